@@ -18,7 +18,7 @@ from .core import ParamsError, atomic, cache_dir, generator, progress, stable_ha
 from .corpus import Corpus
 
 # %% ../nbs/04_synth.ipynb #535f6226
-VERSION = 1 # Of the audio: part of the cache's key, raised whenever anything that is heard changes
+VERSION = 2 # Of the audio: part of the cache's key, raised whenever anything that is heard changes
 SR = 22_050 # Hz
 
 # %% ../nbs/04_synth.ipynb #a8931fc7
@@ -61,7 +61,7 @@ _COMMON = (
           melody="free:4 sparse:2",
           bass="none:2 sub:2 root", mode="minor dorian phrygian major", sevenths=.5, loudness_db=-19, timbre=(-.2, .4, .3, .6, 0),
           spectral=(-.2, 0, .5, .8), borrows="Electronic:3 Rock:2 Classical:2 Instrumental:2 International:2 Jazz:2 Spoken Folk",
-          borrowing=.6),
+          borrowing=.5),
     Genre("Hip-Hop", 44, (78, 112), "hiphop:6 break:2", "synthesizer:3 piano:3 organ strings", "voice:7 synthesizer",
           ("Rap", "Alternative Hip-Hop", "Hip-Hop Beats", "Abstract Hip-Hop", "Nerdcore"), style="stab:3 pad:2 arp",
           melody="rap:6 riff sparse",
@@ -79,49 +79,49 @@ _COMMON = (
     Genre("Pop", 24, (88, 132), "rock:3 four:3 hiphop", "synthesizer:2 guitar:2 piano:2", "voice:7 synthesizer",
           ("Synth Pop", "Power-Pop", "Indie-Pop", "Experimental Pop"), style="strum:2 stab:2 pad", bass="eighths:2 root:2 octave",
           mode="major:5 minor:2 mixolydian", sevenths=.15, loudness_db=-14.5, timbre=(.3, 0, 0, 0, .1), spectral=(.3, .3, -.4, 0),
-          borrows="Rock:4 Electronic:4 Hip-Hop:2 Folk:2 Soul-RnB Country", borrowing=.6),
+          borrows="Rock:4 Electronic:4 Hip-Hop:2 Folk:2 Soul-RnB Country", borrowing=.5),
     Genre("International", 20, (84, 160), "latin:5 shaker:3 hand:3", "accordion:3 guitar:2 mandolin:3 ukulele",
           "flute:2 violin:2 voice:3 trumpet clarinet mandolin",
           ("Balkan", "Latin America", "African", "Indian", "Klezmer", "Flamenco"), metre="4:3 3 7:2 5", style="stab:3 strum:3",
           bass="alternate:3 root:2",
-          mode="phrygian:5 minor:2 major dorian", loudness_db=-16.5, timbre=(.1, 0, -.2, .3, .5), spectral=(0, .6, .2, -.1)))
+          mode="phrygian:5 minor:2 major dorian", loudness_db=-16.5, timbre=(.3, -.2, -.3, .4, .8), spectral=(.3, 1, .2, -.3)))
 
 # %% ../nbs/04_synth.ipynb #764b5e9d
 _RARE = (
     Genre("Classical", 15, (56, 132), "none", "strings:4 piano:4", "violin:3 flute:2 cello:2 clarinet piano",
           ("Symphony", "Chamber Music", "20th Century Classical", "Choral", "Opera"), metre="4:2 3:2", style="arp:3 pad:3",
           bass="none:2 root:2",
-          mode="major:3 minor:3", sevenths=.2, loudness_db=-22, timbre=(-.3, .9, -1., 0, .3), spectral=(-.2, -.5, -.3, 1.)),
+          mode="major:3 minor:3", sevenths=.2, loudness_db=-22, timbre=(-.4, 1.1, -1.2, 0, .3), spectral=(-.3, -.6, -.4, 1.2)),
     Genre("Old-Time / Historic", 12, (90, 150), "none:3 brush", "piano:3 banjo:4 ukulele", "violin:3 voice:3 clarinet trumpet",
           ("Wax Cylinder", "Ragtime", "Brass Bands", "Parlour Songs"), metre="4:3 3", style="strum:3 stab:3", bass="alternate:4 none",
           mode="major",
-          loudness_db=-18, timbre=(-.3, 0, .3, .4, .4), spectral=(.3, 1.3, 2.4, -.8)),
+          loudness_db=-18, timbre=(-.3, 0, .3, .4, .4), spectral=(.2, .8, 1.3, -.6)),
     Genre("Jazz", 10, (92, 210), "swing:7 brush:2", "piano:6 guitar:2", "saxophone:5 trumpet:4 clarinet piano",
           ("Free-Jazz", "Modern Jazz", "Be-Bop", "Big Band/Swing"), metre="4:6 3", style="comp:6 pad", melody="free:3 riff:2",
           bass="walk:8 root",
-          mode="dorian:3 major:3 minor:2", sevenths=.95, swing=.6, loudness_db=-18.5, timbre=(0, .1, -.4, .4, .2),
-          spectral=(-.1, 0, .2, .2)),
+          mode="dorian:3 major:3 minor:2", sevenths=.95, swing=.6, loudness_db=-18.5, timbre=(0, .1, -.6, .9, .2),
+          spectral=(-.6, -.2, .4, .4)),
     Genre("Country", 8, (92, 140), "train:6 rock:2", "guitar:5 banjo:2 mandolin", "voice:6 violin:2 guitar:2",
           ("Americana", "Bluegrass", "Country & Western", "Rockabilly"), metre="4:6 3", style="strum:5 arp", bass="alternate:7 root",
           mode="major:6 mixolydian:2",
-          loudness_db=-16, timbre=(.3, -.3, -.4, -.2, .2), spectral=(.3, .5, -.1, 0)),
+          loudness_db=-16, timbre=(.7, -.5, -.6, -.4, .2), spectral=(.6, .7, -.2, -.2)),
     Genre("Soul-RnB", 7, (76, 118), "funk:6 hiphop:2 rock", "organ:4 piano:3 guitar:2", "voice:7 trumpet saxophone",
           ("Disco", "Funk", "Soul", "Gospel"), style="stab:4 pad:2", bass="octave:4 walk", mode="dorian:4 major:3 minor", sevenths=.7,
           swing=.2,
-          loudness_db=-15.5, timbre=(0, 0, 0, .3, .8), spectral=(-.4, .3, -.1, .1)),
+          loudness_db=-15.5, timbre=(.1, -.2, 0, .4, 1.1), spectral=(-.8, .6, -.2, .1)),
     Genre("Spoken", 6, (70, 110), "none", "synthesizer organ", "voice",
           ("Poetry", "Interview", "Talk Radio", "Storytelling"), style="none:6 pad", melody="speech", bass="none", loudness_db=-20.5,
-          timbre=(-.2, 0, -.5, .8, -.5), spectral=(0, .4, 1., -.6)),
+          timbre=(-.2, 0, -.7, 1.2, -.8), spectral=(0, .6, 1.4, -1.2)),
     Genre("Blues", 4, (66, 126), "swing:4 rock:2 none", "guitar:5 piano:3 organ", "guitar:3 voice:5 saxophone",
           ("Delta Blues", "Electric Blues", "Boogie", "Jump Blues"), style="comp:2 strum:4", melody="riff:2 sung:3",
           bass="walk:4 root:2", mode="blues",
-          sevenths=.9, swing=.6, loudness_db=-17, timbre=(0, 0, .5, .3, .6), spectral=(-.2, .3, .6, 0)),
+          sevenths=.9, swing=.6, loudness_db=-17, timbre=(-.1, -.2, .6, .4, 1), spectral=(-.3, .3, 1, -.2)),
     Genre("Easy Listening", 4, (84, 126), "latin:3 brush:4", "strings:4 mallet:3 organ:2", "strings:2 trombone:2 flute mallet:2",
           ("Lounge", "Exotica", "Bossa Nova", "Light Orchestra"), style="comp:3 pad:3", bass="alternate:3 root", mode="major", sevenths=.8,
-          loudness_db=-18, timbre=(-.5, .6, -.8, .2, .8), spectral=(-.3, -.4, -.2, .9)))
+          loudness_db=-18, timbre=(-.8, .9, -1, .2, 1.2), spectral=(-.4, -.6, -.2, 1.3)))
 
 GENRES = {g.name:g for g in (*_COMMON, *_RARE)}
-LOOSE = tuple(g.name for g in GENRES.values() if g.borrowing > .5)
+LOOSE = tuple(g.name for g in GENRES.values() if g.borrowing >= .5)
 
 # %% ../nbs/04_synth.ipynb #8675a809
 @cache
@@ -193,7 +193,7 @@ SPECTRAL = ("tilt", "presence", "floor", "room")
 PITCHES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 MODES = {"major":(0, 2, 4, 5, 7, 9, 11), "minor":(0, 2, 3, 5, 7, 8, 10), "dorian":(0, 2, 3, 5, 7, 9, 10),
          "mixolydian":(0, 2, 4, 5, 7, 9, 10), "phrygian":(0, 1, 4, 5, 7, 8, 10), "blues":(0, 3, 4, 5, 7, 9, 10)}
-_SPREAD = dict(genre=.75, subgenre=.3, artist=.75, album=.35, track=.35) # Standard deviations (genre: a factor), set for difficulty
+_SPREAD = dict(genre=2.4, subgenre=.25, artist=.8, album=.25, track=.15) # Standard deviations (genre: a factor), set for difficulty
 
 @cache
 def _subgenre_offset(name): return generator("subgenre", name).normal(size=len(TIMBRE) + len(SPECTRAL))*_SPREAD["subgenre"]
@@ -278,7 +278,7 @@ def _artist(seed, a, home):
     row |= dict(keys=keys/keys.sum(), minor=float(g.normal()*1.2), sevenths=float(g.normal()*.2), register=float(g.normal()*3),
                 chords=g.dirichlet(np.full(7, 1.2)))
     g = generator(seed, "artist", a, "habits")
-    row |= dict(taste={n:float(np.exp(1.3*g.normal())) for n in INSTRUMENTS}, loyal=float(g.uniform(.7, 1)), hurry=float(g.normal()),
+    row |= dict(taste={n:float(np.exp(.9*g.normal())) for n in INSTRUMENTS}, loyal=float(g.uniform(.85, 1)), hurry=float(g.normal()),
                 density=float(g.normal()*.3), level_db=float(g.normal()*1.2), n_albums=int(g.integers(1, 4)))
     return row
 
@@ -586,7 +586,7 @@ def score(
     w:World,
     i:int, # Number of the track
 ) -> dict: # "lead", "comp", "bass" -> notes [n, 5]; "drums" -> dict of piece -> hits [n, 2]
-    "The notes of a track: onset s, duration s, MIDI pitch, velocity, vowel; of a hit onset s and velocity. Each part has its own generator."
+    "Notes are onset s, duration s, MIDI pitch, velocity, vowel; hits onset s, velocity. Each part has a generator of its own."
     t,artist = w.tracks.iloc[i], w.artists.iloc[w.tracks["artist_id"].iat[i]]
     style = GENRES[t["style"]]
     step = 60/t["tempo_bpm"]/4
@@ -608,11 +608,11 @@ _N = 4096 # Samples of a cycle
 _VOWELS = ((800, 1150, 2900), (400, 1700, 2600), (300, 2300, 3000), (450, 800, 2830), (325, 700, 2700)) # a e i o u, Hz
 
 def _cycles(ins, hz, bright, body, vowel, smooth=.9): # Two cycles [2, _N]: dark, and what to add while the tone is bright
-    k = np.arange(1, max(2, int(.46*SR/hz)) + 1)
+    k = np.arange(1, max(1, int(.46*SR/hz)) + 1)
     shape = np.where(k % 2 == 0, ins.even, 1.)
     for f in (_VOWELS[vowel] if not ins.body else ins.body):
-        shape = shape*1. + shape*ins.gain*np.exp(-.5*((np.log2(k*hz/(f*2**(.3*body))))/(.16 if not ins.body else .3))**2)
-    amp = k**-np.clip(ins.rolloff - .35*bright, .3, 4.)*shape
+        shape = shape*1. + shape*ins.gain*np.exp(-.5*((np.log2(k*hz/(f*2**(.4*body))))/(.16 if not ins.body else .3))**2)
+    amp = k**-np.clip(ins.rolloff - .5*bright, .3, 4.)*shape
     dark = amp*k**-smooth
     phase = np.exp(1j*np.pi*k*k/len(k)) # spread out, or every cycle would begin with a peak
     S = np.zeros((2, _N//2 + 1), complex)
@@ -636,7 +636,7 @@ def _tone(g, ins, hz, n, z, vowel): # One tone [n]; z: bright, soft, grit, breat
         other = (np.arange(n, dtype=np.uint32)*np.uint32(hz*2**(ins.detune/12)/SR*2**32)) >> np.uint32(20)
         x = (x + dark[other] + sparkle*bright[other])*np.float32(.7)
     if ins.breath: x += g.standard_normal(n, dtype=np.float32)*np.float32(ins.breath*4**np.clip(z[3], -2, 2))
-    attack = max(1, int(ins.attack*2**np.clip(z[1], -2, 2)*SR))
+    attack = max(1, int(ins.attack*2**np.clip(1.5*z[1], -3, 4)*SR))
     env = np.exp(t*np.float32(-1/ins.decay))*np.float32(1 - ins.sustain) + np.float32(ins.sustain)
     m = min(attack, n); env[:m] *= np.linspace(0, 1, m, dtype=np.float32)
     r = min(n, int(.04*SR)); env[n - r:] *= np.linspace(1, 0, r, dtype=np.float32)
@@ -690,23 +690,25 @@ def _room(g, n, seconds): # Impulse response [n]: noise that dies away, a little
     x[1:] = .6*x[1:] + .4*x[:-1]
     return x/np.sqrt((x**2).sum())
 
-def _equaliser(n, tilt, presence, narrow): # Magnitudes [n] from 0 Hz to SR/2
-    hz = np.linspace(0, SR/2, n)
+def _equaliser(n, tilt, presence, body, narrow): # Magnitudes [n] from 0 Hz to SR/2
+    hz = np.linspace(0, SR/2, 1025) # smooth enough to be filled in
     octaves = np.log2(np.maximum(hz, 40)/800)
-    db = 1.6*tilt*octaves + 5*presence*np.exp(-.5*(np.log2(np.maximum(hz, 1)/2500)/.6)**2)
+    db = 2*tilt*octaves + 5*presence*np.exp(-.5*(np.log2(np.maximum(hz, 1)/2500)/.6)**2)
+    db = db + 8*np.exp(-.5*((np.log2(np.maximum(hz, 1)/600) - .7*np.clip(body, -2.5, 2.5))/.35)**2)
     if narrow: db = db - 14*np.maximum(0, np.log2(350/np.maximum(hz, 20))) - 18*np.maximum(0, np.log2(np.maximum(hz, 1)/3800))
-    return (10**(np.clip(db, -60, 30)/20)).astype(np.float32)
+    return np.interp(np.linspace(0, SR/2, n), hz, 10**(np.clip(db, -60, 30)/20)).astype(np.float32)
 
-def _record(g, room_g, x, z, narrow, loudness_db): # z: tilt, presence, floor, room
+def _record(g, room_g, x, z, body, narrow, loudness_db): # z: tilt, presence, floor, room
     from scipy.fft import irfft, next_fast_len, rfft
     seconds = float(np.clip(.4*2**z[3], .08, 2.5))
     n_room = int(seconds*SR)
     n = next_fast_len(len(x) + n_room, real=True)
-    H = rfft(_room(room_g, n_room, seconds), n)*np.float32(.22*2**np.clip(.6*z[3], -2, 1.5)) + 1
+    H = rfft(_room(room_g, n_room, seconds), n)*np.float32(.45*2**np.clip(z[3], -3, 2)) + 1
     X = rfft(x/np.sqrt(np.mean(x**2) + 1e-9), n)
-    floor = rfft(g.standard_normal(len(x), dtype=np.float32), n)*np.float32(10**((-44 + 6*np.clip(z[2], -3, 4))/20))
-    floor[:len(floor)//100] *= 3 # hum and rumble
-    y = irfft((X*H + floor)*_equaliser(len(X), z[0], z[1], narrow), n)[:len(x)]
+    level = np.float32(10**((-30 + 8*np.clip(z[2], -3, 3))/20)*np.sqrt(n/2))
+    floor = g.standard_normal(2*len(X), dtype=np.float32).view(np.complex64)*level # white noise, drawn as its spectrum
+    floor[:len(X)//100] *= 3 # hum and rumble
+    y = irfft((X*H + floor)*_equaliser(len(X), z[0], z[1], body, narrow), n)[:len(x)]
     y = y*(10**(loudness_db/20)/np.sqrt(np.mean(y**2)))
     return np.tanh(y).astype(np.float32)*np.float32(.98)
 
@@ -735,7 +737,7 @@ def render_track(
     mix = np.tanh(mix*np.float32(drive*2))/np.float32(drive)
     loudness = GENRES[t["style"]].loudness_db + w.artists["level_db"].iat[a] + g.normal()
     room = generator(w.seed, "album", a, t["album"], "room")
-    return _record(g, room, mix, s, t["style"] == "Old-Time / Historic", loudness)
+    return _record(g, room, mix, s, z[4], t["style"] == "Old-Time / Historic", loudness)
 
 # %% ../nbs/04_synth.ipynb #dfd75d70
 def _file(i): return f"audio/{i//1000:03d}/{i:06d}.flac"
@@ -793,6 +795,8 @@ def miniature(
     "Miniature as a corpus: rendered once, then found again. Raises `ParamsError`."
     if view not in VIEWS: raise ParamsError(f"view: expected one of {', '.join(VIEWS)}, found {view!r}")
     w = world(size, seed)
+    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs == 0:
+        raise ParamsError(f"n_jobs: expected a number of processes, or -1 for all, found {n_jobs!r}")
     table = VIEWS[view](w, .1 if label_noise is None else label_noise)
     key = f"{stable_hash('miniature', VERSION, w.size, w.seed):016x}"
     if root is None: root = cache_dir("miniature", key)
