@@ -188,7 +188,8 @@ def on_load_checkpoint(self:MultiTask, ckpt):
     self.steps_log,self.valid_log = list(s["steps_log"]),list(s["valid_log"])
 
 @patch
-def on_train_epoch_start(self:MultiTask): seed_everything(stable_hash(self.seed, "train", self.current_epoch) % 2**31)
+def on_train_batch_start(self:MultiTask, batch, batch_idx):
+    seed_everything(stable_hash(self.seed, "step", self.current_epoch, batch_idx) % 2**31)
 
 # %% ../nbs/11_learn.ipynb #5ece2a08
 def fit(
