@@ -92,7 +92,8 @@ def _check_file(
     try: f = open(path, "rb")
     except OSError as e: raise AudioError(path, f"cannot be read ({e.strerror})") from None
     with f:
-        magic = f.read(4); f.seek(0)
+        head = f.read(512); f.seek(0)
+        magic = head[:4]
         if magic in (b"RIFF", b"RIFX", b"RF64", b".snd", b"dns."):
             missing = (_au_missing if b"s" in magic else _wav_missing)(f, size)
             if missing: raise _truncated(path, missing)
@@ -103,7 +104,7 @@ def _check_file(
             missing = first + (n or 0) - size
             if missing > 1441: raise _truncated(path, missing) # a frame's grace: encoders do not agree on what to count
             return counted
-        if _is_text(f.read(512)): raise AudioError(path, "not audio, but text")
+        elif _is_text(head): raise AudioError(path, "not audio, but text")
     return True
 
 # %% ../nbs/01_audio.ipynb #5fc3dbc9
@@ -123,6 +124,8 @@ def _span(
     return block*p, max(0, end - block*p), n0 - block*q
 
 # %% ../nbs/01_audio.ipynb #1caf8636
+_ENDLESS = 2**60 # libsndfile reports at least so many samples where a header leaves their number open
+
 class SilenceWarning(UserWarning):
     "Every sample that was read is zero."
 
@@ -170,6 +173,7 @@ def load_audio(
     n0,n = round(start_s*sr),None if duration_s is None else round(duration_s*sr)
     with _open(path) as f:
         if f.frames <= 0: raise AudioError(path, "zero-length: holds no samples")
+        if f.frames >= _ENDLESS: raise AudioError(path, "its header leaves its length open, and libsndfile cannot decode that")
         held = int(f.frames*sr/f.samplerate + .5)
         short = lambda held: AudioError(path, f"shorter than asked for: {_asked(start_s, duration_s)}, holds {held/sr:.2f} s")
         if counted and n0 + (n or 1) > held: raise short(held)
