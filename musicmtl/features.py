@@ -215,13 +215,13 @@ class FeatureBank(nn.Module):
         _check_bank(self.config)
         self.sr,self.n_fft,self.hop,self.features = sr,n_fft,hop,features
         self.exact = torch.float64 if any(f in _EXACT for f in features) else dtype
+        if "spectral_contrast" in features: self.bands = contrast_bands(sr, n_fft//2 + 1)
         buffer = lambda name, x: self.register_buffer(name, x, persistent=False)
         buffer("window", stft_window(window, n_fft, self.exact))
         if {"mel","mfcc"} & set(features):
             buffer("mel_filters", mel_filters(sr, n_fft, n_mels, mel).T.to(dtype).contiguous())
             self.groups = filter_groups(self.mel_filters)
         if "mfcc" in features: buffer("dct", dct_filters(n_mfcc, n_mels).T.to(dtype).contiguous())
-        if "spectral_contrast" in features: self.bands = contrast_bands(sr, n_fft//2 + 1)
 
     def extra_repr(self): return ", ".join(f"{k}={v!r}" for k,v in self.config.items())
 
