@@ -189,7 +189,8 @@ def scores_section(
             rows.append([name, _text(label(r.variant)), paper, _score(r, "published", digits), _score(r, "corrected", digits),
                 ("+" if r.difference > 0 else "") + _number(r.difference, digits), " / ".join(base) or "–"])
             last = r.metric
-        head = ["Metric", "Variant", "Paper", "Ours, published", "Ours, corrected", "Published − corrected", "Majority class"]
+        head = ["Metric", "Variant", "Paper", "Ours, published", "Ours, corrected",
+            "Published − corrected", "Majority class<br><small>published / corrected</small>"]
         out.append(f"<h3>{_text(label(corpus))}, preset <code>{_text(preset)}</code></h3>" + _html_table(head, rows, "scores"))
     return "\n".join(out)
 
@@ -204,6 +205,20 @@ def unmatched(
         try: return (r.metric, float(r.paper_value)) in ours
         except ValueError: return False # a range or a text
     return published[[not has(r) for r in published.itertuples()]]
+
+def _switches_section(scores):
+    "Scores under protocols between the two: one published mistake at a time."
+    own = scores[~scores.protocol.isin(("published", "corrected")) & (scores.variant != "majority")]
+    rows = []
+    for (corpus, preset, metric), d in own.groupby(["corpus", "preset", "metric"]):
+        unit = shown(metric, 0)[1]
+        for r in seed_summary(d).itertuples():
+            value = {f"x{k}":float(shown(metric, getattr(r, f))[0]) for k,f in (("", "value"), ("_low", "low"), ("_high", "high"))}
+            rows.append([f"{_text(label(corpus))}, <code>{_text(preset)}</code>", _text(label(metric)) + (f" [{unit}]" if unit else ""),
+                _text(label(r.variant)), _text(label(str(r.protocol))), _score({**value, "x_n":r.n}, "x", 1 if unit == "%" else 3)])
+    if not rows: return ""
+    table = _html_table(["Corpus, preset", "Metric", "Variant", "Protocol", "Score"], rows)
+    return f"<details><summary>Protocols between published and corrected ({len(rows)})</summary>{table}</details>"
 
 def _unmatched_section(scores, published):
     left = unmatched(scores, published)
@@ -247,7 +262,8 @@ small{color:#55555c;font-size:.82em}
 background:#fff;color:#1b1b1f;font-weight:400}.ci{display:block;width:120px;height:14px;margin-top:.15rem}
 figure{margin:1.4rem 0}img{max-width:100%;height:auto}figcaption{color:#33333a;font-size:.92rem;max-width:46rem}
 .missing{background:#f3f3f5;border-left:.4rem solid #777;padding:.5rem .8rem}summary{cursor:pointer;color:#00508a}
-@media(max-width:40rem){body{font-size:15px}h1{font-size:1.5rem}}
+@media(max-width:40rem){body{font-size:15px}h1{font-size:1.5rem}.claims{min-width:0}.claims thead{display:none}
+.claims tr{display:block;border-bottom:1px solid #b8b8be;padding:.5rem 0}.claims td{display:block;border:0;padding:.12rem 0}}
 @media print{.wide{overflow:visible}details{display:block}}
 """
 
@@ -257,7 +273,8 @@ def _study_section(study, results, published, figures, link):
     parts = [f'<h2 id="{_text(study)}">{_text(label(study))}</h2>']
     if len(scores): parts.append(scores_section(scores))
     else: parts.append(f"<p class='missing'>No results yet. <code>make study STUDY={_text(study)}</code> makes them.</p>")
-    parts += [_unmatched_section(scores, said), figures_section(figures/study, f"{link}{study}") if (figures/study).is_dir() else ""]
+    parts += [_switches_section(scores), _unmatched_section(scores, said)]
+    parts += [figures_section(figures/study, f"{link}{study}") if (figures/study).is_dir() else ""]
     return "\n".join(p for p in parts if p)
 
 # %% ../nbs/14_report.ipynb #08c17d97
