@@ -237,7 +237,8 @@ def load_miniature(
     size:str|dict="mini", # "smoke", "mini", "paper", or a world's own numbers
     seed:int=0, # Another seed, another world
     label_noise:float|None=None, # Share of wrong genre labels; None: the world's own
+    n_jobs:int=2, # Processes that render
 ) -> Corpus:
     "Miniature, seen as one study's corpus: `musicmtl.synth.miniature`."
     from musicmtl.synth import miniature
-    return miniature(view, size, seed=seed, label_noise=label_noise, root=root)
+    return miniature(view, size, seed=seed, label_noise=label_noise, root=root, n_jobs=n_jobs)

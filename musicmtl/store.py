@@ -290,13 +290,13 @@ def _map(self:FeatureStore, feature, shard):
 def read(self:FeatureStore,
     feature:str, # Name
     row:int, # Of the corpus
-) -> np.ndarray: # float32 [C, F], a view of the file
+) -> np.ndarray: # float32 [C, F], a copy; `.T` is contiguous
     "One feature of one track. Raises `ParamsError` with the reason for a track that failed."
     self._check_feature(feature)
     if not 0 <= row < len(self): raise ParamsError(f"row: expected 0 to {len(self)-1}, found {row}")
     if not self._ok[row]: raise ParamsError(f"row: track {self.index['track_id'][row]!r} has no features ({self.index['reason'][row]})")
     begin = self._begin[feature][row]
-    return self._map(feature, self._shards[row])[begin:begin+self._frames[feature][row]].T.numpy()
+    return self._map(feature, self._shards[row])[begin:begin+self._frames[feature][row]].clone().T.numpy()
 
 # %% ../nbs/06_store.ipynb #7f71854b
 @patch

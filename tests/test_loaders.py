@@ -239,5 +239,5 @@ def test_miniature_gets_its_options(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "musicmtl.synth", stand_in)
     assert load_corpus("miniature") == "corpus"
     load_corpus("miniature", tmp_path, view="openmic", size="smoke", seed=3, label_noise=0)
-    assert seen == [(("fma", "mini"), dict(seed=0, label_noise=None, root=None)),
-                    (("openmic", "smoke"), dict(seed=3, label_noise=0, root=tmp_path))]
+    assert seen == [(("fma", "mini"), dict(seed=0, label_noise=None, root=None, n_jobs=2)),
+                    (("openmic", "smoke"), dict(seed=3, label_noise=0, root=tmp_path, n_jobs=2))]
