@@ -94,13 +94,17 @@ def _peaks(
     if not len(k): return (torch.zeros(0, dtype=torch.long, device=P.device), *P.new_zeros(2, 0))
     lo,hi = int(k[0]),int(k[-1]) + 1
     left,top,right = P[..., lo-1:hi-1], P[..., lo:hi], P[..., lo+1:hi+1]
-    b,f,i = torch.nonzero((top > left) & (top >= right) & (top > .1*P.amax(-1, keepdim=True)), as_tuple=True)
+    found = (top > left) & (top >= right) & (top > .1*P.amax(-1, keepdim=True))
+    if P.device.type == "cpu": b,f,i = map(torch.from_numpy, np.unravel_index(np.flatnonzero(found.numpy()), found.shape))
+    else: b,f,i = found.nonzero(as_tuple=True)
     left,top,right = (P[b, f, i+lo+d] for d in (-1, 0, 1))
     slope,bend = (right - left)/2, left + right - 2*top
     shift = torch.where(slope.abs() < bend.abs(), -slope/bend, 0.)         # further than a bin away: not a parabola
     return b, (i + lo + shift)*hz_per_bin, top + .5*slope*shift
 
 # %% ../nbs/02_features.ipynb #c00dced6
+_EDGES = torch.from_numpy(np.linspace(-.5, .5, 101)) # of the histogram, in semitones
+
 def estimate_tuning(
     P:Tensor, # Power spectrogram [B, F, n_fft//2+1], frames before bins
     sr:float, # Hz
@@ -110,14 +114,13 @@ def estimate_tuning(
     clip,hz,height = _peaks(P, sr/(2*(n - 1)), min(4000., sr/2))
     count = torch.bincount(clip, minlength=B)
     row = torch.arange(len(clip), device=P.device) - (count.cumsum(0) - count)[clip]
-    heights = P.new_full((B, max(1, int(count.max()))), torch.inf)
+    heights = P.new_full((B, max(1, int(count.max()))), torch.nan)
     heights[clip, row] = height
-    heights = heights.sort(1)[0]
-    middle = torch.stack([(count - 1).clamp_min(0)//2, count//2], 1).clamp_max(heights.shape[1] - 1)
-    loud = height >= heights.gather(1, middle).mean(1)[clip]
+    median = (heights.nanmedian(1)[0] - (-heights).nanmedian(1)[0])/2      # of the lower and the upper middle
+    loud = height >= median[clip]
     off = torch.remainder(12*torch.log2(hz[loud]/27.5), 1.)
     off = torch.where(off >= .5, off - 1, off)
-    edges = torch.from_numpy(np.linspace(-.5, .5, 101)).to(P.device)
+    edges = _EDGES.to(P.device)
     bins = (torch.bucketize(off, edges, right=True) - 1).clamp(0, 99)
     votes = torch.bincount(clip[loud]*100 + bins, minlength=100*B).view(B, 100)
     return torch.where(count > 0, edges[votes.argmax(1)], 0.)
@@ -212,13 +215,13 @@ class FeatureBank(nn.Module):
         _check_bank(self.config)
         self.sr,self.n_fft,self.hop,self.features = sr,n_fft,hop,features
         self.exact = torch.float64 if any(f in _EXACT for f in features) else dtype
+        if "spectral_contrast" in features: self.bands = contrast_bands(sr, n_fft//2 + 1)
         buffer = lambda name, x: self.register_buffer(name, x, persistent=False)
         buffer("window", stft_window(window, n_fft, self.exact))
         if {"mel","mfcc"} & set(features):
             buffer("mel_filters", mel_filters(sr, n_fft, n_mels, mel).T.to(dtype).contiguous())
             self.groups = filter_groups(self.mel_filters)
         if "mfcc" in features: buffer("dct", dct_filters(n_mfcc, n_mels).T.to(dtype).contiguous())
-        if "spectral_contrast" in features: self.bands = contrast_bands(sr, n_fft//2 + 1)
 
     def extra_repr(self): return ", ".join(f"{k}={v!r}" for k,v in self.config.items())
 

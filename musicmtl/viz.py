@@ -9,7 +9,7 @@ __all__ = ['TASKS', 'METHODS', 'PROTOCOLS', 'VERDICTS', 'PALETTE', 'style', 'lab
            'paper_number', 'score_bars', 'protocol_effects', 'claim_forest', 'architecture_table', 'architecture']
 
 # %% ../nbs/12_viz.ipynb #3e8d6d95
-import contextlib
+import contextlib, re
 from pathlib import Path
 import numpy as np
 import pandas as pd
@@ -57,14 +57,17 @@ def label(
     "Display name; a name without one is shown with spaces for underscores."
     for end in ("_track", "_window"):
         if name not in _LABELS and name.endswith(end): return f"{label(name[:-len(end)])} by {end[1:]}"
+    if found := re.fullmatch(r"(.+)_(alpha|windows)_([\d.]+)", name):
+        base,setting,v = found.groups()
+        return f"{label(base)}, " + (f"α = {v}" if setting == "alpha" else f"{v} window{'s'*(v != '1')} a track")
     return _LABELS.get(name) or name[:1].upper() + name[1:].replace("_", " ")
 
 # %% ../nbs/12_viz.ipynb #96a51f31
 def colour(
     name:str, # Name of a task, method, protocol or verdict
 ) -> str: # `#rrggbb`
-    "Fixed colour of `name`; an unknown name gets one of six spare colours, always the same."
-    return PALETTE.get(name) or _SPARE[sum(name.encode()) % len(_SPARE)]
+    "Fixed colour of `name`, with or without a setting; an unknown name gets one of six spare colours, always the same."
+    return PALETTE.get(name) or PALETTE.get(re.sub(r"(_(alpha|windows)_[\d.]+)+$", "", name)) or _SPARE[sum(name.encode()) % len(_SPARE)]
 
 # %% ../nbs/12_viz.ipynb #60907b2f
 _SCORES = ("micro_f1", "macro_f1", "accuracy", "roc_auc", "pr_auc", "recall_at")
