@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from musicmtl.core import CorpusError, ParamsError
-from musicmtl.nets import layer_table, n_parameters
+from musicmtl.nets import n_parameters
 from musicmtl.papers.agf import (SWITCHES, ArtistGroupFactors, Branch, GenrePredictor, Protocol, SharedLayerNet, SingleTaskNet,
                                  agf_targets, agf_tasks, artist_factors, descriptive_features, n_topics)
+from musicmtl.viz import architecture_table
 
 SMALL = dict(n_classes=[6, 4, 4, 4, 4], width_divisor=8)
 
@@ -37,7 +38,7 @@ def test_parameter_counts():
 def test_shapes_of_the_paper():
     net = SharedLayerNet().eval()
     net.stacked = False
-    t = layer_table(net, torch.zeros(1, 1, 128, 322)).set_index("layer").output
+    t = architecture_table(net, (1, 1, 128, 322)).set_index("layer").output
     assert t["pool1"] == "16×64×322"
     assert [t[f"branches.0.{n}"] for n in ("dropout2", "pool3", "dropout4", "pool5", "conv6", "bn7", "bn_gap")] == \
         ["32×32×161", "64×16×80", "64×8×40", "128×4×20", "256×4×20", "256×4×20", "256"]
