@@ -7,6 +7,7 @@ __all__ = ['extract', 'FeatureStore']
 
 # %% ../nbs/06_store.ipynb #c7fd5a51
 import io, json, math, os, shutil, socket, uuid, warnings
+from copy import copy
 from contextlib import contextmanager, suppress
 from pathlib import Path
 import numpy as np, pandas as pd, torch
@@ -327,3 +328,17 @@ def _check_windows(self:FeatureStore, feature, rows, starts, length):
         r,s = rows[bad[0]],starts[bad[0]]
         raise ParamsError(f"starts: window {s} to {s+length} is not inside track {self.index['track_id'][r]!r}, "
                           f"which has {self._frames[feature][r]} frames of {feature} ({len(bad)} such windows)")
+
+# %% ../nbs/06_store.ipynb #379cf7ac
+@patch
+def subset(self:FeatureStore,
+    rows, # Row numbers in the order wanted, int [n]
+) -> FeatureStore: # Its rows are 0 … n−1; reads the same files
+    "The tracks of `rows` alone. Raises `ParamsError` for rows that are not there."
+    rows = np.atleast_1d(np.asarray(rows))
+    if rows.dtype.kind not in "iu" or not rows.size or rows.min() < 0 or rows.max() >= len(self):
+        raise ParamsError(f"rows: expected whole numbers from 0 to {len(self)-1}, found {rows!r}")
+    part = copy(self)
+    part.index,part._shards,part._ok,part._maps = self.index.iloc[rows].reset_index(drop=True),self._shards[rows],self._ok[rows],{}
+    part._frames,part._begin = ({k: v[rows] for k,v in d.items()} for d in (self._frames, self._begin))
+    return part
