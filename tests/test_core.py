@@ -20,7 +20,8 @@ def test_atomic_keeps_the_old_file_when_writing_fails(tmp_path):
 
 
 def test_atomic_leaves_nothing_under_the_final_name_when_killed(tmp_path):
-    code = f"import os, signal\nfrom musicmtl.core import atomic\nwith atomic({str(tmp_path/'x.txt')!r}) as t:\n    t.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
+    code = ("import os, signal\nfrom musicmtl.core import atomic\n"
+            f"with atomic({str(tmp_path/'x.txt')!r}) as t:\n    t.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)")
     assert subprocess.run([sys.executable, "-c", code]).returncode == -9
     assert not (tmp_path/"x.txt").exists()
 

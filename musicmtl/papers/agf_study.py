@@ -143,7 +143,8 @@ def usable(corpus, store, P, notes=()):
     rows = np.array([r for r in store.ok if frames[r] >= WINDOW], dtype=int)
     index,lost = store.index,sorted(set(range(len(corpus))) - set(rows.tolist()))
     why = [index.reason[r] if index.status[r] != "ok" else f"{frames[r]} frames, a window needs {WINDOW}" for r in lost]
-    notes = [*notes, *(f"{corpus.table.track_id[r]} is left out: {w}" for r,w in zip(lost, why, strict=True))]
+    notes = [*notes, *(f"the task {task} is left out: {why}" for task,why in agf_tasks(corpus)[1].items())]
+    notes += [*(f"{corpus.table.track_id[r]} is left out: {w}" for r,w in zip(lost, why, strict=True))]
     notes += [f"{corpus.table.track_id[r]} is silent" for r in rows if index.silent[r]]
     if len(rows) < 10:
         raise CorpusError(f"{corpus.name}: {len(rows)} of {len(corpus)} tracks can be used, a study needs 10: " + "; ".join(notes[-3:]))

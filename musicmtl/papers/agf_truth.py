@@ -139,7 +139,8 @@ def trend(boards, metric="micro_f1") -> tuple: # Value, low, high
 def truth_rows(P, recovered, gained, slope, run_id):
     "Rows of figures/data/agf_truth.csv."
     base = {"run":run_id, "corpus":"miniature", "preset":P.preset, "protocol":"corrected", "seed":P.seed}
-    row = lambda variant, metric, *ends: {**base, "variant":variant, "metric":metric, **dict(zip(("value", "low", "high"), ends, strict=False))}
+    ends = lambda v: dict(zip(("value", "low", "high"), v, strict=False))
+    row = lambda variant, metric, *v: {**base, "variant":variant, "metric":metric, **ends(v)}
     rows = [row(f"{r.factor}_{r.made}", f"recovery_{r.truth}", r.effect, r.low, r.high) for r in recovered.itertuples()]
     rows += [row(f"{r.factor}_{r.made}_shuffled", f"recovery_{r.truth}", r.chance_high) for r in recovered.itertuples()]
     rows += [row(f"{r.variant}_noise_{r.rate:g}", r.metric, r.effect, r.low, r.high) for r in gained.itertuples()]
@@ -176,7 +177,8 @@ def gain_figure(gained, metric="micro_f1", ax=None):
             e = d[d.variant == v]
             ends = [100*(e.effect - e.low), 100*(e.high - e.effect)]
             axis.errorbar(100*e.rate, 100*e.effect, yerr=ends, marker="o", capsize=2, color=viz.colour(v), label=words)
-        left.set(xlabel="Wrong genre labels in training [%]", ylabel=f"{viz.label(metric)} against true labels [%]")
+        left.set(xlabel="Wrong genre labels in training [%]",
+                 ylabel=f"{viz.label(metric)} against true labels [%]")
         left.legend()
         right.axhline(0, color="#999999", lw=.9)
         right.set(xlabel="Wrong genre labels in training [%]", ylabel="Multi-task − single task [points]")
