@@ -433,6 +433,11 @@ class PublishedGradNorm:
         self.adam = torch.optim.Adam([self.weights], lr=lr)
         self.alpha,self.textbook,self.initial = alpha,textbook,None
 
+    def to(self, device): # before the first step
+        self.weights = self.weights.detach().to(device).requires_grad_()
+        self.adam = torch.optim.Adam([self.weights], lr=self.adam.defaults["lr"])
+        return self
+
     def norms(self, losses, W):
         "‖wᵢ·∂Lᵢ/∂W‖ [K], differentiable in w."
         pairs = list(zip(self.weights, losses, strict=True))

@@ -100,4 +100,5 @@ def progress(
 ):
     "Progress bar over `it`; silent with `TQDM_DISABLE=1`."
     from tqdm.auto import tqdm
-    return tqdm(it, desc=desc, **{"leave":False, **kwargs})
+    silent = os.environ.get("TQDM_DISABLE", "0") not in ("", "0") # in a notebook, tqdm does not look there by itself
+    return tqdm(it, desc=desc, **{"leave":False, "disable":silent, **kwargs})

@@ -82,7 +82,7 @@ def _check(table, source):
         row,column,text = int(bad["index"].iloc[0]), bad["column"].iloc[0], bad["check"].iloc[0]
         if text == "not_nullable": text = _expected[column][0][0]
         found = table[column][row]
-        more = f" ({len(bad)-1} more cells are wrong)" if len(bad) > 1 else ""
+        more = f" (and {len(bad)-1} more)" if len(bad) > 1 else ""
         raise CorpusError(f"{_where(table, row, column, source)}: expected {text}, "
                           f"found {'nothing' if found is None else repr(found)}{more}") from None
     first = {}

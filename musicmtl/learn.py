@@ -30,7 +30,8 @@ class Windows(Dataset):
         self.targets = tuple(torch.as_tensor(t) for t in targets)
         n = len(self.rows)
         if len(self.starts) != n or any(len(t) != n for t in self.targets):
-            raise ParamsError(f"rows, starts and targets must have one entry a window: {n}, {len(self.starts)}, {[len(t) for t in self.targets]}")
+            sizes = n,len(self.starts),*map(len, self.targets)
+            raise ParamsError(f"rows, starts and targets: expected one entry a window in each, found {', '.join(map(str, sizes))}")
 
     def __len__(self): return len(self.rows)
     def __repr__(self): return f"Windows({len(self)} of {self.length} frames, {len(self.targets)} targets)"
@@ -60,14 +61,14 @@ class Items(Dataset):
 
 # %% ../nbs/11_learn.ipynb #c25e23e4
 class EpochBatches(Sampler):
-    "Index arrays of one epoch's batches, drawn without replacement from (seed, epoch); the last incomplete batch is kept unless `drop_last`."
+    "Index arrays of one epoch's batches, drawn without replacement from (seed, epoch)."
     def __init__(self,
         n:int, # Items
         batch_size:int, # Items a batch
         *,
         seed:int=0,
         steps:int|None=None, # Batches an epoch; None: all items once
-        drop_last:bool=True, # Batch norm does not like a batch of one
+        drop_last:bool=True, # Leave out an incomplete last batch: batch norm does not like a batch of one
         shuffle:bool=True, # False: in order, for evaluation
         rank:int=0, world_size:int=1, # Share of this process under data-parallel training
     ):
@@ -94,7 +95,8 @@ def __iter__(self:EpochBatches):
 
 # %% ../nbs/11_learn.ipynb #71df1d45
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING) # its start-up lines name the machine, and belong in no notebook
-warnings.filterwarnings("ignore", ".*does not have many workers.*") # batches are one gather, so there is nothing to hand to workers
+for told in ("does not have many workers", "exists and is not empty", "no `val_dataloader`", "LeafSpec", "Precision .* is not supported"):
+    warnings.filterwarnings("ignore", f".*{told}.*", module="lightning") # all of it is meant: one gather a batch, resumed folders
 
 # %% ../nbs/11_learn.ipynb #d7292189
 class MultiTask(L.LightningModule):
@@ -156,7 +158,8 @@ def history(self:MultiTask) -> pd.DataFrame: # Columns epoch, step, task, loss, 
     k = len(self.tasks)
     a = np.array(self.steps_log, dtype=float).reshape(len(self.steps_log), 2 + 3*k)
     cols = {n: a[:, 2+i*k:2+(i+1)*k].ravel() for i,n in enumerate(("loss", "weight", "norm"))}
-    return pd.DataFrame({"epoch":a[:,0].repeat(k).astype(int), "step":a[:,1].repeat(k).astype(int), "task":[t.name for t in self.tasks]*len(a), **cols})
+    when = {n: a[:,i].repeat(k).astype(int) for i,n in enumerate(("epoch", "step"))}
+    return pd.DataFrame({**when, "task":[t.name for t in self.tasks]*len(a), **cols})
 
 # %% ../nbs/11_learn.ipynb #dbe77297
 @patch
@@ -175,11 +178,13 @@ def on_validation_epoch_end(self:MultiTask):
 @patch(as_prop=True)
 def valid_history(self:MultiTask) -> pd.DataFrame: # Columns epoch, task, loss
     "Mean validation loss of each task after each epoch."
-    return pd.DataFrame([(int(e), t.name, v) for e,*vs in self.valid_log for t,v in zip(self.tasks, vs)], columns=["epoch", "task", "loss"])
+    rows = [(int(e), t.name, v) for e,*vs in self.valid_log for t,v in zip(self.tasks, vs, strict=True)]
+    return pd.DataFrame(rows, columns=["epoch", "task", "loss"])
 
 # %% ../nbs/11_learn.ipynb #3d606058
 @patch
-def on_save_checkpoint(self:MultiTask, ckpt): ckpt["musicmtl"] = {"balancer":self.balancer.state_dict(), "steps_log":self.steps_log, "valid_log":self.valid_log}
+def on_save_checkpoint(self:MultiTask, ckpt):
+    ckpt["musicmtl"] = {"balancer":self.balancer.state_dict(), "steps_log":self.steps_log, "valid_log":self.valid_log}
 
 @patch
 def on_load_checkpoint(self:MultiTask, ckpt):
@@ -188,7 +193,8 @@ def on_load_checkpoint(self:MultiTask, ckpt):
     self.steps_log,self.valid_log = list(s["steps_log"]),list(s["valid_log"])
 
 @patch
-def on_train_epoch_start(self:MultiTask): seed_everything(stable_hash(self.seed, "train", self.current_epoch) % 2**31)
+def on_train_batch_start(self:MultiTask, batch, batch_idx):
+    seed_everything(stable_hash(self.seed, "step", self.current_epoch, batch_idx) % 2**31)
 
 # %% ../nbs/11_learn.ipynb #5ece2a08
 def fit(
@@ -204,14 +210,16 @@ def fit(
     devices:int|str=1, # Data-parallel over so many
     precision:str="32-true", # Lightning's precision, e.g. "bf16-mixed"
     settings:dict|None=None, # What else tells this training from another (corpus, protocol, ...)
+    callbacks=(), # Further Lightning callbacks
 ) -> MultiTask: # Trained, with `history` and `valid_history`
     "Train to the end, from wherever an earlier call was stopped; raises `RunError` if `root` belongs to other settings."
     root = Path(root)
     settings = {"tasks":[repr(t) for t in module.tasks], "balancer":repr(module.balancer), "lr":module.lr,
-                "weight_decay":module.weight_decay, "seed":module.seed, "epochs":epochs, "batch_size":batch_size, "steps_per_epoch":steps_per_epoch, "windows":len(train), "precision":precision, **(settings or {})}
+                "weight_decay":module.weight_decay, "seed":module.seed, "epochs":epochs, "batch_size":batch_size,
+                "steps_per_epoch":steps_per_epoch, "windows":len(train), "precision":precision, **(settings or {})}
     _check_settings(root, json.loads(json.dumps(settings)))
-    if (root/"final.ckpt").exists(): return _restore(module, root/"final.ckpt")
-    trainer,last = _trainer(root, epochs, device, devices, precision, valid is not None),root/"last.ckpt"
+    if (root/"final.ckpt").exists(): return _restore(module, root/"final.ckpt", callbacks)
+    trainer,last = _trainer(root, epochs, device, devices, precision, valid is not None, callbacks),root/"last.ckpt"
     loader = _loader(train, trainer, batch_size, seed=module.seed, steps=steps_per_epoch)
     validation = _loader(valid, trainer, batch_size, shuffle=False, drop_last=False) if valid is not None else None
     trainer.fit(module, loader, validation, ckpt_path=last if last.exists() else None, weights_only=True)
@@ -227,24 +235,29 @@ def _check_settings(root, settings):
     if not f.exists():
         with atomic(f) as tmp: tmp.write_text(json.dumps(settings, indent=1, sort_keys=True))
     elif (old := json.loads(f.read_text())) != settings:
-        diff = [f"{k}: {old.get(k)!r} there, {settings.get(k)!r} asked for" for k in sorted({*old, *settings}) if old.get(k) != settings.get(k)]
+        differs = [k for k in sorted({*old, *settings}) if old.get(k) != settings.get(k)]
+        diff = [f"{k}: {old.get(k)!r} there, {settings.get(k)!r} asked for" for k in differs]
         raise RunError(f"{root} holds a training with other settings ({'; '.join(diff)}); nothing was changed, give another folder")
 
-def _restore(module, path):
-    "Module with the weights and histories of a finished training."
+def _restore(module, path, callbacks):
+    "Module and callbacks as a finished training left them."
     ckpt = torch.load(path, map_location="cpu", weights_only=True)
     module.load_state_dict(ckpt["state_dict"]); module.on_load_checkpoint(ckpt)
+    for c in callbacks:
+        if c.state_key in ckpt["callbacks"]: c.load_state_dict(ckpt["callbacks"][c.state_key])
     return module.eval()
 
 def _loader(data, trainer, batch_size, **kwargs):
     kwargs = {**kwargs, "rank":trainer.global_rank, "world_size":trainer.world_size}
     return DataLoader(data, sampler=EpochBatches(len(data), batch_size, **kwargs), batch_size=None)
 
-def _trainer(root, epochs, device, devices, precision, validate):
+def _trainer(root, epochs, device, devices, precision, validate, callbacks):
     "Lightning Trainer that writes `last.ckpt` after each epoch and nothing else."
     from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
     quiet = os.environ.get("TQDM_DISABLE", "0") not in ("", "0")
-    keep = ModelCheckpoint(dirpath=root, filename="last", save_top_k=1, every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False)
+    keep = ModelCheckpoint(dirpath=root, filename="last", save_top_k=1, every_n_epochs=1, save_on_train_epoch_end=True,
+                           enable_version_counter=False)
     return L.Trainer(max_epochs=epochs, accelerator=device, devices=devices, precision=precision, default_root_dir=root,
-                     callbacks=[keep] if quiet else [keep, TQDMProgressBar()], enable_progress_bar=not quiet, logger=False,
-                     enable_model_summary=False, num_sanity_val_steps=0, use_distributed_sampler=False, limit_val_batches=None if validate else 0)
+                     callbacks=[*callbacks, keep, *([] if quiet else [TQDMProgressBar()])], enable_progress_bar=not quiet, logger=False,
+                     enable_model_summary=False, num_sanity_val_steps=0, use_distributed_sampler=False,
+                     limit_val_batches=None if validate else 0)

@@ -12,6 +12,7 @@ import numpy as np, torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor
+from . import metrics
 from .core import ParamsError
 
 # %% ../nbs/08_tasks.ipynb #7de0c7ed
@@ -138,3 +139,26 @@ def predict(self:Task,
     "What the head says, in the units of the target."
     if self.kind == "regression": return logits
     return logits.sigmoid() if self.kind == "multilabel" else logits.softmax(-1)
+
+# %% ../nbs/08_tasks.ipynb #8d8c65d1
+@patch
+def known(self:Task,
+    target:Tensor, # As for `loss`
+) -> Tensor: # Whether an item has an answer, or part of one [B]
+    "Items that are not missing."
+    if self.kind == "classification": return target != -1
+    found = target.isfinite().flatten(1) if target.ndim > 1 else target.isfinite()[:, None]
+    return found.all(1) if self.kind == "distribution" else found.any(1)
+
+# %% ../nbs/08_tasks.ipynb #84b6b0bb
+@patch
+def scores(self:Task,
+    target:Tensor, # As for `loss`, all items [N, ...]
+    output:Tensor, # What `predict` gave [N, n_out]
+) -> dict[str, float]: # Metric name to value; empty where no item has an answer
+    "The task's metrics on items that have an answer."
+    known = self.known(target)
+    if not known.any(): return {}
+    y,p = target[known].cpu().numpy(),output[known].detach().cpu().numpy()
+    says = {"micro_f1", "macro_f1", "accuracy"} # these look at the class said, the others at probabilities
+    return {m: getattr(metrics, m)(y, p.argmax(-1) if m in says else p) for m in self.metrics}

@@ -113,3 +113,20 @@ def test_predict_gives_probabilities():
     torch.testing.assert_close(distribution("a", C).predict(z), z.exp()/z.exp().sum(1, keepdim=True))
     torch.testing.assert_close(multilabel("a", C).predict(z), 1/(1 + (-z).exp()))
     assert regression("a", C).predict(z) is z
+
+
+@pytest.mark.parametrize("task", [classification("a", C), *KINDS])
+def test_scores_leave_out_what_is_missing(task):
+    output = task.predict(torch.randn(B, C))
+    y = codes() if task.kind == "classification" else torch.rand(B, C)
+    if task.kind == "distribution": y = y.softmax(-1)
+    if task.kind == "multilabel": y = torch.tensor([[0., 1.]]).repeat(B, C)[:, :C].roll(1, 0).clone()
+    if task.kind == "multilabel": y[::2] = 1 - y[::2]
+    if task.kind != "classification": y[[2, 5]] = math.nan
+    kept = [i for i in range(B) if i not in (2, 5)]
+    assert task.known(y).tolist() == [i in kept for i in range(B)]
+    got = task.scores(y, output)
+    assert got == task.scores(y[kept], output[kept]) and set(got) == set(task.metrics) and all(math.isfinite(v) for v in got.values())
+    if task.kind in ("distribution", "regression"):
+        assert got[task.metrics[0]] == pytest.approx(task.loss(output.log() if task.kind == "distribution" else output, y).item(), rel=1e-5)
+    assert task.scores(y[[2, 5]], output[[2, 5]]) == {}
