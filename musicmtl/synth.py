@@ -740,14 +740,14 @@ def render_track(
     return _record(g, room, mix, s, z[4], t["style"] == "Old-Time / Historic", loudness)
 
 # %% ../nbs/04_synth.ipynb #dfd75d70
-def _file(i): return f"audio/{i//1000:03d}/{i:06d}.flac"
+def _file(i): return f"audio/{i//1000:03d}/{i:06d}.wav"
 
 def _write(w, rows, root): # Render those that are missing
     import soundfile as sf
     for i in rows:
         path = root/_file(i)
         if path.exists(): continue
-        with atomic(path) as tmp: sf.write(tmp, render_track(w, i), SR, subtype="PCM_16", format="FLAC")
+        with atomic(path) as tmp: sf.write(tmp, render_track(w, i), SR, subtype="PCM_16", format="WAV")
 
 def _write_rows(size, seed, rows, root): _write(_world(size, seed), rows, root) # what a worker process gets is small
 
