@@ -18,7 +18,7 @@ from .core import ParamsError, atomic, cache_dir, generator, progress, stable_ha
 from .corpus import Corpus
 
 # %% ../nbs/04_synth.ipynb #535f6226
-VERSION = 2 # Of the audio: part of the cache's key, raised whenever anything that is heard changes
+VERSION = 3 # Of the audio: part of the cache's key, raised whenever anything that is heard changes
 SR = 22_050 # Hz
 
 # %% ../nbs/04_synth.ipynb #a8931fc7
@@ -635,7 +635,7 @@ def _tone(g, ins, hz, n, z, vowel): # One tone [n]; z: bright, soft, grit, breat
     if ins.detune:
         other = (np.arange(n, dtype=np.uint32)*np.uint32(hz*2**(ins.detune/12)/SR*2**32)) >> np.uint32(20)
         x = (x + dark[other] + sparkle*bright[other])*np.float32(.7)
-    if ins.breath: x += g.standard_normal(n, dtype=np.float32)*np.float32(ins.breath*4**np.clip(z[3], -2, 2))
+    if ins.breath: x += g.standard_normal(n, dtype=np.float32)*np.float32(ins.breath*3**np.clip(z[3], -2.5, 2))
     attack = max(1, int(ins.attack*2**np.clip(1.5*z[1], -3, 4)*SR))
     env = np.exp(t*np.float32(-1/ins.decay))*np.float32(1 - ins.sustain) + np.float32(ins.sustain)
     m = min(attack, n); env[:m] *= np.linspace(0, 1, m, dtype=np.float32)
@@ -705,7 +705,7 @@ def _record(g, room_g, x, z, body, narrow, loudness_db): # z: tilt, presence, fl
     n = next_fast_len(len(x) + n_room, real=True)
     H = rfft(_room(room_g, n_room, seconds), n)*np.float32(.45*2**np.clip(z[3], -3, 2)) + 1
     X = rfft(x/np.sqrt(np.mean(x**2) + 1e-9), n)
-    level = np.float32(10**((-30 + 8*np.clip(z[2], -3, 3))/20)*np.sqrt(n/2))
+    level = np.float32(10**((-31 + 8*np.clip(z[2], -3, 2.2))/20)*np.sqrt(n/2))
     floor = g.standard_normal(2*len(X), dtype=np.float32).view(np.complex64)*level # white noise, drawn as its spectrum
     floor[:len(X)//100] *= 3 # hum and rumble
     y = irfft((X*H + floor)*_equaliser(len(X), z[0], z[1], body, narrow), n)[:len(x)]
