@@ -108,11 +108,12 @@ class MultiTask(L.LightningModule):
         *,
         lr:float=1e-4, # Adam's learning rate
         weight_decay:float=0., # Adam's L2 term, on the network only
+        decay:bool=False, # Let the learning rate fall linearly to 0 over the training; the papers keep it fixed
         seed:int=0,
     ):
         super().__init__()
         self.net,self.tasks,self.balancer = net,list(tasks),balancer or Equal(len(list(tasks)))
-        self.lr,self.weight_decay,self.seed = lr,weight_decay,seed
+        self.lr,self.weight_decay,self.decay,self.seed = lr,weight_decay,decay,seed
         self.automatic_optimization = False
         self.steps_log,self.valid_log = [],[]
 
@@ -195,6 +196,9 @@ def on_load_checkpoint(self:MultiTask, ckpt):
 @patch
 def on_train_batch_start(self:MultiTask, batch, batch_idx):
     seed_everything(stable_hash(self.seed, "step", self.current_epoch, batch_idx) % 2**31)
+    if self.decay:
+        left = 1 - self.global_step/self.trainer.estimated_stepping_batches
+        for g in self.optimizers().param_groups: g["lr"] = self.lr*left
 
 # %% ../nbs/11_learn.ipynb #5ece2a08
 def fit(
@@ -215,7 +219,7 @@ def fit(
     "Train to the end, from wherever an earlier call was stopped; raises `RunError` if `root` belongs to other settings."
     root = Path(root)
     settings = {"tasks":[repr(t) for t in module.tasks], "balancer":repr(module.balancer), "lr":module.lr,
-                "weight_decay":module.weight_decay, "seed":module.seed, "epochs":epochs, "batch_size":batch_size,
+                "weight_decay":module.weight_decay, "decay":module.decay, "seed":module.seed, "epochs":epochs, "batch_size":batch_size,
                 "steps_per_epoch":steps_per_epoch, "windows":len(train), "precision":precision, **(settings or {})}
     _check_settings(root, json.loads(json.dumps(settings)))
     if (root/"final.ckpt").exists(): return _restore(module, root/"final.ckpt", callbacks)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RESULT_COLUMNS', 'KEY', 'CLAIM_COLUMNS', 'STUDIES', 'IN_STUDY', 'check', 'resolve', 'parameter_cell', 'parameters',
            'run_id', 'Run', 'open_run', 'machine', 'output_folder', 'collect', 'verdict', 'claim', 'claims_of',
-           'published', 'settings_class', 'run', 'main']
+           'published', 'settings_class', 'locked', 'run', 'main']
 
 # %% ../nbs/13_runs.ipynb #c4849a88
 import ast, dataclasses, fcntl, json, os, platform, subprocess, sys, time, types, typing
@@ -227,10 +227,11 @@ def claim(
     effect,low,high = (float(v) for v in interval)
     return row | {"effect":effect, "low":low, "high":high, "verdict":verdict(low, high, c["test"]), "rule":f"{c['effect']}; {c['rule']}"}
 
-def claims_of(study:str) -> dict: # id -> claim, where, effect, unit, rule, test
+def claims_of(study:str|None=None) -> dict: # id -> claim, where, effect, unit, rule, test; without a study: study -> these
     "Rules of a study's claims."
     import yaml
-    return yaml.safe_load((files("musicmtl")/"data"/"claims.yaml").read_text())[study]
+    rules = yaml.safe_load((files("musicmtl")/"data"/"claims.yaml").read_text(encoding="utf-8"))
+    return rules if study is None else rules[study]
 
 # %% ../nbs/13_runs.ipynb #568e750b
 def published(
@@ -255,12 +256,15 @@ def settings_class(study:str) -> type:
 
 # %% ../nbs/13_runs.ipynb #101731c0
 @contextmanager
-def _locked(folder):
-    "Hold the run's lock; it goes with the process, however that ends."
+def locked(
+    folder:str|Path, # Of a run, or of what several runs share
+):
+    "Keep other processes out of a folder until the block ends; the lock goes with the process, however that ends."
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder/".lock", "w") as f:
         try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError: raise RunError(f"{folder} is in use: another process is running this study with the same parameters") from None
+        except OSError: raise RunError(f"{folder} is in use by another process that runs this study") from None
         yield
 
 # %% ../nbs/13_runs.ipynb #0c825fb4
@@ -277,7 +281,7 @@ def run(
         raise ParamsError(f"parameters: unknown name {unknown[0]!r}; {study} takes {', '.join(names)}")
     r = open_run(study, resolve(cls, study, params))
     if r.done and not again: return r
-    with _locked(r.root):
+    with locked(r.root):
         r._note(status="running"); started = time.time()
         out,bar = r.root/"executed.ipynb",os.environ.get("TQDM_DISABLE", "0") in ("", "0")
         try: papermill.execute_notebook(notebook, out, params, cwd=str(notebook.parent), progress_bar=bar)

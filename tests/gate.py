@@ -29,10 +29,10 @@ def main() -> int:
         dirty = differing(ROOT, copy, "nbs/**/*.ipynb")
         nbdev("nbdev_export")
         stale = differing(ROOT, copy, "musicmtl/**/*.py")
-        subprocess.run([sys.executable, "-m", "musicmtl.runs", "readme"], cwd=copy, env=env, check=True)
+        subprocess.run([sys.executable, "-m", "musicmtl.report", "--readme"], cwd=copy, env=env, check=True)
         stale += differing(ROOT, copy, "README.md")
     for n in dirty: print(f"not clean: {n} (run nbdev_clean)")
-    for n in stale: print(f"out of sync with its notebook: {n} (run nbdev_export, and `python -m musicmtl.runs readme`)")
+    for n in stale: print(f"out of sync with its notebook: {n} (run nbdev_export, and `python -m musicmtl.report --readme`)")
     return bool(dirty or stale)
 
 

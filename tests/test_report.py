@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from musicmtl import report
+from musicmtl.runs import published
 from musicmtl.core import ParamsError, RunError
 
 
@@ -89,7 +90,7 @@ def test_missing_studies_and_unmatched_numbers_are_named(figures):
     page = report.write_report(figures/"data").read_text(encoding="utf-8")
     for s in ("artist_language", "lstm_ensemble", "pase", "tagging"): assert f"make study STUDY={s}" in page
     assert "make study STUDY=agf<" not in page and "Protocols between published and corrected (2)" in page # one a corpus
-    left = report.unmatched(scores(), report.read_published().query("study == 'agf'"))
+    left = report.unmatched(scores(), published().query("study == 'agf'"))
     assert "87.99" not in set(left.paper_value) and "91.08" in set(left.paper_value)
 
 

@@ -93,8 +93,8 @@ def test_the_driver_refuses_before_anything_starts(tmp_path, monkeypatch):
 
 
 def test_two_processes_do_not_share_a_run(tmp_path):
-    with runs._locked(tmp_path/"r"), pytest.raises(RunError, match="in use"), runs._locked(tmp_path/"r"): pass
-    with runs._locked(tmp_path/"r"): pass
+    with runs.locked(tmp_path/"r"), pytest.raises(RunError, match="in use"), runs.locked(tmp_path/"r"): pass
+    with runs.locked(tmp_path/"r"): pass
 
 
 def test_command_line_says_it_in_one_line(tmp_path):

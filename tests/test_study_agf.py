@@ -95,7 +95,7 @@ def test_killed_twice_ends_with_the_same_numbers(whole, tmp_path):
     p = start(tmp_path)
     kill_when(p, lambda: any((tmp_path/"cache").glob("features/*/shards/*")))
     p = start(tmp_path)
-    kill_when(p, lambda: any((tmp_path/"runs").glob("agf/*/jobs/*/network/last.ckpt")))
+    kill_when(p, lambda: any((tmp_path/"runs").glob("agf/jobs/*/*/network/last.ckpt")))
     code, _, err = finish(start(tmp_path))
     assert code == 0, err
     for name in ("agf.csv", "agf_weights.csv"):

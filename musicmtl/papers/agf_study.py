@@ -4,18 +4,19 @@
 
 # %% auto #0
 __all__ = ['FRACTIONS', 'DRAWS', 'BLOCKS', 'WEIGHT_COLUMNS', 'TIME_COLUMNS', 'MANY', 'OTHERS', 'CLAIMS', 'BOTH', 'Settings',
-           'front_end', 'starts', 'Prepared', 'open_corpus', 'clipped', 'prepare', 'usable', 'split_of', 'Cut',
-           'cut_windows', 'Job', 'jobs', 'agf_file', 'factors', 'tasks_of', 'SeparateNets', 'network', 'balancer',
-           'Result', 'train_network', 'over_windows', 'by_track', 'predict', 'EpochOutputs', 'run_job', 'load_result',
-           'run_jobs', 'grouped', 'draws', 'f1_scores', 'confusions', 'scores', 'interval', 'majority', 'paper_values',
-           'result_rows', 'weight_rows', 'time_rows', 'save_tables', 'summary', 'Board', 'over_seeds', 'switch_effects',
-           'as_row', 'shuffled', 'epoch_means', 'jump', 'roughness', 'travel', 'dominance', 'per_seed', 'resampled',
-           'least_standardised', 'class_f1', 'claim_rows', 'save_claims', 'best_known_weights', 'calmest_and_wildest',
-           'weight_figures', 'result_figures', 'map_figure', 'figure_file', 'save_figures']
+           'front_end', 'starts', 'Prepared', 'world_size', 'open_corpus', 'clipped', 'prepare', 'usable', 'split_of',
+           'Cut', 'cut_windows', 'Job', 'jobs', 'agf_file', 'factors', 'tasks_of', 'SeparateNets', 'network',
+           'balancer', 'Result', 'train_network', 'over_windows', 'by_track', 'predict', 'EpochOutputs', 'run_job',
+           'load_result', 'jobs_folder', 'run_jobs', 'grouped', 'draws', 'f1_scores', 'confusions', 'scores',
+           'interval', 'majority', 'paper_values', 'result_rows', 'weight_rows', 'time_rows', 'save_tables', 'summary',
+           'Board', 'over_seeds', 'switch_effects', 'as_row', 'shuffled', 'epoch_means', 'jump', 'roughness', 'travel',
+           'dominance', 'per_seed', 'resampled', 'least_standardised', 'class_f1', 'claim_rows', 'save_claims',
+           'best_known_weights', 'calmest_and_wildest', 'weight_figures', 'result_figures', 'map_figure', 'figure_file',
+           'save_figures']
 
 # %% ../../nbs/papers/agf_study.ipynb #ce674493
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -31,25 +32,28 @@ from ..tasks import classification, class_weights, distribution
 from ..balance import Equal, GradNorm
 from ..metrics import macro_f1, micro_f1
 from ..learn import Items, MultiTask, Windows, fit
-from ..runs import CLAIM_COLUMNS, claim, claims_of, collect, machine, published
+from ..runs import CLAIM_COLUMNS, claim, claims_of, collect, locked, machine, published
 from .. import viz
 from .agf import (FRONT_END, SWITCHES, WINDOW, WINDOW_HOP, GenrePredictor, Protocol, SharedLayerNet, SingleTaskNet,
                                  agf_targets, agf_tasks)
 
 # %% ../../nbs/papers/agf_study.ipynb #2839f774
+def _which(default): return field(default=default, metadata={"which":True}) # says which networks are trained, not how
+
 @dataclass(frozen=True)
 class Settings:
     "Settings of the artist-group-factor study."
     corpus: Literal["miniature", "folder", "fma"] = "miniature" # What is listened to
     root: str|None = None # Its folder
     target: Literal["genre", "artist"]|None = None # What the predictor names; None: artist for a folder, else genre
-    protocol: Literal["published", "corrected", "both"] = "both"
-    preset: str = "smoke"
-    seed: int = 0
+    protocol: Literal["published", "corrected", "both"] = _which("both")
+    preset: str = _which("smoke")
+    seed: int = _which(0) # The first; jobs have theirs
     device: str = "cpu" # Lightning's accelerator: cpu, gpu, auto
     n_jobs: int = field(default=2, metadata={"neutral":True}) # Jobs side by side, one core each
 
     size: str = "smoke" # Of Miniature
+    track_s: float|None = None # Seconds of Miniature's tracks; None: as its size says
     clip_s: float = 30. # Seconds of each track that are used, at most
     n_clusters: int = 2048 # Words of the bag
     width_divisor: int = 1 # All widths of the networks are divided by it
@@ -57,18 +61,20 @@ class Settings:
     epochs: int = 30
     steps_per_epoch: int|None = None # None: all windows once
     lr: float = 1e-4 # Adam, networks
-    weight_decay: float = 1e-5 # Multi-task network only
+    weight_decay: float = 1e-5 # Of the networks, not of the predictor
+    decay: bool = False # Whether learning rates fall linearly to 0
     gradnorm_lr: float = 1e-3 # Adam, loss weights
     alpha: float = .5 # GradNorm's α
     predictor_epochs: int = 30
+    predictor_batch_size: int = 64
     predictor_lr: float = 1e-4
-    seeds: int = 1 # Seeds of the main variants
-    switch_seeds: int = 1 # Seeds of the single protocol switches
-    window_seeds: int = 0 # Seeds of training on one window a track, for A9
-    switches: bool = True # Whether each mistake is also made alone
-    variants: tuple[str, ...] = ("single_task", "equal", "gradnorm_epoch", "gradnorm_first", "gradnorm_log_classes", "gradnorm_ema")
-    published_variants: tuple[str, ...] = ("single_task", "equal", "gradnorm_epoch") # Trained under `published`, too
-    alphas: tuple[float, ...] = () # Further α, for A2 and A3
+    seeds: int = _which(1) # Seeds of the main variants under the corrected protocol
+    side_seeds: int = _which(1) # Seeds of all else
+    switches: bool = _which(True) # Whether each mistake is also made alone
+    variants: tuple[str, ...] = _which(("single_task", "equal", "gradnorm_epoch", "gradnorm_first", "gradnorm_log_classes", "gradnorm_ema"))
+    published_variants: tuple[str, ...] = _which(("single_task", "equal", "gradnorm_epoch")) # Trained under `published`, too
+    side_variants: tuple[str, ...] = _which(()) # Further ones under `corrected`: separate (A13), gradnorm_epoch_windows_1 (A9)
+    alphas: tuple[float, ...] = _which(()) # Further α (A2, A3)
     precision: str = "32-true" # Lightning's
 
     @property
@@ -98,11 +104,13 @@ class Prepared:
     def __repr__(self): return f"Prepared({self.corpus!r}, target {self.target!r}, {len(self.notes)} notes)"
 
 # %% ../../nbs/papers/agf_study.ipynb #ff8f5b16
+def world_size(P:Settings): return {"base":P.size, "duration_s":P.track_s} if P.track_s else P.size
+
 def open_corpus(
     P:Settings, # Settings
 ) -> tuple: # Corpus of the labelled tracks, notes
     "The corpus of a run, without what its target cannot use. Raises `CorpusError` and `ParamsError` before any work starts."
-    corpus = load_corpus(P.corpus, P.root, **({"size":P.size} if P.corpus == "miniature" else {}))
+    corpus = load_corpus(P.corpus, P.root, **({"size":world_size(P)} if P.corpus == "miniature" else {}))
     notes = []
     if not corpus.has(P.names): raise CorpusError(f"{corpus.name}: no track has a value in column {P.names!r}, which is the target")
     if P.names == "artist":
@@ -201,14 +209,16 @@ def jobs(
     P:Settings, # Settings
 ) -> list: # of `Job`
     "All networks of a run: the variants under each protocol, each mistake alone, further α."
-    protocols = [getattr(Protocol, n) for n in ("corrected", "published") if P.protocol in (n, "both")]
     seeds = range(P.seed, P.seed + P.seeds)
-    variants = {"corrected":P.variants, "published":P.published_variants if P.protocol == "both" else P.variants}
-    made = [Job(v, p, s, P.alpha) for p in protocols for v in variants[p.name] for s in seeds]
-    if P.switches and P.protocol == "both":
-        made += [Job("gradnorm_epoch", Protocol.corrected.with_(w), s, P.alpha) for w in SWITCHES for s in seeds[:P.switch_seeds]]
-    made += [Job("gradnorm_epoch", Protocol.corrected, s, a) for a in P.alphas for s in seeds]
-    return made + [Job("gradnorm_epoch", Protocol.corrected, s, P.alpha, windows=1) for s in seeds[:P.window_seeds]]
+    sides,both,made = seeds[:P.side_seeds],P.protocol == "both",[]
+    if P.protocol != "published": made += [Job(v, Protocol.corrected, s, P.alpha) for v in P.variants for s in seeds]
+    if P.protocol == "published": made += [Job(v, Protocol.published, s, P.alpha) for v in P.variants for s in seeds]
+    if both: made += [Job(v, Protocol.published, s, P.alpha) for v in P.published_variants for s in sides]
+    if both and P.switches: made += [Job("gradnorm_epoch", Protocol.corrected.with_(w), s, P.alpha) for w in SWITCHES for s in sides]
+    for v in P.side_variants:
+        variant,_,windows = v.partition("_windows_")
+        made += [Job(variant, Protocol.corrected, s, P.alpha, int(windows) if windows else None) for s in sides]
+    return made + [Job("gradnorm_epoch", Protocol.corrected, s, a) for a in P.alphas for s in sides]
 
 # %% ../../nbs/papers/agf_study.ipynb #287594b1
 def agf_file(prep, P, job, root):
@@ -284,11 +294,11 @@ def train_network(prep, P, job, root):
     data = Windows(partial(prep.store.gather, "mel"), track, start, WINDOW, [t[track] for t in by_track])
     seed_everything(job.seed)
     net = network(job.variant, tasks, 1 + len(agf_tasks(prep.corpus)[0]), P.width_divisor)
-    module = MultiTask(net, tasks, balancer(job, tasks, P.gradnorm_lr), lr=P.lr, weight_decay=P.weight_decay, seed=job.seed)
+    module = MultiTask(net, tasks, balancer(job, tasks, P.gradnorm_lr), lr=P.lr, weight_decay=P.weight_decay, decay=P.decay, seed=job.seed)
     began = time.perf_counter()
     own = {"protocol":asdict(job.protocol), "corpus":prep.corpus.fingerprint, "windows_a_track":job.windows}
     fit(module, data, epochs=P.epochs, batch_size=P.batch_size, steps_per_epoch=P.steps_per_epoch, device=P.device,
-        precision=P.precision, root=Path(root)/"jobs"/job.name/"network", settings=own)
+        precision=P.precision, root=Path(root)/job.name/"network", settings=own)
     return module,cut,(time.perf_counter() - began)/max(1, module.history.step.nunique())
 
 # %% ../../nbs/papers/agf_study.ipynb #ad27137c
@@ -315,10 +325,10 @@ def predict(prep, P, job, module, cut, root):
     y = torch.as_tensor(labels.codes)[own.track]
     seed_everything(job.seed)
     net = GenrePredictor(e.shape[1], len(labels.classes), 1024//P.width_divisor)
-    m = MultiTask(net, module.tasks[:1], lr=P.predictor_lr, seed=job.seed)
+    m = MultiTask(net, module.tasks[:1], lr=P.predictor_lr, decay=P.decay, seed=job.seed)
     watch = EpochOutputs(e[own.valid])
-    fit(m, Items(e[own.train], (y[own.train],)), epochs=P.predictor_epochs, batch_size=P.batch_size, device=P.device,
-        root=Path(root)/"jobs"/job.name/"predictor", callbacks=[watch] if leaky else [])
+    fit(m, Items(e[own.train], (y[own.train],)), epochs=P.predictor_epochs, batch_size=P.predictor_batch_size, device=P.device,
+        root=Path(root)/job.name/"predictor", callbacks=[watch] if leaky else [])
     with torch.inference_mode(): p,hidden = net(e).softmax(1).numpy(),net.hidden(e).numpy()
     return own,p,watch.outputs,hidden
 
@@ -338,7 +348,7 @@ class EpochOutputs(L.Callback):
 # %% ../../nbs/papers/agf_study.ipynb #17e8cc4a
 def run_job(prep, P, job, root) -> Result:
     "Train, predict, and keep; a job that is done is read."
-    f = Path(root)/"jobs"/job.name/"result.npz"
+    f = Path(root)/job.name/"result.npz"
     if f.exists(): return load_result(f, job)
     module,cut,seconds = train_network(prep, P, job, root)
     codes = prep.corpus.labels(prep.target).codes
@@ -362,8 +372,16 @@ def load_result(f, job):
         h = pd.DataFrame({k[8:]: z[k] for k in z.files if k.startswith("history_")})
         return Result(job, *(z[k] for k in ("y", "p", "track", "train_y", "train_pred", "hidden")), h, float(z["seconds"]))
 
+def jobs_folder(P, run) -> Path:
+    "Where jobs are kept: runs that train in the same way share them, however many they ask for."
+    how = [(f.name, getattr(P, f.name)) for f in fields(P) if not (f.metadata.get("which") or f.metadata.get("neutral"))]
+    return run.root.parent/"jobs"/f"{stable_hash(sorted(how, key=lambda kv: kv[0])):016x}"
+
 def run_jobs(prep, P, todo, root) -> list: # of `Result`
     "All jobs, `n_jobs` side by side, one core each; factors first, since several jobs share them."
+    with locked(root): return _run_jobs(prep, P, todo, root)
+
+def _run_jobs(prep, P, todo, root):
     from joblib import Parallel, delayed
     need = {agf_file(prep, P, j, root)[0]: j for j in todo if j.variant != "single_task"}
     each = Parallel(n_jobs=P.n_jobs, return_as="generator")

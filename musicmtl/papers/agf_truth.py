@@ -15,7 +15,7 @@ from ..core import generator
 from ..synth import miniature, world
 from .agf import Protocol, artist_factors, descriptive_features
 from . import agf_study
-from .agf_study import Board, Job, Prepared, as_row, interval, run_jobs
+from .agf_study import Board, Job, Prepared, as_row, interval, run_jobs, world_size
 
 # %% ../../nbs/papers/agf_truth.ipynb #70e578c4
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def raw_bag(prep, feature):
 
 def true_factors(P, prep):
     "The world's artist factors in the order of the corpus' artists: name -> [A, d]."
-    w = world(P.size, 0)
+    w = world(world_size(P), 0)
     order = w.artists.reset_index().set_index("artist")["index"][list(prep.corpus.labels("artist").classes)].to_numpy()
     return {k: v[order] for k,v in w.factors.items()}
 
@@ -100,7 +100,7 @@ def cross_recoveries(P, prep) -> pd.DataFrame: # [factor, truth]
 # %% ../../nbs/papers/agf_truth.ipynb #75cad2e6
 def with_noise(P, prep, rate):
     "The same tracks with a share `rate` of wrong labels."
-    corpus = miniature("fma", P.size, label_noise=rate, render=False, root=prep.corpus.root)
+    corpus = miniature("fma", world_size(P), label_noise=rate, render=False, root=prep.corpus.root)
     return Prepared(corpus, prep.store, prep.target, prep.notes)
 
 def with_truth(prep, result, true):
@@ -113,7 +113,7 @@ VARIANTS = ("single_task", "gradnorm_epoch")
 
 def noise_board(P, prep, rate, root):
     "Networks trained at a rate of wrong labels, judged by true ones."
-    noisy,true = with_noise(P, prep, rate),world(P.size, 0).tracks.genre.to_numpy()
+    noisy,true = with_noise(P, prep, rate),world(world_size(P), 0).tracks.genre.to_numpy()
     todo = [Job(v, Protocol.corrected, P.seed + s, P.alpha) for v in VARIANTS for s in range(P.seeds)]
     return Board([with_truth(noisy, r, true) for r in run_jobs(noisy, P, todo, Path(root)/f"rate_{rate:g}")], noisy)
 
