@@ -340,7 +340,7 @@ def split(self:Corpus,
     """Divide the tracks so that no group is in two parts; depends on `seed` and the tracks, not on the order of rows.
 
     **by="window" leaks**: it puts overlapping cuts of one recording in several parts. It exists for the `published` protocol only
-    (the artist-group-factor paper's section 3 splits so, FACTS §1.5); scores from it say nothing about new recordings.
+    (the artist-group-factor paper's code splits so); scores from it say nothing about new recordings.
     A part is within one group of its fraction (with `stratify`: as near as the presence of the classes allows).
     Raises `CorpusError` when there are fewer groups than parts, `ParamsError` for a wrong argument."""
     _check_split(by, fractions, seed, n_windows, stratify)

@@ -137,7 +137,7 @@ def test_a_step_lowers_the_loss():
 
 
 def test_first_loss_is_that_of_ignorance():
-    "FACTS of the paper's logs: the first total is near ln 16 + 4 ln 40 = 17.53."
+    "From the published logs: the first total is near ln 16 + 4 ln 40 = 17.53."
     torch.manual_seed(0)
     net = SharedLayerNet(width_divisor=4).eval()
     total = sum(F.cross_entropy(z, torch.zeros(16, dtype=torch.long)) for z in net(windows(16))).item()

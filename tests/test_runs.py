@@ -75,7 +75,7 @@ def test_study_notebooks_keep_their_shape(notebook):
 
 
 def test_gradnorm_moves_in_short_runs():
-    "Its learning rate is 3/(number of steps), at least 1e-3, as DESIGN asks of every preset but `paper`."
+    "Its learning rate is 3/(number of steps), at least 1e-3, in every preset but `paper`."
     for preset in ("mini", "claims"):
         P = resolve(settings_class("agf"), "agf", {"preset":preset})
         steps = P.epochs*P.steps_per_epoch
