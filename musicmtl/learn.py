@@ -75,8 +75,8 @@ class EpochBatches(Sampler):
         if n < 1: raise ParamsError(f"an epoch needs at least one item, found {n}")
         self.n,self.batch_size,self.seed,self.shuffle = n,min(batch_size, n),seed,shuffle
         self.rank,self.world_size,self.epoch = rank,world_size,0
-        full = n // self.batch_size if drop_last else -(-n // self.batch_size)
-        self.steps = max(1, (steps or full) // world_size)
+        self.per_round = n // self.batch_size if drop_last else -(-n // self.batch_size) # batches until all items were drawn
+        self.steps = max(1, (steps or self.per_round) // world_size)
 
     def set_epoch(self, epoch): self.epoch = epoch
     def _cut(self, order): return np.split(order, range(self.batch_size, self.n, self.batch_size))
@@ -88,8 +88,8 @@ def __iter__(self:EpochBatches):
     "Batches of the epoch that `set_epoch` named."
     need = self.steps * self.world_size
     if self.shuffle:
-        rng,per = generator(self.seed, "epoch", self.epoch),max(1, self.n // self.batch_size)
-        batches = [b for _ in range(-(-need // per)) for b in self._cut(rng.permutation(self.n))[:per]]
+        rng,rounds = generator(self.seed, "epoch", self.epoch),-(-need // self.per_round)
+        batches = [b for _ in range(rounds) for b in self._cut(rng.permutation(self.n))[:self.per_round]]
     else: batches = self._cut(np.arange(self.n))
     yield from batches[:need][self.rank::self.world_size]
 

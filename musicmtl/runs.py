@@ -315,4 +315,4 @@ def main(argv=None) -> int: # Exit status: 0, or 2 for an error that the message
 
 # %% ../nbs/13_runs.ipynb #42a57510
 #| eval: false
-if __name__ == "__main__": sys.exit(main())
+if __name__ == "__main__" and "get_ipython" not in globals(): sys.exit(main()) # a notebook is `__main__` as well

@@ -548,7 +548,8 @@ def over_seeds(a): # [S, 1 + draws] -> [1 + draws]
     return np.concatenate([[a[:, 0].mean()], a[pick, 1 + np.arange(DRAWS)[:, None]].mean(1)])
 
 # %% ../../nbs/papers/agf_study.ipynb #d3f2f5b0
-MISTAKES = {"split":"Split over windows", "fit_on":"Factors fitted on all tracks", "orientation":"Transposed spectrogram", "target":"Softmax of γ as target"}
+MISTAKES = {"split":"Split over windows", "fit_on":"Factors fitted on all tracks", "orientation":"Transposed spectrogram",
+            "target":"Softmax of γ as target"}
 
 def switch_effects(board):
     "What each of the published mistakes adds, alone and together: switch, metric, effect, low, high (points)."
