@@ -15,7 +15,7 @@ __all__ = ['FRACTIONS', 'DRAWS', 'BLOCKS', 'WEIGHT_COLUMNS', 'TIME_COLUMNS', 'MI
            'map_figure', 'figure_file', 'save_figures']
 
 # %% ../../nbs/papers/agf_study.ipynb #ce674493
-import time
+import os, time
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -395,11 +395,12 @@ def _run_jobs(prep, P, todo, root):
     list(progress(each(delayed(_alone)(factors, prep, P, j, root) for j in need.values()), "artist group factors", total=len(need)))
     return list(progress(each(delayed(_alone)(run_job, prep, P, j, root) for j in todo), "networks", total=len(todo)))
 
-def _alone(function, *args):
-    "Call `function` on one core: as many jobs run as there are cores."
+def _alone(function, prep, P, *args):
+    "Call `function` on one core: as many jobs run as there are cores. In a process of its own it shows no bar; the study's counts the jobs."
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    try: return function(*args)
+    if P.n_jobs > 1: os.environ["TQDM_DISABLE"] = "1"
+    try: return function(prep, P, *args)
     finally: torch.set_num_threads(threads)
 
 # %% ../../nbs/papers/agf_study.ipynb #defee9df
@@ -451,11 +452,12 @@ def interval(values):
     low,high = np.nanquantile(values[1:], (.025, .975))
     return float(values[0]),float(low),float(high)
 
-def majority(result, prep):
-    "Scores of naming the class that is most frequent in the corpus for every window, and of its class frequencies as probabilities."
+def majority(result, prep, by="window"):
+    "Scores of naming the class that is most frequent in the corpus for every item, and of its class frequencies as probabilities."
+    y = grouped(result, prep, by)[1]
     counts = prep.corpus.labels(prep.target).counts
-    share,named = counts/counts.sum(),np.full(len(result.y), counts.argmax())
-    return {"micro_f1":micro_f1(result.y, named), "macro_f1":macro_f1(result.y, named), "log_loss":float(-np.log(share[result.y]).mean())}
+    share,named = counts/counts.sum(),np.full(len(y), counts.argmax())
+    return {"micro_f1":micro_f1(y, named), "macro_f1":macro_f1(y, named), "log_loss":float(-np.log(share[y]).mean())}
 
 # %% ../../nbs/papers/agf_study.ipynb #27da5011
 def paper_values() -> dict: # metric -> (value as printed, place)
@@ -476,7 +478,8 @@ def result_rows(P, prep, results, run_id):
     for p in dict.fromkeys(r.job.protocol for r in results):
         first = next(r for r in results if r.job.protocol == p)
         own = {**base, "protocol":p.name, "variant":"majority", "seed":first.job.seed}
-        rows += [{**own, "metric":m, "value":v} for m,v in majority(first, prep).items()]
+        for by in ("window", "track"):
+            rows += [{**own, "metric":m + "_track"*(by == "track"), "value":v} for m,v in majority(first, prep, by).items()]
     return rows
 
 # %% ../../nbs/papers/agf_study.ipynb #ecf2e893
@@ -618,7 +621,7 @@ def _a2(b, p):
 
 def _a3(b, p):
     names = _alphas(b, p)
-    if len(names) < 2: raise LookupError("only one α was run; `make claims` runs five")
+    if len(names) < 2: raise LookupError("only one α was run; `make claims` runs more")
     s = b.seeds(*((p, n) for n in names.values()))
     others = [b.scores(n, p, seeds=s) for a,n in names.items() if a != .5]
     return 100*(b.scores(names[.5], p, seeds=s) - np.max(others, axis=0)), len(s)*len(names)
