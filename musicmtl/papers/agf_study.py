@@ -558,7 +558,7 @@ def switch_effects(board):
     "What each of the published mistakes adds, alone and together: switch, metric, effect, low, high (points)."
     alone = {words: Protocol.corrected.with_(s) for s,words in MISTAKES.items()}
     rows = []
-    for words,protocol in {**alone, "All of it, best epoch reported":Protocol.published}.items():
+    for words,protocol in {**alone, "All four together":Protocol.published}.items():
         keys = [(p, "gradnorm_epoch") for p in (protocol.name, "corrected")]
         if any(k not in board for k in keys): continue
         paired = protocol.split == Protocol.corrected.split
