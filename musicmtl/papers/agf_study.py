@@ -746,8 +746,8 @@ def weight_figures(P, prep, data):
     of = {v: table[table.variant == f"gradnorm_{v}"] for v in ("epoch", "log_classes", "ema", "first")}
     calm,wild = calmest_and_wildest(of["epoch"])
     draw = lambda v, seed, title: viz.weight_curves(of[v], seed=seed, title=f"{title} ({source})")
-    made = {"weights_epoch_calm":draw("epoch", calm, "L(0) per epoch, the calmest seed"),
-            "weights_epoch_wild":draw("epoch", wild, "L(0) per epoch, the wildest seed")}
+    made = {"weights_epoch_calm":draw("epoch", calm, "L(0) per epoch, the calmest seed")}
+    if wild != calm: made["weights_epoch_wild"] = draw("epoch", wild, "L(0) per epoch, the wildest seed")
     for v,title in (("log_classes", "L(0) = log C"), ("ema", "L(0) a moving average"), ("first", "L(0) of the first step")):
         if len(of[v]): made[f"weights_{v}"] = draw(v, calm, title)
     return made
