@@ -156,7 +156,10 @@ def usable(corpus, store, P, notes=()):
     notes += [f"{corpus.table.track_id[r]} is silent" for r in rows if index.silent[r]]
     if len(rows) < 10:
         raise CorpusError(f"{corpus.name}: {len(rows)} of {len(corpus)} tracks can be used, a study needs 10: " + "; ".join(notes[-3:]))
-    return Prepared(corpus.subset(rows), store.subset(rows), P.names, tuple(notes))
+    corpus = corpus.subset(rows)
+    counts = corpus.labels(P.names).counts
+    notes.append(f"{len(corpus)} tracks of {len(counts)} classes of {P.names} remain; the most frequent has {counts.max()/counts.sum():.3f} of them")
+    return Prepared(corpus, store.subset(rows), P.names, tuple(notes))
 
 # %% ../../nbs/papers/agf_study.ipynb #ea8d1ef5
 FRACTIONS = (.85, .15) # paper, §4
