@@ -309,7 +309,8 @@ def main(argv=None) -> int: # Exit status: 0, or 2 for an error that the message
         try:
             print(f"{study}: preset {a.preset}", flush=True)
             r = run(study, again=a.again, preset=a.preset, **{k: _literal(v) for k,v in a.p})
-            print(f"{study}: done in {r.manifest.get('wall_s', 0)} s, {r.root}", flush=True)
+            took = f" (took {w} s)" if (w := r.manifest.get("wall_s")) else ""
+            print(f"{study}: done{took}, {r.root}", flush=True)
         except (ParamsError, RunError) as e: print(f"{study}: {e}", file=sys.stderr); return 2
     return 0
 

@@ -469,7 +469,8 @@ def paper_values() -> dict: # metric -> (value as printed, place)
 
 def result_rows(P, prep, results, run_id):
     "Rows of figures/data/agf.csv: scores by window (as the paper's) and by track, and those of naming the most frequent class."
-    base,paper,rows = {"run":run_id, "corpus":prep.corpus.name, "preset":P.preset},paper_values(),[]
+    base,rows = {"run":run_id, "corpus":prep.corpus.name, "preset":P.preset},[]
+    paper = paper_values() if prep.target == "genre" else {} # the paper has no numbers for artists
     for r in results:
         own = {**base, "protocol":r.job.protocol.name, "variant":r.job.label, "seed":r.job.seed}
         for by in ("window", "track"):
