@@ -53,11 +53,6 @@ def read_results(
     return Results(pd.concat(scores, ignore_index=True) if scores else pd.DataFrame(columns=RESULTS), claims)
 
 # %% ../nbs/14_report.ipynb #26cbc06e
-def _package_data(name):
-    "A file of the package's data."
-    import musicmtl
-    return Path(musicmtl.__file__).parent/"data"/name
-
 def claim_texts() -> dict: # (study, claim) to the claim's sentence
     "What each claim says."
     return {(study, k):c["claim"] for study in claims_of() for k,c in claims_of(study).items()}
