@@ -14,6 +14,7 @@ import pytest
 import soundfile as sf
 
 from musicmtl.core import CorpusError, ParamsError, generator
+from musicmtl.experiment import draws, interval
 from musicmtl.papers import agf_study
 from musicmtl.papers.agf import SWITCHES, Protocol
 from musicmtl.runs import resolve, settings_class
@@ -199,9 +200,9 @@ def test_draws_are_paired_and_bracket_the_sample():
     y = generator("y").integers(0, 3, 200)
     p = np.eye(3)[np.where(generator("p").random(200) < .7, y, (y + 1) % 3)]*.8 + .05
     group = np.arange(200)//10
-    w = agf_study.draws(20, seed=0)
+    w = draws(20, seed=0)
     assert (w.sum(1) == 20).all() and (w[0] == 1).all()
     c = np.tensordot(w, agf_study.confusions(y, p.argmax(1), group, 3), 1)
-    value, low, high = agf_study.interval(np.trace(c, axis1=1, axis2=2)/c.sum((1, 2)))
+    value, low, high = interval(np.trace(c, axis1=1, axis2=2)/c.sum((1, 2)))
     assert low < value < high and value == pytest.approx((y == p.argmax(1)).mean())
-    assert (agf_study.draws(20, seed=0) == w).all() and (agf_study.draws(20, seed=1) != w).any()
+    assert (draws(20, seed=0) == w).all() and (draws(20, seed=1) != w).any()

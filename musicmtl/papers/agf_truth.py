@@ -15,7 +15,8 @@ from ..core import generator
 from ..synth import miniature, world
 from .agf import Protocol, artist_factors, descriptive_features
 from . import agf_study
-from .agf_study import Board, Job, Prepared, as_row, interval, run_jobs, world_size
+from ..experiment import as_row, interval
+from .agf_study import Job, Prepared, board_of, train_all, world_size
 
 # %% ../../nbs/papers/agf_truth.ipynb #70e578c4
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def noise_board(P, prep, rate, root):
     "Networks trained at a rate of wrong labels, judged by true ones."
     noisy,true = with_noise(P, prep, rate),world(world_size(P), 0).tracks.genre.to_numpy()
     todo = [Job(v, Protocol.corrected, P.seed + s, P.alpha) for v in VARIANTS for s in range(P.seeds)]
-    return Board([with_truth(noisy, r, true) for r in run_jobs(noisy, P, todo, Path(root)/f"rate_{rate:g}")], noisy)
+    return board_of([with_truth(noisy, r, true) for r in train_all(noisy, P, todo, Path(root)/f"rate_{rate:g}")], noisy)
 
 # %% ../../nbs/papers/agf_truth.ipynb #0f0f2e5c
 def gains(boards) -> pd.DataFrame: # Columns rate, metric, variant, effect, low, high
