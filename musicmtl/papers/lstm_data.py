@@ -144,6 +144,9 @@ class SegmentData:
         if self.y.shape != (n,) or self.y.dtype != np.int64: raise CorpusError(_expected(self.name, "y", f"int64 [{n}]", _found(self.y)))
         if n and not (0 <= self.y.min() and self.y.max() < len(self.classes)):
             raise CorpusError(_expected(self.name, "y", f"codes from 0 to {len(self.classes) - 1}", f"{self.y.min()} to {self.y.max()}"))
+        for p,rows in self.parts.items():
+            if len(rows) and not 0 <= np.min(rows) <= np.max(rows) < n:
+                raise CorpusError(_expected(self.name, f"part {p!r}", f"rows from 0 to {n - 1}", f"{np.min(rows)} to {np.max(rows)}"))
         for a in ("track_id", "artist"):
             if (v := getattr(self, a)) is not None and len(v) != n: raise CorpusError(_expected(self.name, a, f"{n} entries", len(v)))
 
@@ -209,7 +212,8 @@ def _arrays(path, wanted):
             return {k:_array(path, f, k) for k in wanted}
     except CorpusError: raise # it is a ValueError too
     except FileNotFoundError: raise CorpusError(f"{path}: missing") from None
-    except (zipfile.BadZipFile, EOFError, OSError, zlib.error): raise CorpusError(f"{path}: not a whole .npz archive (damaged or cut short)") from None
+    except (zipfile.BadZipFile, EOFError, OSError, zlib.error):
+        raise CorpusError(f"{path}: not a whole .npz archive (damaged or cut short)") from None
     except ValueError as e: # numpy takes what is neither for a pickle
         raise CorpusError(f"{path}: expected an .npz archive, found something else ({str(e)[:60]})") from None
 
@@ -234,7 +238,8 @@ def _inputs(path, a):
         raise CorpusError(_expected(path, "array 'inputs'", f"numbers [N, {_FLAT}] or [N, {SEGMENTS}, {SEGMENT_FEATURES}]", _found(a)))
     if not np.isfinite(a).all():
         row = int(np.flatnonzero(~np.isfinite(a.reshape(len(a), -1)).all(1))[0])
-        raise CorpusError(_expected(path, f"array 'inputs', row {row}", "finite numbers", "NaN or infinity (files of variable length are padded with NaN)"))
+        what = "NaN or infinity (files of variable length are padded with NaN)"
+        raise CorpusError(_expected(path, f"array 'inputs', row {row}", "finite numbers", what))
     return a.reshape(len(a), SEGMENTS, SEGMENT_FEATURES).astype(np.float32)
 
 def _targets(path, a, n, n_classes):

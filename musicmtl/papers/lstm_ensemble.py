@@ -12,7 +12,7 @@ __all__ = ['SECONDARY', 'VARIANTS', 'METHODS', 'OneBiasLSTM', 'SegmentLSTM', 'ac
 
 # %% ../../nbs/papers/lstm_ensemble.ipynb #f2c8f95b
 import math
-import numpy as np, torch, torch.nn.functional as F
+import torch, torch.nn.functional as F
 from torch import nn, Tensor
 from fastcore.basics import patch
 from ..core import *
@@ -46,14 +46,12 @@ class OneBiasLSTM(nn.Module):
         forget[hidden:2*hidden] = forget_bias
         self.register_buffer("forget", forget, persistent=False)
 
-# %% ../../nbs/papers/lstm_ensemble.ipynb #fb219112
-@patch
-def forward(self:OneBiasLSTM,
-    x:Tensor, # Segments [B, T, n_in]
-) -> Tensor: # Outputs after every segment [B, T, H]
-    zero = x.new_zeros(1, len(x), self.weight_hh.shape[1])
-    weights = [self.weight_ih, self.weight_hh, self.bias + self.forget, torch.zeros_like(self.forget)]
-    return torch.lstm(x, (zero, zero), weights, True, 1, 0., True, False, True)[0] # what nn.LSTM calls; that cannot share or leave out a bias
+    def forward(self,
+        x:Tensor, # Segments [B, T, n_in]
+    ) -> Tensor: # Outputs after every segment [B, T, H]
+        zero = x.new_zeros(1, len(x), self.weight_hh.shape[1])
+        weights = [self.weight_ih, self.weight_hh, self.bias + self.forget, torch.zeros_like(self.forget)]
+        return torch.lstm(x, (zero, zero), weights, True, 1, 0., True, False, True)[0] # what nn.LSTM calls, which always has two biases
 
 # %% ../../nbs/papers/lstm_ensemble.ipynb #8e14c710
 SECONDARY,VARIANTS = (None, "autoencoder", "binary"),("code", "text")
@@ -249,7 +247,7 @@ class WeightedCombination(nn.Module):
         if self.variant == "code": return (self.theta[:, None]*logits).sum(1)
         return self.outer(self.inner(logits.detach().softmax(-1).transpose(1, 2))).squeeze(-1)
 
-# %% ../../nbs/papers/lstm_ensemble.ipynb #d27fb985
+# %% ../../nbs/papers/lstm_ensemble.ipynb #1da1327a
 class WeightedEnsemble(SnippetEnsemble):
     "Snippet networks and m2 on top."
     def __init__(self,
@@ -269,6 +267,7 @@ class WeightedEnsemble(SnippetEnsemble):
         logits = super().forward(x)
         return [logits, self.combination(logits)]
 
+# %% ../../nbs/papers/lstm_ensemble.ipynb #d27fb985
 def weighted_tasks(
     n_classes:int=10, # Genres
     snippets:int=2, # Networks M
@@ -297,10 +296,11 @@ class WeightedTraining(MultiTask):
 @patch
 def training_step(self:WeightedTraining, batch, batch_idx):
     x,targets = batch
-    losses = []
+    losses,out = [],self.net(x)
     for k,opt in enumerate(self.optimizers()):
+        if k and self.net.combination.variant == "code": out = self.net(x) # with what the snippets' step has just changed, as coded
         self.net.zero_grad()
-        loss = self.tasks[k].loss(self.net(x)[k], targets[k]) # the second forward pass sees what the first step changed, as coded
+        loss = self.tasks[k].loss(out[k], targets[k])
         if k: extra = self.l2*sum(.5*p.square().sum() for p in self.net.combination.parameters())
         else: extra = 0. if self.penalty is None else self.penalty(self.net)
         self.manual_backward(loss + extra)
