@@ -7,7 +7,7 @@ __all__ = ['BETAS', 'LAMBDAS', 'WIDTHS', 'SNIPPETS', 'CLAIMS', 'BOTH', 'MISTAKES
            'common', 'points', 'gain', 'largest', 'step_draws', 'step_time', 'relative_time', 'by_epoch', 'inflation',
            'peak', 'mean_inflation', 'inflates_more', 'late_share', 'switch_effects', 'best_rows', 'grids', 'cells_of',
            'heat_maps', 'time_maps', 'curves_of', 'main_protocol', 'accuracy_curves', 'error_panels', 'error_curves',
-           'best_label', 'task_curves', 'result_figures', 'all_figures']
+           'best_label', 'task_curves', 'result_figures']
 
 # %% ../../nbs/papers/lstm_ensemble_claims.ipynb #dc6821c9
 from functools import partial, wraps
@@ -349,9 +349,3 @@ def result_figures(P, prep, board, table):
         rows = named[named.metric == metric]
         if len(rows): made[name] = viz.protocol_effects(rows.drop(columns="metric"), unit=unit, title="What each published practice adds")
     return made
-
-def all_figures(P, prep, board, tables):
-    "Name -> axes: all figures of a run."
-    s,c,t = tables["scores"],tables["curves"],tables["time"]
-    return (heat_maps(P, prep, s) | time_maps(P, prep, t) | accuracy_curves(P, prep, c) | error_curves(P, prep, c, s)
-            | task_curves(P, prep, c) | result_figures(P, prep, board, s))

@@ -6,9 +6,9 @@
 __all__ = ['SWITCHES', 'GRID', 'BASE', 'ENSEMBLES', 'SECOND', 'MORE', 'VARIANTS', 'FORMS', 'FRACTIONS', 'VIEWS', 'METHODS',
            'PARTS', 'PAPER', 'CURVE_COLUMNS', 'Protocol', 'Settings', 'Recipe', 'recipe', 'as_run', 'Songs',
            'open_corpora', 'sounds', 'listen', 'songs_of', 'msd_songs', 'Prepared', 'prepare', 'checked', 'Job',
-           'Trial', 'trials', 'jobs', 'build', 'targets_of', 'module_of', 'StepTimes', 'Result', 'train_network',
-           'run_job', 'load_result', 'train_all', 'Reading', 'early_stopped', 'scores', 'majority', 'read_all',
-           'paper_values', 'said_of', 'result_rows', 'curves', 'curve_rows', 'save_tables', 'summary']
+           'Trial', 'trials', 'jobs', 'build', 'targets_of', 'module_of', 'StepTimes', 'Result', 'epochs_of',
+           'train_network', 'run_job', 'load_result', 'train_all', 'Reading', 'early_stopped', 'scores', 'majority',
+           'read_all', 'paper_values', 'said_of', 'result_rows', 'curves', 'curve_rows', 'save_tables', 'summary']
 
 # %% ../../nbs/papers/lstm_ensemble_study.ipynb #a20735ee
 import re, time
@@ -101,6 +101,7 @@ class Settings:
     batch_size: int = 50
     epochs: int = 40 # Of the baselines (§3)
     later_epochs: int = 30 # Of ensembles and secondary tasks (§4, §5)
+    least_steps: int = 0 # Of any training: where few songs make short epochs, there are more of them
     lr: float = 1e-3 # Adam
     gradnorm_lr: float = 1e-3 # Adam, loss weights
     patience: int = which(10) # Epochs without a better validation accuracy after which early stopping stops
@@ -482,6 +483,11 @@ def _says(net, x): # of the code's m2 its own answer alone
     if net.combination.variant == "code": return weighted.log_softmax(-1)
     return torch.cat([logits.log_softmax(-1), weighted[:, None]], 1)
 
+def epochs_of(P, job, n):
+    "Epochs of a job that trains on `n` songs."
+    epochs = P.epochs if job.recipe.kind in ("lstm", "text", "feed_forward") else P.later_epochs
+    return max(epochs, -(-P.least_steps//max(1, n//P.batch_size)))
+
 def train_network(prep, P, job, root):
     "Train a job's network: module, its songs by part, what was said of them after each epoch, and the clock."
     songs = prep.sets[job.classes]
@@ -491,8 +497,7 @@ def train_network(prep, P, job, root):
     watched = {**parts, "train":np.sort(generator(job.seed, "sample").permutation(parts["train"])[:P.sample])}
     watch,clock = EpochOutputs(x[np.concatenate([watched[p] for p in PARTS])], _says),StepTimes()
     module = module_of(job.recipe, len(data.classes), P, job.seed)
-    later = job.recipe.kind not in ("lstm", "text", "feed_forward")
-    fit(module, Items(x[parts["train"]], targets), epochs=P.later_epochs if later else P.epochs, batch_size=P.batch_size, device=P.device,
+    fit(module, Items(x[parts["train"]], targets), epochs=epochs_of(P, job, len(parts["train"])), batch_size=P.batch_size, device=P.device,
         precision=P.precision, root=Path(root)/job.name/"network", callbacks=[watch, clock],
         settings={"corpus":prep.sets[job.classes].corpus.fingerprint, "cuts":P.cuts, "job":job.name})
     return module,watched,watch.outputs,np.array(clock.seconds)
