@@ -47,7 +47,8 @@ def figures():
         difference=lambda: viz.confusion_difference(counts, counts.T, "abcd"), scores=lambda: viz.score_bars(results()),
         heat=lambda: viz.score_heatmap(pd.DataFrame([[.5, .6]], index=["equal"], columns=["genre", "artist"]), "accuracy"),
         curves=lambda: viz.training_curves(curves), effects=lambda: viz.protocol_effects(effects), claims=lambda: viz.claim_forest(claims),
-        architecture=lambda: viz.architecture(table))
+        architecture=lambda: viz.architecture(table), panels=lambda: viz.curve_panels({"Error":(curves, "loss"), "Again":(curves, "loss")}),
+        heats=lambda: viz.score_heatmaps({n:pd.DataFrame([[.5, .6]], index=["equal"], columns=["genre", "artist"]) for n in "ab"}, "accuracy"))
 
 
 @pytest.mark.parametrize("name", sorted(figures()))
@@ -66,7 +67,7 @@ def test_saved_twice_gives_the_same_bytes_and_style_does_not_leak(name, tmp_path
 @pytest.mark.parametrize("name", sorted(figures()))
 def test_every_axis_says_what_it_shows(name):
     axes = np.ravel(figures()[name]())
-    if name in ("architecture", "heat"): return
+    if name in ("architecture", "heat", "heats"): return
     for ax in axes: assert ax.get_xlabel() and (ax.get_ylabel() or len(ax.get_yticklabels())), name
 
 
@@ -82,7 +83,7 @@ VIEWS = dict(normal=np.eye(3), protanope=[[.11238, .88762, 0], [.11238, .88762, 
     deuteranope=[[.29275, .70725, 0], [.29275, .70725, 0], [-.02234, .02234, 1]])
 
 @pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize("family", ["TASKS", "METHODS", "PROTOCOLS", "VERDICTS"])
+@pytest.mark.parametrize("family", ["TASKS", "METHODS", "NETWORKS", "ERRORS", "PROTOCOLS", "VERDICTS"])
 def test_colours_of_a_family_stay_apart_for_colour_blind_readers(family, view):
     rgb = {k:np.array(matplotlib.colors.to_rgb(v)) for k,v in getattr(viz, family).items()}
     linear = {k:np.where(c <= .04045, c/12.92, ((c + .055)/1.055)**2.4) for k,c in rgb.items()}
@@ -93,7 +94,9 @@ def test_colours_of_a_family_stay_apart_for_colour_blind_readers(family, view):
 
 def test_names_and_colours_are_fixed():
     assert viz.label("gradnorm_epoch") == "GradNorm, L(0) per epoch"
-    assert viz.label("something_new") == "Something new"
+    assert viz.label("something_new") == "Something new" and viz.label("β = 100") == "β = 100"
+    assert viz.label("as_100_200_25") == "AS, β = 100, 200 units, 25 classes" and viz.label("ensemble_4_m1") == "4 snippets, m1"
+    assert viz.colour("as_100_200_25") == viz.colour("as_100_100") != viz.colour("as_50_100")
     assert viz.colour("genre") == viz.PALETTE["genre"] and viz.colour("unheard_of") == viz.colour("unheard_of")
     assert set(viz.VERDICTS) == {"holds", "does not hold", "not resolved", "not testable here"}
 
