@@ -315,21 +315,24 @@ def tsne_map(
     *,
     loose=(), # Classes known to be loosely defined: named in italics
     rare=(), # Classes with few items: points with a black rim
+    spokes:bool=False, # Lines from each class's centre to its points, for classes of few points
     title:str="", # Shown above
     ax=None, # Axes to draw into
 ): # -> Axes
-    "Map of an embedding by class, as in the AGF paper, Fig. 5."
+    "Map of an embedding by class, as in the AGF paper, Fig. 5; up to 50 classes have a legend, up to 30 their names on the map."
     points,labels = np.asarray(points, float), np.asarray(labels).astype(str)
     counts = _class_counts(points, labels, 2)
     ax,size = _axes(ax, 8, 5.6), float(np.clip(9000/len(labels), 5, 22))
     for c,(col,mark) in class_marks(counts.index).items():
         rim = dict(edgecolors="black", linewidths=.6, zorder=3) if c in rare else dict(edgecolors="none", linewidths=0, zorder=2)
         name = f"{c} ({counts[c]})" + (", rare" if c in rare else "") + (", loose" if c in loose else "")
+        if spokes:
+            for x in points[labels == c]: ax.plot(*np.stack([points[labels == c].mean(0), x]).T, color=col, lw=.7, alpha=.6, zorder=1)
         ax.scatter(*points[labels == c].T, s=size*(1.6 if c in rare else 1), color=col, marker=mark, alpha=.8, label=name, **rim)
     ax.set(xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2", title=title)
     ax.margins(.04)
-    ax.legend(loc="center left", bbox_to_anchor=(1.01, .5), ncols=-(-len(counts)//25), markerscale=1.2, handletextpad=.2,
-        labelspacing=.45)
+    if len(counts) <= 50:
+        ax.legend(loc="center left", bbox_to_anchor=(1.01, .5), ncols=-(-len(counts)//25), markerscale=1.2, handletextpad=.2, labelspacing=.45)
     if len(counts) <= 30: _name_classes(ax, {c:np.median(points[labels == c], 0) for c in counts.index}, loose)
     return ax
 

@@ -58,6 +58,7 @@ class Settings:
     folds: int = which(1) # How many of the five are run
     seeds: int = which(1) # Seeds of the main variants under the corrected protocol
     side_seeds: int = which(1) # Seeds of all else
+    published_seeds: int = which(1) # Seeds, and so splits, under the published protocol
     switches: bool = which(True) # Whether the leak, the sparse segments and the unheard artists are run
     variants: tuple[str, ...] = which(("artist", "second", "multitask", "gradnorm_ema", "uncertainty"))
     published_variants: tuple[str, ...] = which(("artist", "second", "multitask")) # Trained under `published`, too
@@ -89,7 +90,7 @@ def with_second(corpus, column):
     counts = t[column].value_counts()
     rare = t[column].isin(counts.index[counts < 2])
     t.loc[rare, column] = None
-    notes = [f"{rare.sum()} songs have a {column} that no other song has; their {column} is not asked for"]*bool(rare.sum())
+    notes = [f"{rare.sum()} songs have a value of {column} that no other song has; their {column} is not asked for"]*bool(rare.sum())
     return Corpus(t, corpus.root, name=corpus.name, licence=corpus.licence, citation=corpus.citation),notes
 
 def open_corpus(
@@ -185,7 +186,7 @@ def jobs(
     corrected = lambda make, seeds: [make(Protocol.corrected, s, f) for s in seeds for f in folds]
     made = []
     if P.protocol != "corrected":
-        vs,ss = (P.variants, seeds) if P.protocol == "published" else (P.published_variants, sides)
+        vs,ss = P.variants if P.protocol == "published" else P.published_variants,range(P.seed, P.seed + P.published_seeds)
         made += [Job(v, Protocol.published, s) for v in names(vs) for s in ss]
     if P.protocol == "published": return made
     for v in names(P.variants): made += corrected(partial(Job, v), seeds)
@@ -562,10 +563,12 @@ def other_figures(P, prep, board):
         made[f"weights_{label}"] = viz.weight_curves(h.assign(epoch=h.step/per), title=viz.label(label))
     return made
 
+_JOINED = "lines join an artist's songs"
+
 def map_figures(prep, board):
     "Name -> axes: t-SNE of what the tasks share, one point a song, by artist and by the second task."
     p = main_protocol(board)
     e = board.results("multitask", p)[0].embedding
     at,title = viz.tsne(e, 2, seed=0),"Shared embedding, one point a song"
     names = {t: prep.corpus.table[t].fillna("unknown") for t in prep.tasks[:2]}
-    return {f"tsne_{t}": viz.tsne_map(at, v, title=f"{title}, by {t}") for t,v in names.items()}
+    return {f"tsne_{t}": viz.tsne_map(at, v, spokes=t == "artist", title=f"{title}, {_JOINED if t == 'artist' else f'by {t}'}") for t,v in names.items()}
