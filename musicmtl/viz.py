@@ -66,7 +66,7 @@ def label(
         base,setting,v = found.groups()
         return f"{label(base)}, " + _SETTINGS[setting].format(v=v, s="s"*(v != "1"))
     base,_,task = name.rpartition("_")
-    if name not in _LABELS and base in _LABELS and task in TASKS: return f"{label(base)}, {label(task).lower()}"
+    if name not in _LABELS and base in _LABELS and task in _LABELS: return f"{label(base)}, {label(task).lower()}"
     return _LABELS.get(name) or name[:1].upper() + name[1:].replace("_", " ")
 
 # %% ../nbs/12_viz.ipynb #96a51f31

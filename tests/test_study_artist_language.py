@@ -224,6 +224,15 @@ def test_draws_are_centred_on_the_sample(by):
     assert abs(v[1:].mean() - v[0]) < .1*(high - low)
 
 
+def test_draws_are_centred_where_classes_differ_in_size():
+    "Large classes have the larger average precision; leaving out small ones that were not drawn would raise the mean."
+    y = np.repeat(np.arange(6), [30, 20, 4, 2, 1, 1])
+    z = generator("sizes").normal(size=(len(y), 6)) + .3*np.eye(6)[y]
+    v = study.scores(result(y, z, np.arange(len(y))), None)["pr_auc"]
+    assert v[0] == pytest.approx(average_precision(y, z))
+    assert abs(v[1:].mean() - v[0]) < .15*np.ptp(interval(v)[1:])
+
+
 def test_intervals_cover_what_they_should():
     "Of 60 samples of songs from one world, about 95 % of the intervals hold the value of all of them."
     rng, C, S = generator("coverage"), 8, 240

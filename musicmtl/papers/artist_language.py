@@ -157,7 +157,8 @@ def leave_one_song_out(
 
     Every artist of a fold's test songs is heard in the other folds. Raises `CorpusError` for an artist with a single song or for
     tracks without one, `ParamsError` for fewer than two folds."""
-    if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2: raise ParamsError(f"folds: expected a whole number of at least 2, found {folds!r}")
+    if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
+        raise ParamsError(f"folds: expected a whole number of at least 2, found {folds!r}")
     by,fold,dealt = _songs_by(corpus, "artist", seed),np.full(len(corpus), -1),0
     if single := sorted(a for a,rows in by.items() if len(rows) < 2):
         raise CorpusError(f"corpus {corpus.name!r}: leaving one song out needs two of every artist, found one of {', '.join(single[:5])}")

@@ -6,7 +6,7 @@
 __all__ = ['MIN_SONGS', 'PAPER', 'METRICS', 'SWITCHES', 'CLAIMS', 'BOTH', 'Settings', 'Prepared', 'with_second', 'open_corpus',
            'front_end', 'prepare', 'usable', 'Job', 'variant_of', 'side_job', 'jobs', 'switch_jobs', 'Cut',
            'fewer_songs', 'cut_segments', 'tasks_of', 'balancer', 'Result', 'segments', 'train_network', 'wants_map',
-           'ask', 'run_job', 'load_result', 'joined', 'train_all', 'parts', 'by_song', 'items', 'class_means', 'scores',
+           'ask', 'run_job', 'load_result', 'joined', 'train_all', 'parts', 'by_song', 'items', 'macro', 'scores',
            'board_of', 'paper_values', 'scored', 'result_rows', 'chance_rows', 'save_tables', 'summary', 'gain',
            'gain_effects', 'switch_effects', 'main_protocol', 'table_figures', 'effect_figures', 'curve_figures',
            'first_fold', 'artist_groups', 'confusion_figure', 'sweep_figure', 'other_figures', 'map_figures']
@@ -104,7 +104,8 @@ def open_corpus(
     notes = [f"{len(gone)} artists with fewer than {MIN_SONGS} songs are left out: {named}"]*bool(gone)
     second = P.second or next((c for c in ("language", "album") if corpus.has(c)), None)
     if second is None or not corpus.has(second):
-        raise CorpusError(f"{corpus.name}: no track has a value in column {second or 'language'!r}{'' if second else ' or in album'}, the second task")
+        where = repr(second) if second else "'language' or in album"
+        raise CorpusError(f"{corpus.name}: no track has a value in column {where}, the second task")
     corpus,more = with_second(corpus, second)
     for c in ("artist", second):
         n = corpus.labels(c).classes if corpus.has(c) else ()
@@ -320,7 +321,7 @@ def train_all(prep, P, todo, root) -> list: # of `Result`
 
 # %% ../../nbs/papers/artist_language_study.ipynb #22f77dc6
 def parts(y, p):
-    "What each item has to say of its own class: share of the others ranked below it (ties count half), precision at its score [n]; NaN where there are no others."
+    "Of each item: share of those of other classes that rank below it (ties count half), precision at its score [n]; NaN where all are of its class."
     below,precision = np.full(len(y), np.nan),np.full(len(y), np.nan)
     for c in np.unique(y):
         own,s = y == c,p[:, c]
@@ -344,12 +345,12 @@ def items(result, prep, task, by="segment"):
     found = result.y[task][known],result.p[task][known],result.track[known],result.fold[known]
     return by_song(*found) if by == "song" else found
 
-def class_means(y, values, group, w):
-    "Mean of items' values over each class for each row of group weights [1 + draws, C]; NaN for a class that is not drawn."
-    total,count = np.zeros((2, group.max() + 1, y.max() + 1))
+def macro(y, values, group, w):
+    "Mean over classes of items' values, for each row of group weights [1 + draws]: an item counts one over the items of its class."
     ok = np.isfinite(values)
-    np.add.at(total, (group[ok], y[ok]), values[ok]); np.add.at(count, (group[ok], y[ok]), 1)
-    with np.errstate(invalid="ignore"): return (w@total)/(w@count)
+    share = 1/np.bincount(y[ok])[y[ok]]
+    total,weight = (np.bincount(group[ok], v, group.max() + 1) for v in (share*values[ok], share))
+    return (w@total)/(w@weight)
 
 # %% ../../nbs/papers/artist_language_study.ipynb #04176411
 def scores(result, prep, task="artist", by="segment") -> dict: # roc_auc, pr_auc -> [1 + draws]
@@ -359,7 +360,7 @@ def scores(result, prep, task="artist", by="segment") -> dict: # roc_auc, pr_auc
     group = np.unique(drawn, return_inverse=True)[1].ravel()
     w,found = draws(group.max() + 1, result.job.seed),np.full((2, len(y)), np.nan)
     for f in np.unique(fold): found[:, fold == f] = parts(y[fold == f], p[fold == f])
-    return {m: np.nanmean(class_means(y, v, group, w), 1) for m,v in zip(("roc_auc", "pr_auc"), found, strict=True)}
+    return {m: macro(y, v, group, w) for m,v in zip(("roc_auc", "pr_auc"), found, strict=True)}
 
 def board_of(results, prep) -> Board:
     "Results by protocol and variant, scored by `task` and by segment (`by=\"song\"`: by song)."
@@ -378,7 +379,8 @@ def scored(result, prep): # an artist that was never heard cannot be recognised
 
 def result_rows(P, prep, results, run_id):
     "Rows of figures/data/artist_language.csv: both areas by segment (as the paper's) and by song, and those of knowing nothing."
-    base,paper,rows = {"run":run_id, "corpus":prep.corpus.name, "preset":P.preset},paper_values(),[]
+    base,rows = {"run":run_id, "corpus":prep.corpus.name, "preset":P.preset},[]
+    paper = paper_values() if prep.second == "language" else {} # the paper has no albums
     for r in results:
         for task in scored(r, prep):
             own = {**base, "protocol":r.job.protocol.name, "variant":variant_of(r.job, task), "seed":r.job.seed}
@@ -440,8 +442,8 @@ def gain_effects(board):
 _WORDS = {"corrected":"corrected", "published":"published", "corrected-unheard":"artists never heard"}
 
 # %% ../../nbs/papers/artist_language_study.ipynb #a7844348
-SWITCHES = {"published":"80/10/10 by song", "corrected-leak":"Segments of a song on both sides", "corrected-sparse":"Two segments a minute, not twenty",
-            "corrected-unheard":"Artists never heard"}
+SWITCHES = {"published":"80/10/10 by song", "corrected-leak":"Segments of a song on both sides",
+            "corrected-sparse":"Two segments a minute, not twenty", "corrected-unheard":"Artists never heard"}
 
 def switch_effects(board):
     "Score of the multi-task network under another protocol minus the corrected one: switch, metric, effect, low, high (points)."
@@ -563,12 +565,11 @@ def other_figures(P, prep, board):
         made[f"weights_{label}"] = viz.weight_curves(h.assign(epoch=h.step/per), title=viz.label(label))
     return made
 
-_JOINED = "lines join an artist's songs"
-
 def map_figures(prep, board):
     "Name -> axes: t-SNE of what the tasks share, one point a song, by artist and by the second task."
     p = main_protocol(board)
     e = board.results("multitask", p)[0].embedding
     at,title = viz.tsne(e, 2, seed=0),"Shared embedding, one point a song"
     names = {t: prep.corpus.table[t].fillna("unknown") for t in prep.tasks[:2]}
-    return {f"tsne_{t}": viz.tsne_map(at, v, spokes=t == "artist", title=f"{title}, {_JOINED if t == 'artist' else f'by {t}'}") for t,v in names.items()}
+    how = {"artist":"lines join an artist's songs"}
+    return {f"tsne_{t}": viz.tsne_map(at, v, spokes=t == "artist", title=f"{title}, {how.get(t, f'by {t}')}") for t,v in names.items()}
