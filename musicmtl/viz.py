@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['TASKS', 'METHODS', 'PROTOCOLS', 'VERDICTS', 'PALETTE', 'style', 'label', 'colour', 'is_score', 'shown', 'save_figure',
            'notebook_figures', 'mel_bands', 'mel_heatmap', 'weight_curves', 'tsne', 'class_marks', 'tsne_map',
-           'tsne_map_3d', 'confusion', 'confusion_difference', 'score_heatmap', 'training_curves', 'seed_summary',
-           'paper_number', 'score_bars', 'roc_curves', 'precision_recall_curves', 'setting_sweep', 'protocol_effects',
-           'claim_forest', 'architecture_table', 'architecture']
+           'tsne_map_3d', 'confusion', 'confusion_difference', 'score_heatmap', 'score_heatmaps', 'training_curves',
+           'curve_panels', 'seed_summary', 'paper_number', 'score_bars', 'roc_curves', 'precision_recall_curves',
+           'setting_sweep', 'protocol_effects', 'claim_forest', 'architecture_table', 'architecture']
 
 # %% ../nbs/12_viz.ipynb #3e8d6d95
 import contextlib, re
@@ -34,7 +34,9 @@ TASKS = dict(genre="#D55E00", subgenres="#E69F00", mfcc="#0072B2", chroma="#009E
     artist="#56B4E9", language="#882255")
 METHODS = dict(single_task="#8C564B", equal="#000000", gradnorm_epoch="#0072B2", gradnorm_first="#E69F00", gradnorm_log_classes="#009E73",
     gradnorm_ema="#CC79A7", uncertainty="#56B4E9", dynamic_weight_average="#882255", aggregate="#DDCC77",
-    multitask="#785EF0")
+    multitask="#785EF0", as_0="#E69F00", as_50="#56B4E9", as_100="#0072B2", ensemble_m0="#CC79A7", ensemble_m1="#009E73", ensemble_m2="#999933",
+    m2="#882255", autoencoder_1="#117733", autoencoder_2="#66BB99", autoencoder_gradnorm="#DDCC77", binary_1="#AA4499", binary_2="#DDA0DD",
+    feed_forward="#777777", text="#8C564B", double_softmax="#EE7733", log_loss="#332288") | {"l2_1e-4":"#F4A582", "l2_1e-3":"#D55E00"}
 PROTOCOLS = dict(published="#EE7733", corrected="#332288", majority="#777777", chance="#BBBBBB")
 VERDICTS = {"holds":"#0072B2", "does not hold":"#D55E00", "not resolved":"#777777", "not testable here":"#BBBBBB"}
 PALETTE = {**TASKS, **METHODS, **PROTOCOLS, **VERDICTS}
@@ -52,14 +54,33 @@ _LABELS = dict(
     micro_f1="Micro F1", macro_f1="Macro F1", accuracy="Accuracy", roc_auc="ROC-AUC", pr_auc="PR-AUC", miniature="Miniature",
     albums="Albums", fma="FMA", agf="Artist group factors", agf_truth="Artist group factors against known truth",
     artist_language="Artist and language", lstm_ensemble="LSTM ensembles", pase="Self-supervised pre-training", tagging="Tagging",
-    multitask="Multi-task", album="Album", gender="Gender", veteran="Veteran")
+    multitask="Multi-task", album="Album", gender="Gender", veteran="Veteran", double_softmax="Double softmax",
+    epoch_s="Seconds an epoch", loss_genre="Training loss, genre", loss_second="Training loss, secondary task")
+
+_FORMS = { # variants that are named by their numbers -> words, and what they share a colour with
+    r"as_([\d.]+)_(\d+)":("AS, β = {}, {} units", "as_{}"), r"l2_([\de.-]+)_(\d+)":("L2, λ = {}, {} units", "l2_{}"),
+    r"ensemble_(\d+)":("{} snippets", "ensemble_m1"), r"ensemble_(\d+)_(m\d)":("{} snippets, {}", "ensemble_{1}"),
+    r"m2_(\d+)":("{} snippets, m2 as coded", "m2"), r"autoencoder_([\d.]+)":("Auto-encoder, α = {}", "autoencoder_{}"),
+    r"binary_([\d.]+)":("Binary, α = {}", "binary_{}"), r"autoencoder_gradnorm":("Auto-encoder, GradNorm", "autoencoder_gradnorm"),
+    r"feed_forward":("Feed-forward", "feed_forward"), r"text":("No dense layer", "text"), r"majority":("Majority class", "majority")}
+
+def _form(name):
+    "Words and colour of a name of `_FORMS`, with or without its number of classes; two Nones for any other."
+    for form,(words,key) in _FORMS.items():
+        if m := re.fullmatch(form + r"(?:_(\d+))?", name):
+            *v,classes = m.groups()
+            said = words.format(*v)
+            return said[:1].upper() + said[1:] + (f", {classes} classes" if classes else ""), key.format(*v)
+    return None,None
 
 _SETTINGS = dict(alpha="α = {v}", windows="{v} window{s} a track", songs="{v} song{s} an artist", tasks="{v} tasks")
 
 def label(
     name:str, # Name of a task, method, protocol, metric or study
 ) -> str: # The same for a reader
-    "Display name; a name without one is shown with spaces for underscores."
+    "Display name; a name without one is shown with spaces for underscores, one with spaces is for a reader already."
+    if " " in name: return name
+    if said := _form(name)[0]: return said
     for end in ("_track", "_window", "_song"):
         if name not in _LABELS and name.endswith(end): return f"{label(name[:-len(end)])} by {end[1:]}"
     if found := re.fullmatch(r"(.+)_(alpha|windows|songs|tasks)_([\d.]+)", name):
@@ -74,7 +95,8 @@ def colour(
     name:str, # Name of a task, method, protocol or verdict
 ) -> str: # `#rrggbb`
     "Fixed colour of `name`, with or without a setting; an unknown name gets one of six spare colours, always the same."
-    return PALETTE.get(name) or PALETTE.get(re.sub(r"(_(alpha|windows|songs|tasks)_[\d.]+)+$", "", name)) or _SPARE[sum(name.encode()) % len(_SPARE)]
+    base = _form(name)[1] or re.sub(r"(_(alpha|windows|songs|tasks)_[\d.]+)+$", "", name)
+    return PALETTE.get(name) or PALETTE.get(base) or _SPARE[sum(name.encode()) % len(_SPARE)]
 
 # %% ../nbs/12_viz.ipynb #60907b2f
 _SCORES = ("micro_f1", "macro_f1", "accuracy", "roc_auc", "pr_auc", "recall_at")
@@ -467,6 +489,22 @@ def score_heatmap(
     ax.set_title(title)
     return ax
 
+# %% ../nbs/12_viz.ipynb #42f8c957
+@style()
+def score_heatmaps(
+    tables:dict, # Title to table, as for `score_heatmap`
+    metric:str, # What the cells are
+    *,
+    title:str="", # Shown above all
+): # -> array of Axes
+    "Several `score_heatmap`s in a row: the same scores read in several ways."
+    import matplotlib.pyplot as plt
+    rows,columns = (max(t.shape[k] for t in tables.values()) for k in (0, 1))
+    fig,axes = plt.subplots(1, len(tables), figsize=(len(tables)*(2.4 + .5*columns), 1.5 + .42*rows), squeeze=False)
+    for ax,(name,t) in zip(axes[0], tables.items(), strict=True): score_heatmap(t, metric, title=name, ax=ax)
+    if title: fig.suptitle(title, x=.01, ha="left", fontsize=10)
+    return axes[0]
+
 # %% ../nbs/12_viz.ipynb #f6681b22
 @style()
 def training_curves(
@@ -495,6 +533,20 @@ def training_curves(
     ax.set(xlabel="Epoch", ylabel=label(metric) + (f" [{unit}]" if unit else ""))
     _legend_above(ax, title, len(handles), 4)
     return ax
+
+# %% ../nbs/12_viz.ipynb #58d8e9de
+@style()
+def curve_panels(
+    panels:dict, # Title to (table for `training_curves`, what its values are)
+    *,
+    title:str="", # Shown above all
+): # -> array of Axes
+    "Several `training_curves` in a row, as in the LSTM paper, Figs 7, 8, 11 and 12."
+    import matplotlib.pyplot as plt
+    fig,axes = plt.subplots(1, len(panels), figsize=(4.4*len(panels), 3.3), squeeze=False)
+    for ax,(name,(df,metric)) in zip(axes[0], panels.items(), strict=True): training_curves(df, metric=metric, title=name, ax=ax)
+    if title: fig.suptitle(title, x=.01, ha="left", fontsize=10)
+    return axes[0]
 
 # %% ../nbs/12_viz.ipynb #2aa37cbf
 def seed_summary(
