@@ -89,7 +89,7 @@ def label(
         base,setting,v = found.groups()
         return f"{label(base)}, " + _SETTINGS[setting].format(v=v, s="s"*(v != "1"))
     base,_,task = name.rpartition("_")
-    if name not in _LABELS and base in _LABELS and task in TASKS: return f"{label(base)}, {label(task).lower()}"
+    if name not in _LABELS and base in _LABELS and task in _LABELS: return f"{label(base)}, {label(task).lower()}"
     return _LABELS.get(name) or name[:1].upper() + name[1:].replace("_", " ")
 
 # %% ../nbs/12_viz.ipynb #96a51f31
@@ -339,21 +339,24 @@ def tsne_map(
     *,
     loose=(), # Classes known to be loosely defined: named in italics
     rare=(), # Classes with few items: points with a black rim
+    spokes:bool=False, # Lines from each class's centre to its points, for classes of few points
     title:str="", # Shown above
     ax=None, # Axes to draw into
 ): # -> Axes
-    "Map of an embedding by class, as in the AGF paper, Fig. 5."
+    "Map of an embedding by class, as in the AGF paper, Fig. 5; up to 50 classes have a legend, up to 30 their names on the map."
     points,labels = np.asarray(points, float), np.asarray(labels).astype(str)
     counts = _class_counts(points, labels, 2)
     ax,size = _axes(ax, 8, 5.6), float(np.clip(9000/len(labels), 5, 22))
     for c,(col,mark) in class_marks(counts.index).items():
         rim = dict(edgecolors="black", linewidths=.6, zorder=3) if c in rare else dict(edgecolors="none", linewidths=0, zorder=2)
         name = f"{c} ({counts[c]})" + (", rare" if c in rare else "") + (", loose" if c in loose else "")
+        if spokes:
+            for x in points[labels == c]: ax.plot(*np.stack([points[labels == c].mean(0), x]).T, color=col, lw=.7, alpha=.6, zorder=1)
         ax.scatter(*points[labels == c].T, s=size*(1.6 if c in rare else 1), color=col, marker=mark, alpha=.8, label=name, **rim)
     ax.set(xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2", title=title)
     ax.margins(.04)
-    ax.legend(loc="center left", bbox_to_anchor=(1.01, .5), ncols=-(-len(counts)//25), markerscale=1.2, handletextpad=.2,
-        labelspacing=.45)
+    if len(counts) <= 50:
+        ax.legend(loc="center left", bbox_to_anchor=(1.01, .5), ncols=-(-len(counts)//25), markerscale=1.2, handletextpad=.2, labelspacing=.45)
     if len(counts) <= 30: _name_classes(ax, {c:np.median(points[labels == c], 0) for c in counts.index}, loose)
     return ax
 
@@ -575,15 +578,17 @@ def _interval_rows(ax, y, value, low, high, **marker):
 # %% ../nbs/12_viz.ipynb #05562040
 def _is_reference(variants): return variants.str.fullmatch("(majority|chance)(_.+)?") # of one task where it is named
 
+def _paper_by_variant(df): return "paper_value" in df and df.dropna(subset=["paper_value"]).groupby("variant").paper_value.first().nunique() > 1
+
 def _reference_lines(ax, df, metric):
-    "Dashed lines for the majority class and chance, a solid one for the paper's number."
+    "Dashed lines for the majority class and chance, a solid one for the paper's number where it has only one."
     for (variant, protocol), d in df[_is_reference(df.variant)].groupby(["variant", "protocol"], sort=False):
         one = df[df.variant == variant].value.nunique() == 1
         kind = dict(ls=(0, (4, 3)) if variant.startswith("majority") else (0, (1, 2)), color=colour(variant if one else protocol), lw=1.1, zorder=0)
         name = label(variant) + ("" if one else f", {protocol}")
         if one and any(name == line.get_label() for line in ax.lines): continue
         ax.axvline(float(shown(metric, d.value.iloc[0])[0]), label=name, **kind)
-    if "paper_value" not in df: return
+    if "paper_value" not in df or _paper_by_variant(df): return
     for v,d in df.dropna(subset=["paper_value"]).groupby("paper_value"):
         refs = ", ".join(dict.fromkeys(d.paper_ref.dropna())) if "paper_ref" in d else ""
         v = paper_number(metric, v)
@@ -605,7 +610,7 @@ def score_bars(
     title:str="", # Shown above
     ax=None, # Axes to draw into
 ): # -> Axes
-    "Scores by variant and protocol with intervals, beside the paper's number and the majority rate."
+    "Scores by variant and protocol with intervals, beside the paper's number (or numbers, a variant each) and the majority rate."
     _need(df, ["variant", "protocol", "metric", "value", "low", "high"], "score_bars")
     if metric is not None: df = df[df.metric == metric]; _need(df, [], f"score_bars: {metric}")
     metric = _only(df, "metric", "score_bars")
@@ -619,6 +624,10 @@ def score_bars(
         if d.n.max() > 1: ax.scatter(shown(metric, dots.value)[0], dots.variant.map(at), s=9, color=colour(p), alpha=.4, linewidths=0)
         _interval_rows(ax, d.variant.map(at), *(shown(metric, d[c])[0] for c in ("value", "low", "high")), color=colour(p), label=label(p))
     _reference_lines(ax, df, metric)
+    if _paper_by_variant(df):
+        said = df.dropna(subset=["paper_value"]).groupby("variant").paper_value.first()
+        ax.scatter([paper_number(metric, v) for v in said], [variants.index(v) for v in said.index], marker="D", s=26, color="black", zorder=3,
+                   label="Paper")
     what = "95 % t intervals over seeds (dots)" if means.n.max() > 1 else "95 % bootstrap intervals"
     ax.set_yticks(range(len(variants)), [label(v) for v in variants]); ax.invert_yaxis(); ax.set_ylim(len(variants) - .5, -.5)
     better = "larger" if is_score(metric) else "smaller"
@@ -639,7 +648,7 @@ def _roc(y, s):
 def _precision(y, s): # each recall has the precision of the first threshold that reaches it, which is what average precision sums up
     from sklearn.metrics import precision_recall_curve
     precision,recall,_ = precision_recall_curve(y, s)
-    return precision[::-1][np.searchsorted(recall[::-1], _GRID, side="left")]
+    return precision[::-1][np.searchsorted(recall[::-1], _GRID, side="left").clip(1)] # scikit-learn adds a point at recall 0
 
 # %% ../nbs/12_viz.ipynb #c05c3f23
 def _class_curves(ax, y, systems, curve, area, title):

@@ -206,13 +206,14 @@ _FLAT = SEGMENTS*SEGMENT_FEATURES
 def _arrays(path, wanted):
     "The arrays `wanted` of an .npz file. Raises `CorpusError`."
     try:
-        with np.load(path, allow_pickle=False) as f:
-            if not isinstance(f, np.lib.npyio.NpzFile): raise CorpusError(f"{path}: expected an .npz archive, found a single array")
+        found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.ndarray): raise CorpusError(f"{path}: expected an .npz archive, found a single array")
+        with found as f:
             _check_keys(path, f.files, wanted)
             return {k:_array(path, f, k) for k in wanted}
     except CorpusError: raise # it is a ValueError too
     except FileNotFoundError: raise CorpusError(f"{path}: missing") from None
-    except (zipfile.BadZipFile, EOFError, OSError, zlib.error):
+    except (zipfile.BadZipFile, EOFError, OSError, zlib.error, NotImplementedError, RuntimeError): # the last two: zip's other methods, passwords
         raise CorpusError(f"{path}: not a whole .npz archive (damaged or cut short)") from None
     except ValueError as e: # numpy takes what is neither for a pickle
         raise CorpusError(f"{path}: expected an .npz archive, found something else ({str(e)[:60]})") from None
