@@ -261,6 +261,13 @@ def test_the_second_softmax_hides_how_wrong_an_ensemble_is():
     assert scores(as_published)["log_loss"][0] < 2 and scores(as_published)["accuracy"][0] == scores(r)["accuracy"][0] == 0
 
 
+def test_curves_of_long_trainings_are_thinned_to_their_end():
+    for epochs, kept in ((40, 40), (41, 21), (100, 34)):
+        c = study.curves(reading(posteriors(epochs, 6, 4), variant=BASE))
+        at = c[(c.part == "valid") & (c.quantity == "accuracy")].epoch
+        assert len(at) == kept and at.iloc[-1] == epochs and at.diff().dropna().nunique() == 1
+
+
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=30), st.integers(1, 40))
 def test_a_peak_is_never_lower_than_what_early_stopping_finds(hits, patience):
     accuracies = np.array(hits)/20

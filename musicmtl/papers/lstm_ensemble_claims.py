@@ -226,7 +226,8 @@ def grids(t, cells, metric="accuracy"):
         means = t[(t.protocol == protocol) & (t.metric == metric)].groupby("variant").value.mean()
         if len(means) < 2: continue
         rows,columns = (list(dict.fromkeys(k[i] for k in cells)) for i in (0, 1))
-        made[words] = pd.DataFrame([[means.get(cells.get((r, k)), np.nan) for k in columns] for r in rows], rows, columns)
+        grid = pd.DataFrame([[means.get(cells.get((r, k)), np.nan) for k in columns] for r in rows], rows, columns)
+        made[words] = grid.dropna(how="all").dropna(how="all", axis=1)
     complete = {k: g for k,g in made.items() if g.notna().to_numpy().sum() == len(cells)}
     return complete or made
 

@@ -326,7 +326,11 @@ def prepare(
     sets,notes = {},[]
     if P.corpus == "msd":
         if P.root is None: raise ParamsError("root: corpus 'msd' needs the folder that holds it, found None")
-        for k in wanted: sets[k],more = msd_songs(P.root, int(k)); notes += more
+        for k in wanted:
+            songs,more = msd_songs(P.root, int(k))
+            sets[str(len(songs.data.classes))] = songs
+            notes += more
+            if not songs.data.parts: break # .h5 files have one set of styles, whatever was asked for
     else:
         corpora,notes = open_corpora(P)
         store,rows = listen(corpora, P)
@@ -660,12 +664,15 @@ def curves(
             rows[part, kind] = reading.errors(part, kind).double().mean(1).numpy()
     if r.job.recipe.alpha:
         for task,h in r.history.groupby("task", sort=False): rows["train", f"loss_{task}"] = h.groupby("epoch").loss.mean().to_numpy()
-    return pd.concat([pd.DataFrame({"epoch":np.arange(1, len(v) + 1), "part":p, "quantity":q, "value":v}) for (p, q),v in rows.items()])
+    last = len(rows["valid", "accuracy"])
+    kept = np.arange(last, 0, -(1 + (last - 1)//40))[::-1] # the last one always
+    return pd.concat([pd.DataFrame({"epoch":kept, "part":p, "quantity":q, "value":v[kept - 1]}) for (p, q),v in rows.items()])
 
 # %% ../../nbs/papers/lstm_ensemble_study.ipynb #878e138f
 def curve_rows(P, prep, readings, run_id):
     "Rows of figures/data/lstm_ensemble_curves.csv."
-    wanted = [r for r in readings if r.job.seed == P.seed and r.job.protocol in (Protocol.corrected, Protocol.published)]
+    main = Protocol.published if P.protocol == "published" else Protocol.corrected
+    wanted = [r for r in readings if r.job.seed == P.seed and r.job.protocol == main]
     of = lambda r: dict(run=run_id, corpus=prep.name, preset=P.preset, protocol=r.job.protocol.name, variant=r.job.label, seed=r.job.seed)
     return pd.concat([curves(r).assign(**of(r)) for r in wanted])
 
