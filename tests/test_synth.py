@@ -369,6 +369,13 @@ def test_segments_are_balanced(size, n, classes, seed):
     assert t.groupby("genre_ten")["genre"].nunique().max() > 1
 
 
+@pytest.mark.parametrize("view", synth.VIEW_SIZES)
+def test_every_size_of_a_view_is_valid(view):
+    sizes = synth.VIEW_SIZES[view]
+    assert list(sizes) == ["smoke", "mini", "claims", "paper"] and set(synth.VIEWS) == set(synth.VIEW_SIZES)
+    for name in sizes: assert synth._size(name, sizes) == sizes[name]
+
+
 def test_two_views_hear_the_same_audio():
     ten,more = (miniature(v, "smoke", render=False) for v in ("segments", "segments25"))
     assert ten.root == more.root != miniature(size="smoke", render=False).root
