@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['LOADERS', 'AUDIO_SUFFIXES', 'FMA_SUBSETS', 'FMA_NO_AUDIO', 'register', 'load_corpus', 'load_folder', 'load_fma',
-           'load_miniature']
+           'load_regional', 'load_miniature']
 
 # %% ../nbs/05_loaders.ipynb #b44a8d5c
-import ast, csv, inspect, os
+import ast, csv, inspect, os, re
 from collections.abc import Callable
 from pathlib import Path
 from types import UnionType
@@ -116,14 +116,15 @@ def _audio_files(root):
                   if not f.startswith(".") and f.lower().endswith(AUDIO_SUFFIXES)]
     return sorted(found)
 
+def _printable(path): return os.fsencode(path).decode("utf-8", "backslashreplace") # a file's name need not be text
+
 def _from_tags(root, name):
     files = _audio_files(root)
     if not files: raise CorpusError(f"corpus {name!r}: neither a tracks.csv nor any audio file ({', '.join(AUDIO_SUFFIXES)}) in {root}")
     tags = [_tags(root/p) for p in progress(files, "reading tags", unit="file")]
     first = lambda key: [t[key][0] if key in t else None for t in tags]
     several = any(len(t.get("genre", ())) > 1 for t in tags) # one genre a file is no list of subgenres
-    printable = [os.fsencode(p).decode("utf-8", "backslashreplace") for p in files]
-    columns = dict(track_id=printable, path=files, duration_s=[t.get("duration_s") for t in tags], **{k:first(k) for k in _ID3},
+    columns = dict(track_id=[_printable(p) for p in files], path=files, duration_s=[t.get("duration_s") for t in tags], **{k:first(k) for k in _ID3},
                    genres=[t.get("genre") if several else None for t in tags])
     return Corpus(pd.DataFrame({k:pd.Series(v, dtype=object) for k,v in columns.items()}), root, name=name, source=root)
 
@@ -228,15 +229,61 @@ def load_fma(
                   licence="metadata CC BY 4.0; each clip under its artist's own licence",
                   citation="Defferrard, Benzi, Vandergheynst, Bresson: FMA: A Dataset for Music Analysis. ISMIR 2017")
 
+# %% ../nbs/05_loaders.ipynb #6bc934cf
+_REGIONAL = (("<Language>_<id>", re.compile(r"(?P<language>.+)_(?P<id>\d+)")),
+             ("<Artist>_<id>_<gender: m, f, male, female, 0 or 1>_<veteran: 0, 1, veteran or modern>",
+              re.compile(r"(?P<artist>.+)_(?P<id>\d+)_(?P<gender>m|f|male|female|0|1)_(?P<veteran>0|1|veteran|modern)", re.I)))
+
+def _regional_folder(root, parts, known):
+    "The labels in a folder's name; `known` remembers whose name and number were met where."
+    place,(pattern,expression) = "/".join(parts), _REGIONAL[len(parts) - 1]
+    m = expression.fullmatch(parts[-1])
+    if not m: raise CorpusError(f"{root/place}: expected a folder {pattern}, found {parts[-1]!r}")
+    kind,name = next(iter(m.groupdict().items()))
+    for what,x in (("name", name), ("id", m["id"])):
+        other = known.setdefault((kind, what, x), place)
+        if other != place:
+            raise CorpusError(f"{root/place}: expected a folder of its own for every {kind}, found the {what} {x!r} of {root/other} again")
+    return {k:x for k,x in m.groupdict().items() if k != "id"}
+
+# %% ../nbs/05_loaders.ipynb #050653e7
+def _regional_row(root, path, known):
+    parts = path.split("/")
+    if len(parts) != 3: raise CorpusError(f"{root/path}: expected <Language>_<id>/<Artist>_<id>_<gender>_<veteran>/<song>, found a file in "
+                                          f"{'a folder below' if len(parts) > 3 else 'a folder above'} that of an artist")
+    labels = _regional_folder(root, parts[:1], known) | _regional_folder(root, parts[:2], known)
+    gender,veteran = labels["gender"].lower(), labels["veteran"].lower()
+    title = re.fullmatch(r"(.+?)(_\d{1,2})?", Path(path).stem)[1]
+    return dict(track_id=path, artist=labels["artist"], language=labels["language"], title=title,
+                gender=dict(m="male", f="female").get(gender, gender), veteran=veteran in ("1", "veteran"))
+
+@register("regional")
+def load_regional(
+    root:Path, # Folder of the languages
+) -> Corpus:
+    """Regional music by its folders: artist, language, gender, veteran and title.
+
+    Raises `CorpusError` naming the folder that does not fit."""
+    root,known = Path(root), {}
+    files = _audio_files(root)
+    if not files: raise CorpusError(f"corpus 'regional': no audio file ({', '.join(AUDIO_SUFFIXES)}) in {root}")
+    rows = [_regional_row(root, _printable(p), known) | dict(path=p) for p in files]
+    genders = sorted({r["gender"] for r in rows})
+    if {"0", "1"} & set(genders) and {"male", "female"} & set(genders):
+        raise CorpusError(f"{root}: expected all genders as words or all as numbers, found {', '.join(genders)}")
+    for r in progress(rows, "reading lengths", unit="file"): r["duration_s"] = _tags(root/r["path"]).get("duration_s")
+    return Corpus(pd.DataFrame(rows).astype(object), root, name="regional", source=root,
+                  citation="Singh, Biswas: Multitask Learning based Deep Learning Model for Music Artist and Language Recognition")
+
 # %% ../nbs/05_loaders.ipynb #2d083146
 @register("miniature")
 def load_miniature(
     root:Path|None=None, # Where to render; by default the cache
     *,
     view:str="fma", # Which study's labels
-    size:str|dict="mini", # "smoke", "mini", "paper", or a world's own numbers
+    size:str|dict="mini", # "smoke", "mini", "claims", "paper", or a world's own numbers
     seed:int=0, # Another seed, another world
-    label_noise:float|None=None, # Share of wrong genre labels; None: the world's own
+    label_noise:float|None=None, # Share of wrong genre labels; None: the view's own
     n_jobs:int=2, # Processes that render
 ) -> Corpus:
     "Miniature, seen as one study's corpus: `musicmtl.synth.miniature`."

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['log_loss', 'kl_divergence', 'confusion', 'accuracy', 'micro_f1', 'macro_f1', 'roc_auc', 'average_precision',
-           'multilabel_recall', 'mse', 'mae', 'Interval', 'bootstrap_interval', 'paired_interval', 'pooled']
+           'multilabel_recall', 'mse', 'mae', 'Interval', 'bootstrap_interval', 'replicates', 'paired_interval',
+           'pooled']
 
 # %% ../nbs/07_metrics.ipynb #67536281
 import functools
@@ -264,6 +265,15 @@ def bootstrap_interval(
     n_items = _check(arrays, n, level)
     reps = [_replicates(metric, arrays, w) for w in _draws(n_items, groups, n, seed)]
     return _interval(metric(*arrays), np.concatenate(reps), level)
+
+# %% ../nbs/07_metrics.ipynb #a97f08e1
+def replicates(
+    metric, # As for `bootstrap_interval`
+    *arrays, # Its arguments, the first axis items [N, ...]
+    weights, # How often each item counts, a row a sample [n, N]
+) -> np.ndarray: # [n]
+    "`metric` of weighted samples, for those who draw their own."
+    return _replicates(metric, [np.asarray(a) for a in arrays], np.asarray(weights, float))
 
 # %% ../nbs/07_metrics.ipynb #cf29b059
 def paired_interval(

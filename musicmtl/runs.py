@@ -245,8 +245,10 @@ def published(
 STUDIES = { # study notebook -> where its settings class is; a paper's module registers here
     "agf": "musicmtl.papers.agf_study:Settings",
     "agf_truth": "musicmtl.papers.agf_truth:Settings",
+    "artist_language": "musicmtl.papers.artist_language_study:Settings",
+    "lstm_ensemble": "musicmtl.papers.lstm_ensemble_study:Settings",
 }
-IN_STUDY = ("agf",) # what `all` means
+IN_STUDY = ("agf", "artist_language", "lstm_ensemble") # what `all` means
 
 def settings_class(study:str) -> type:
     "Settings class of a study; raises `ParamsError` for an unknown one."

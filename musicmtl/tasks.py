@@ -25,12 +25,12 @@ def _masked_mean(values, mask):
 
 # %% ../nbs/08_tasks.ipynb #513fa204
 def _classification_loss(logits, target, weights):
-    per_item = F.cross_entropy(logits, target, reduction="none", ignore_index=-1,
+    per_item = F.cross_entropy(logits.movedim(-1, 1), target, reduction="none", ignore_index=-1,
                                weight=None if weights is None else _weight(weights, logits.device, logits.dtype))
     mask = target != -1
-    if weights is None: return _masked_mean(per_item, mask)
-    total = (_weight(weights, logits.device, per_item.dtype)[target.clamp(min=0)]*mask).sum()
-    return per_item.sum()/torch.where(total > 0, total, 1)
+    if weights is None: return (torch.where(mask, per_item, 0).sum(0)/mask.sum(0).clamp(min=1)).sum()
+    total = (_weight(weights, logits.device, per_item.dtype)[target.clamp(min=0)]*mask).sum(0)
+    return (per_item.sum(0)/torch.where(total > 0, total, 1)).sum()
 
 # %% ../nbs/08_tasks.ipynb #51b3c16c
 def _distribution_loss(logits, target, weights=None):
@@ -64,27 +64,35 @@ class Task:
     target:str # Key of its target in a batch
     metrics:tuple[str, ...] # Names of functions in `musicmtl.metrics`, the most telling first
     class_weights:tuple[float, ...]|None = None # One a class (classification only)
+    answers:int = 1 # Choices that the head makes for an item, each by its own softmax; their losses are added (classification only)
 
     def __post_init__(self):
         n,w = self.n_out,self.class_weights
         if self.kind not in _LOSSES: raise ParamsError(f"kind: expected one of {', '.join(_LOSSES)}, found {self.kind!r}")
         if not isinstance(n, int) or n < 1: raise ParamsError(f"n_out of {self.name!r}: expected at least 1, found {n!r}")
+        if not isinstance(self.answers, int) or self.answers < 1 or (self.answers > 1 and self.kind != "classification"):
+            raise ParamsError(f"answers of {self.name!r}: expected 1, or more for classification, found {self.answers!r}")
         if w is None: return
         if self.kind != "classification": raise ParamsError(f"class_weights: only for classification, {self.name!r} is {self.kind}")
         if len(w) != n: raise ParamsError(f"class_weights of {self.name!r}: expected {n}, found {len(w)}")
         if not all(math.isfinite(v) and v >= 0 for v in w):
             raise ParamsError(f"class_weights of {self.name!r}: expected finite, not negative; found {w}")
 
-    def __repr__(self): return f"{self.kind}({self.name!r}, {self.n_out}{', weighted' if self.class_weights else ''})"
+    def __repr__(self):
+        more = (", weighted" if self.class_weights else "") + (f", answers={self.answers}" if self.answers > 1 else "")
+        return f"{self.kind}({self.name!r}, {self.n_out}{more})"
 
 # %% ../nbs/08_tasks.ipynb #0e9b47b4
 @patch
 def loss(self:Task,
-    logits:Tensor, # Head's output [B, n_out] (regression and multilabel: any shape)
-    target:Tensor, # int64 codes [B] with −1 for missing (classification), else the shape of `logits` with NaN for missing
+    logits:Tensor, # Head's output [B, n_out], with several answers [B, answers, n_out] (regression and multilabel: any shape)
+    target:Tensor, # int64 codes [B] or [B, answers] with −1 for missing (classification), else the shape of `logits` with NaN for missing
 ) -> Tensor: # Scalar: mean over what is labelled (class-weighted: divided by the sum of the labelled items' weights), 0 if nothing is
     "The training loss, in nats for the first three kinds. Raises `ParamsError` on shapes that do not fit."
-    expected = logits.shape[:1] if self.kind == "classification" else logits.shape
+    items = logits.shape[:1] + ((self.answers,) if self.answers > 1 else ())
+    expected = items if self.kind == "classification" else logits.shape
+    if self.answers > 1 and logits.shape[:-1] != items:
+        raise ParamsError(f"logits of {self.name!r}: expected [B, {self.answers}, {self.n_out}], found {list(logits.shape)}")
     if self.kind not in _NUMBERS and logits.shape[-1] != self.n_out:
         raise ParamsError(f"logits of {self.name!r}: expected [..., {self.n_out}], found {list(logits.shape)}")
     if target.shape != expected: raise ParamsError(f"target of {self.name!r}: expected {list(expected)}, found {list(target.shape)}")
@@ -96,10 +104,11 @@ def classification(
     n_classes:int, # Classes; targets are codes 0 … n_classes−1, or −1
     class_weights=None, # One weight a class, e.g. `class_weights(counts)`
     target:str|None=None, # Key of the target; `name` by default
+    answers:int=1, # Choices an item, each by its own softmax; their mean losses are added
 ) -> Task:
-    "One class an item: softmax and (weighted) cross-entropy."
+    "One class an item (or `answers` of them): softmax and (weighted) cross-entropy."
     w = None if class_weights is None else tuple(float(v) for v in class_weights)
-    return Task(name, "classification", n_classes, target or name, ("log_loss", "micro_f1", "macro_f1", "accuracy"), w)
+    return Task(name, "classification", n_classes, target or name, ("log_loss", "micro_f1", "macro_f1", "accuracy"), w, answers)
 
 # %% ../nbs/08_tasks.ipynb #1e517d1d
 def class_weights(
@@ -155,7 +164,7 @@ def known(self:Task,
     target:Tensor, # As for `loss`
 ) -> Tensor: # Whether an item has an answer, or part of one [B]
     "Items that are not missing."
-    if self.kind == "classification": return target != -1
+    if self.kind == "classification": return (target != -1).flatten(1).any(1) if target.ndim > 1 else target != -1
     found = target.isfinite().flatten(1) if target.ndim > 1 else target.isfinite()[:, None]
     return found.all(1) if self.kind == "distribution" else found.any(1)
 
@@ -166,6 +175,7 @@ def scores(self:Task,
     output:Tensor, # What `predict` gave [N, n_out]
 ) -> dict[str, float]: # Metric name to value; empty where no item has an answer
     "The task's metrics on items that have an answer."
+    if self.answers > 1: target,output = target.flatten(),output.flatten(0, -2) # each answer counts
     known = self.known(target)
     if not known.any(): return {}
     y,p = target[known].cpu().numpy(),output[known].detach().cpu().numpy()

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['TASKS', 'METHODS', 'PROTOCOLS', 'VERDICTS', 'PALETTE', 'style', 'label', 'colour', 'is_score', 'shown', 'save_figure',
            'notebook_figures', 'mel_bands', 'mel_heatmap', 'weight_curves', 'tsne', 'class_marks', 'tsne_map',
-           'tsne_map_3d', 'confusion', 'confusion_difference', 'score_heatmap', 'training_curves', 'seed_summary',
-           'paper_number', 'score_bars', 'protocol_effects', 'claim_forest', 'architecture_table', 'architecture']
+           'tsne_map_3d', 'confusion', 'confusion_difference', 'score_heatmap', 'score_heatmaps', 'training_curves',
+           'curve_panels', 'seed_summary', 'paper_number', 'score_bars', 'roc_curves', 'precision_recall_curves',
+           'setting_sweep', 'protocol_effects', 'claim_forest', 'architecture_table', 'architecture']
 
 # %% ../nbs/12_viz.ipynb #3e8d6d95
 import contextlib, re
@@ -32,13 +33,16 @@ def style():
 TASKS = dict(genre="#D55E00", subgenres="#E69F00", mfcc="#0072B2", chroma="#009E73", spectral_contrast="#CC79A7",
     artist="#56B4E9", language="#882255")
 METHODS = dict(single_task="#8C564B", equal="#000000", gradnorm_epoch="#0072B2", gradnorm_first="#E69F00", gradnorm_log_classes="#009E73",
-    gradnorm_ema="#CC79A7", uncertainty="#56B4E9", dynamic_weight_average="#882255", aggregate="#DDCC77")
+    gradnorm_ema="#CC79A7", uncertainty="#56B4E9", dynamic_weight_average="#882255", aggregate="#DDCC77",
+    multitask="#785EF0", as_0="#E69F00", as_50="#56B4E9", as_100="#0072B2", ensemble_m0="#CC79A7", ensemble_m1="#009E73", ensemble_m2="#999933",
+    m2="#882255", autoencoder_1="#117733", autoencoder_2="#66BB99", autoencoder_gradnorm="#DDCC77", binary_1="#AA4499", binary_2="#DDA0DD",
+    feed_forward="#777777", text="#8C564B", double_softmax="#EE7733", log_loss="#332288") | {"l2_1e-4":"#F4A582", "l2_1e-3":"#D55E00"}
 PROTOCOLS = dict(published="#EE7733", corrected="#332288", majority="#777777", chance="#BBBBBB")
 VERDICTS = {"holds":"#0072B2", "does not hold":"#D55E00", "not resolved":"#777777", "not testable here":"#BBBBBB"}
 PALETTE = {**TASKS, **METHODS, **PROTOCOLS, **VERDICTS}
 _SPARE = ("#44AA99", "#AA4499", "#999933", "#117733", "#CC6677", "#88CCEE")
 _CLASSES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#332288", "#999933", "#882255", "#555555")
-_MARKERS = "o^sDvP"
+_MARKERS = "o^sDvPX*"
 
 # %% ../nbs/12_viz.ipynb #b6390dde
 _LABELS = dict(
@@ -49,17 +53,41 @@ _LABELS = dict(
     published="Published protocol", corrected="Corrected protocol", majority="Majority class", chance="Chance", log_loss="Log loss",
     micro_f1="Micro F1", macro_f1="Macro F1", accuracy="Accuracy", roc_auc="ROC-AUC", pr_auc="PR-AUC", miniature="Miniature",
     albums="Albums", fma="FMA", agf="Artist group factors", agf_truth="Artist group factors against known truth",
-    artist_language="Artist and language", lstm_ensemble="LSTM ensembles", pase="Self-supervised pre-training", tagging="Tagging")
+    artist_language="Artist and language", lstm_ensemble="LSTM ensembles", pase="Self-supervised pre-training", tagging="Tagging",
+    multitask="Multi-task", album="Album", gender="Gender", veteran="Veteran", double_softmax="Double softmax",
+    epoch_s="Seconds an epoch", loss_genre="Training loss, genre", loss_second="Training loss, secondary task")
+
+_FORMS = { # variants that are named by their numbers -> words, and what they share a colour with
+    r"as_([\d.]+)_(\d+)":("AS, β = {}, {} units", "as_{}"), r"l2_([\de.-]+)_(\d+)":("L2, λ = {}, {} units", "l2_{}"),
+    r"ensemble_(\d+)":("{} snippets", "ensemble_m1"), r"ensemble_(\d+)_(m\d)":("{} snippets, {}", "ensemble_{1}"),
+    r"m2_(\d+)":("{} snippets, m2 as coded", "m2"), r"autoencoder_([\d.]+)":("Auto-encoder, α = {}", "autoencoder_{}"),
+    r"binary_([\d.]+)":("Binary, α = {}", "binary_{}"), r"autoencoder_gradnorm":("Auto-encoder, GradNorm", "autoencoder_gradnorm"),
+    r"feed_forward":("Feed-forward", "feed_forward"), r"text":("No dense layer", "text"), r"majority":("Majority class", "majority")}
+
+def _form(name):
+    "Words and colour of a name of `_FORMS`, with or without its number of classes; two Nones for any other."
+    for form,(words,key) in _FORMS.items():
+        if m := re.fullmatch(form + r"(?:_(\d+))?", name):
+            *v,classes = m.groups()
+            said = words.format(*v)
+            return said[:1].upper() + said[1:] + (f", {classes} classes" if classes else ""), key.format(*v)
+    return None,None
+
+_SETTINGS = dict(alpha="α = {v}", windows="{v} window{s} a track", songs="{v} song{s} an artist", tasks="{v} tasks")
 
 def label(
     name:str, # Name of a task, method, protocol, metric or study
 ) -> str: # The same for a reader
-    "Display name; a name without one is shown with spaces for underscores."
-    for end in ("_track", "_window"):
+    "Display name; a name without one is shown with spaces for underscores, one with spaces is for a reader already."
+    if " " in name: return name
+    if said := _form(name)[0]: return said
+    for end in ("_track", "_window", "_song"):
         if name not in _LABELS and name.endswith(end): return f"{label(name[:-len(end)])} by {end[1:]}"
-    if found := re.fullmatch(r"(.+)_(alpha|windows)_([\d.]+)", name):
+    if found := re.fullmatch(r"(.+)_(alpha|windows|songs|tasks)_([\d.]+)", name):
         base,setting,v = found.groups()
-        return f"{label(base)}, " + (f"α = {v}" if setting == "alpha" else f"{v} window{'s'*(v != '1')} a track")
+        return f"{label(base)}, " + _SETTINGS[setting].format(v=v, s="s"*(v != "1"))
+    base,_,task = name.rpartition("_")
+    if name not in _LABELS and base in _LABELS and task in _LABELS: return f"{label(base)}, {label(task).lower()}"
     return _LABELS.get(name) or name[:1].upper() + name[1:].replace("_", " ")
 
 # %% ../nbs/12_viz.ipynb #96a51f31
@@ -67,7 +95,8 @@ def colour(
     name:str, # Name of a task, method, protocol or verdict
 ) -> str: # `#rrggbb`
     "Fixed colour of `name`, with or without a setting; an unknown name gets one of six spare colours, always the same."
-    return PALETTE.get(name) or PALETTE.get(re.sub(r"(_(alpha|windows)_[\d.]+)+$", "", name)) or _SPARE[sum(name.encode()) % len(_SPARE)]
+    base = _form(name)[1] or re.sub(r"(_(alpha|windows|songs|tasks)_[\d.]+)+$", "", name)
+    return PALETTE.get(name) or PALETTE.get(base) or _SPARE[sum(name.encode()) % len(_SPARE)]
 
 # %% ../nbs/12_viz.ipynb #60907b2f
 _SCORES = ("micro_f1", "macro_f1", "accuracy", "roc_auc", "pr_auc", "recall_at")
@@ -171,13 +200,14 @@ def mel_bands(
 # %% ../nbs/12_viz.ipynb #3716c2d4
 @style()
 def mel_heatmap(
-    mel_db, # Log-mel [M, F], dB
+    mel_db, # Log-mel [M, F], dB unless `unit` says otherwise
     sr:float, # Sampling rate, Hz
     hop:int, # Samples between frames
     *,
     f_min:float=0., # Lower edge of the bands, Hz
     f_max:float|None=None, # Upper edge, Hz; half of `sr` by default
     scale:str="slaney", # `slaney` or `htk`
+    unit:str="Level [dB]", # What the colours are
     title:str="", # Shown above
     ax=None, # Axes to draw into
 ): # -> Axes
@@ -190,7 +220,7 @@ def mel_heatmap(
     at = [hz for hz in (250, 500, 1000, 2000, 4000, 8000, 16000) if f_min <= hz <= top]
     ax.set_yticks(mel_bands(at, M, f_min, top, scale), [f"{hz:,}" for hz in at])
     ax.set(xlabel="Time [s]", ylabel="Frequency [Hz], mel scale", title=title, ylim=(-.5, M - .5))
-    ax.figure.colorbar(image, ax=ax, label="Level [dB]", pad=.01)
+    ax.figure.colorbar(image, ax=ax, label=unit, pad=.01)
     return ax
 
 # %% ../nbs/12_viz.ipynb #57c49c55
@@ -270,7 +300,7 @@ def _spread(xy, size, low, high, rounds=400, pad=3.):
 def class_marks(
     classes, # Class names, in the order of the legend
 ) -> dict: # Name to (colour, marker)
-    "A colour and a marker for each of up to 60 classes, no pair twice."
+    "A colour and a marker for each of up to 80 classes, no pair twice."
     n = len(_CLASSES)
     return {c:(_CLASSES[i % n], _MARKERS[i//n % len(_MARKERS)]) for i,c in enumerate(classes)}
 
@@ -307,21 +337,24 @@ def tsne_map(
     *,
     loose=(), # Classes known to be loosely defined: named in italics
     rare=(), # Classes with few items: points with a black rim
+    spokes:bool=False, # Lines from each class's centre to its points, for classes of few points
     title:str="", # Shown above
     ax=None, # Axes to draw into
 ): # -> Axes
-    "Map of an embedding by class, as in the AGF paper, Fig. 5."
+    "Map of an embedding by class, as in the AGF paper, Fig. 5; up to 50 classes have a legend, up to 30 their names on the map."
     points,labels = np.asarray(points, float), np.asarray(labels).astype(str)
     counts = _class_counts(points, labels, 2)
     ax,size = _axes(ax, 8, 5.6), float(np.clip(9000/len(labels), 5, 22))
     for c,(col,mark) in class_marks(counts.index).items():
         rim = dict(edgecolors="black", linewidths=.6, zorder=3) if c in rare else dict(edgecolors="none", linewidths=0, zorder=2)
         name = f"{c} ({counts[c]})" + (", rare" if c in rare else "") + (", loose" if c in loose else "")
+        if spokes:
+            for x in points[labels == c]: ax.plot(*np.stack([points[labels == c].mean(0), x]).T, color=col, lw=.7, alpha=.6, zorder=1)
         ax.scatter(*points[labels == c].T, s=size*(1.6 if c in rare else 1), color=col, marker=mark, alpha=.8, label=name, **rim)
     ax.set(xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2", title=title)
     ax.margins(.04)
-    ax.legend(loc="center left", bbox_to_anchor=(1.01, .5), ncols=1 if len(counts) <= 25 else 2, markerscale=1.2, handletextpad=.2,
-        labelspacing=.45)
+    if len(counts) <= 50:
+        ax.legend(loc="center left", bbox_to_anchor=(1.01, .5), ncols=-(-len(counts)//25), markerscale=1.2, handletextpad=.2, labelspacing=.45)
     if len(counts) <= 30: _name_classes(ax, {c:np.median(points[labels == c], 0) for c in counts.index}, loose)
     return ax
 
@@ -339,7 +372,7 @@ def tsne_map_3d(
     points,labels = np.asarray(points, float), np.asarray(labels).astype(str)
     names = labels if names is None else np.asarray(names).astype(str)
     counts = _class_counts(points, labels, 3)
-    shapes = dict(zip(_MARKERS, ("circle", "diamond", "square", "cross", "x", "circle-open"), strict=True))
+    shapes = dict(zip(_MARKERS, ("circle", "diamond", "square", "cross", "x", "circle-open", "diamond-open", "square-open"), strict=True))
     fig = go.Figure()
     for c,(col,mark) in class_marks(counts.index).items():
         x,y,z = (v.tolist() for v in points[labels == c].T.round(3))
@@ -362,6 +395,8 @@ def _shares(counts, classes, normalize):
     if normalize not in ("true", "predicted"): raise ParamsError(f"confusion: normalize is true, predicted or None, not {normalize}")
     total = m.sum(1 if normalize == "true" else 0, keepdims=True)
     return 100*np.divide(m, total, out=np.full_like(m, np.nan), where=total > 0)
+
+def _share_unit(normalize): return "Items" if normalize is None else f"Share of the {normalize} class [%]"
 
 def _matrix(ax, m, rows, columns, unit, texts, **image):
     "Heat map of `m` with named rows and columns, numbers in the cells where there are `texts`."
@@ -387,14 +422,31 @@ def confusion(
     classes, # C names
     *,
     normalize:str|None="true", # Per cent of the `true` or `predicted` class, or counts
+    groups=None, # Group of each class [C], such as each artist's language: groups stand apart and are named, their classes are not
     title:str="", # Shown above
     ax=None, # Axes to draw into
 ): # -> Axes
-    "Confusion matrix; numbers in the cells up to 20 classes."
+    "Confusion matrix; numbers in the cells up to 20 classes, none where there are groups."
     m,classes = _shares(counts, classes, normalize), list(classes)
-    unit = "Items" if normalize is None else f"Share of the {normalize} class [%]"
+    if groups is not None: return _grouped_confusion(ax, m, groups, normalize, title)
     texts = [[f"{v:.0f}" if v >= .5 else "" for v in r] for r in m] if len(classes) <= 20 else None
-    ax = _matrix(ax, m, classes, classes, unit, texts, cmap="Blues", vmin=0, vmax=None if normalize is None else 100)
+    ax = _matrix(ax, m, classes, classes, _share_unit(normalize), texts, cmap="Blues", vmin=0, vmax=None if normalize is None else 100)
+    ax.set(xlabel="Predicted", ylabel="True", title=title)
+    return ax
+
+# %% ../nbs/12_viz.ipynb #9fe88d33
+def _grouped_confusion(ax, m, groups, normalize, title):
+    "Confusion `m` of classes in the order of their groups, with a line between groups and their names at the axes."
+    if len(groups) != len(m): raise ParamsError(f"confusion: {len(m)} classes need as many groups, found {len(groups)}")
+    names,code = np.unique(np.asarray(groups).astype(str), return_inverse=True)
+    order,size = np.argsort(code, kind="stable"),np.bincount(code)
+    ends = np.cumsum(size)
+    wide = 3.2 + max(.3*len(names), .07*len(m), 2)
+    image = dict(cmap="Blues", vmin=0, vmax=None if normalize is None else 100)
+    ax = _matrix(_axes(ax, wide, wide - .8), m[np.ix_(order, order)], [""]*len(m), [""]*len(m), _share_unit(normalize), None, **image)
+    for e in ends[:-1]: ax.axhline(e - .5, color="#999999", lw=.5); ax.axvline(e - .5, color="#999999", lw=.5)
+    ax.set_xticks(ends - size/2 - .5, names, rotation=45, ha="right", rotation_mode="anchor")
+    ax.set_yticks(ends - size/2 - .5, names)
     ax.set(xlabel="Predicted", ylabel="True", title=title)
     return ax
 
@@ -437,6 +489,22 @@ def score_heatmap(
     ax.set_title(title)
     return ax
 
+# %% ../nbs/12_viz.ipynb #42f8c957
+@style()
+def score_heatmaps(
+    tables:dict, # Title to table, as for `score_heatmap`
+    metric:str, # What the cells are
+    *,
+    title:str="", # Shown above all
+): # -> array of Axes
+    "Several `score_heatmap`s in a row: the same scores read in several ways."
+    import matplotlib.pyplot as plt
+    rows,columns = (max(t.shape[k] for t in tables.values()) for k in (0, 1))
+    fig,axes = plt.subplots(1, len(tables), figsize=(len(tables)*(2.4 + .5*columns), 1.5 + .42*rows), squeeze=False)
+    for ax,(name,t) in zip(axes[0], tables.items(), strict=True): score_heatmap(t, metric, title=name, ax=ax)
+    if title: fig.suptitle(title, x=.01, ha="left", fontsize=10)
+    return axes[0]
+
 # %% ../nbs/12_viz.ipynb #f6681b22
 @style()
 def training_curves(
@@ -466,6 +534,20 @@ def training_curves(
     _legend_above(ax, title, len(handles), 4)
     return ax
 
+# %% ../nbs/12_viz.ipynb #58d8e9de
+@style()
+def curve_panels(
+    panels:dict, # Title to (table for `training_curves`, what its values are)
+    *,
+    title:str="", # Shown above all
+): # -> array of Axes
+    "Several `training_curves` in a row, as in the LSTM paper, Figs 7, 8, 11 and 12."
+    import matplotlib.pyplot as plt
+    fig,axes = plt.subplots(1, len(panels), figsize=(4.4*len(panels), 3.3), squeeze=False)
+    for ax,(name,(df,metric)) in zip(axes[0], panels.items(), strict=True): training_curves(df, metric=metric, title=name, ax=ax)
+    if title: fig.suptitle(title, x=.01, ha="left", fontsize=10)
+    return axes[0]
+
 # %% ../nbs/12_viz.ipynb #2aa37cbf
 def seed_summary(
     df:pd.DataFrame, # Results with `variant`, `protocol`, `value`, `low`, `high`, a row a seed
@@ -487,15 +569,19 @@ def _interval_rows(ax, y, value, low, high, **marker):
     ax.errorbar(value, y, xerr=bars, ls="none", elinewidth=1.5, capsize=2.5, **{"ms":5.5, "fmt":"o", **marker})
 
 # %% ../nbs/12_viz.ipynb #05562040
+def _is_reference(variants): return variants.str.fullmatch("(majority|chance)(_.+)?") # of one task where it is named
+
+def _paper_by_variant(df): return "paper_value" in df and df.dropna(subset=["paper_value"]).groupby("variant").paper_value.first().nunique() > 1
+
 def _reference_lines(ax, df, metric):
-    "Dashed lines for the majority class and chance, a solid one for the paper's number."
-    for (variant, protocol), d in df[df.variant.isin(("majority", "chance"))].groupby(["variant", "protocol"], sort=False):
+    "Dashed lines for the majority class and chance, a solid one for the paper's number where it has only one."
+    for (variant, protocol), d in df[_is_reference(df.variant)].groupby(["variant", "protocol"], sort=False):
         one = df[df.variant == variant].value.nunique() == 1
-        kind = dict(ls=(0, (4, 3)) if variant == "majority" else (0, (1, 2)), color=colour(variant if one else protocol), lw=1.1, zorder=0)
+        kind = dict(ls=(0, (4, 3)) if variant.startswith("majority") else (0, (1, 2)), color=colour(variant if one else protocol), lw=1.1, zorder=0)
         name = label(variant) + ("" if one else f", {protocol}")
         if one and any(name == line.get_label() for line in ax.lines): continue
         ax.axvline(float(shown(metric, d.value.iloc[0])[0]), label=name, **kind)
-    if "paper_value" not in df: return
+    if "paper_value" not in df or _paper_by_variant(df): return
     for v,d in df.dropna(subset=["paper_value"]).groupby("paper_value"):
         refs = ", ".join(dict.fromkeys(d.paper_ref.dropna())) if "paper_ref" in d else ""
         v = paper_number(metric, v)
@@ -517,12 +603,12 @@ def score_bars(
     title:str="", # Shown above
     ax=None, # Axes to draw into
 ): # -> Axes
-    "Scores by variant and protocol with intervals, beside the paper's number and the majority rate."
+    "Scores by variant and protocol with intervals, beside the paper's number (or numbers, a variant each) and the majority rate."
     _need(df, ["variant", "protocol", "metric", "value", "low", "high"], "score_bars")
     if metric is not None: df = df[df.metric == metric]; _need(df, [], f"score_bars: {metric}")
     metric = _only(df, "metric", "score_bars")
     if "corpus" in df: _only(df, "corpus", "score_bars")
-    own = df[~df.variant.isin(("majority", "chance"))]
+    own = df[~_is_reference(df.variant)]
     means,variants,protocols = seed_summary(own), list(dict.fromkeys(own.variant)), list(dict.fromkeys(own.protocol))
     ax = _axes(ax, 7.5, 1.5 + .22*len(variants)*(len(protocols) + .6))
     for k,p in enumerate(protocols):
@@ -531,6 +617,10 @@ def score_bars(
         if d.n.max() > 1: ax.scatter(shown(metric, dots.value)[0], dots.variant.map(at), s=9, color=colour(p), alpha=.4, linewidths=0)
         _interval_rows(ax, d.variant.map(at), *(shown(metric, d[c])[0] for c in ("value", "low", "high")), color=colour(p), label=label(p))
     _reference_lines(ax, df, metric)
+    if _paper_by_variant(df):
+        said = df.dropna(subset=["paper_value"]).groupby("variant").paper_value.first()
+        ax.scatter([paper_number(metric, v) for v in said], [variants.index(v) for v in said.index], marker="D", s=26, color="black", zorder=3,
+                   label="Paper")
     what = "95 % t intervals over seeds (dots)" if means.n.max() > 1 else "95 % bootstrap intervals"
     ax.set_yticks(range(len(variants)), [label(v) for v in variants]); ax.invert_yaxis(); ax.set_ylim(len(variants) - .5, -.5)
     better = "larger" if is_score(metric) else "smaller"
@@ -538,6 +628,96 @@ def score_bars(
     ax.set_xlabel(f"{label(metric)}{f' [{unit}]' if unit else ''}, {better} is better; {what}")
     ax.set_xlim(left=0)
     _legend_above(ax, title, len(ax.get_legend_handles_labels()[0]), 3)
+    return ax
+
+# %% ../nbs/12_viz.ipynb #c0e54145
+_GRID = np.linspace(0, 1, 201)
+
+def _roc(y, s):
+    from sklearn.metrics import roc_curve
+    false,true,_ = roc_curve(y, s)
+    return np.interp(_GRID, false, true)
+
+def _precision(y, s): # each recall has the precision of the first threshold that reaches it, which is what average precision sums up
+    from sklearn.metrics import precision_recall_curve
+    precision,recall,_ = precision_recall_curve(y, s)
+    return precision[::-1][np.searchsorted(recall[::-1], _GRID, side="left").clip(1)] # scikit-learn adds a point at recall 0
+
+# %% ../nbs/12_viz.ipynb #c05c3f23
+def _class_curves(ax, y, systems, curve, area, title):
+    "Curves of each class, faint, and their mean, for each of several `systems` (name to scores [N, C])."
+    y,marks = np.asarray(y),("-", (0, (4, 2)), (0, (1, 1)), "-.")
+    for k,(name,p) in enumerate(systems.items()):
+        p = np.asarray(p, float)
+        if p.ndim != 2 or len(p) != len(y): raise ParamsError(f"curves of {name!r}: {len(y)} items need scores [{len(y)}, C], found {list(p.shape)}")
+        found = [curve(y == c, p[:, c]) for c in range(p.shape[1]) if 0 < (y == c).sum() < len(y)]
+        if not found: raise ParamsError(f"curves of {name!r}: no class has both items and others")
+        for v in found: ax.plot(_GRID, v, color=colour(name), lw=.5, alpha=min(.35, 6/len(found)), zorder=1)
+        ax.plot(_GRID, np.mean(found, 0), color=colour(name), lw=2, ls=marks[k % 4], zorder=3, label=f"{label(name)}: {100*area(y, p):.1f} %")
+    ax.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
+    _legend_above(ax, title, len(systems), 1)
+    return ax
+
+# %% ../nbs/12_viz.ipynb #1b2ce482
+@style()
+def roc_curves(
+    y, # Class of each item [N]
+    systems:dict, # Name of a system to its scores [N, C]
+    *,
+    title:str="", # Shown above
+    ax=None, # Axes to draw into
+): # -> Axes
+    "ROC curves, one class against the rest: every class faint, their mean thick, macro area in the legend."
+    from musicmtl.metrics import roc_auc
+    ax = _axes(ax, 4, 4.2)
+    ax.plot([0, 1], [0, 1], color=colour("chance"), lw=1, zorder=0)
+    ax.set(xlabel="False positive rate", ylabel="True positive rate")
+    return _class_curves(ax, y, systems, _roc, roc_auc, title)
+
+@style()
+def precision_recall_curves(
+    y, # Class of each item [N]
+    systems:dict, # Name of a system to its scores [N, C]
+    *,
+    title:str="", # Shown above
+    ax=None, # Axes to draw into
+): # -> Axes
+    "Precision over recall, one class against the rest: every class faint, their mean thick, macro area in the legend."
+    from musicmtl.metrics import average_precision
+    ax = _axes(ax, 4, 4.2)
+    ax.axhline(1/len(np.unique(y)), color=colour("chance"), lw=1, zorder=0)
+    ax.set(xlabel="Recall", ylabel="Precision")
+    return _class_curves(ax, y, systems, _precision, average_precision, title)
+
+# %% ../nbs/12_viz.ipynb #79c188c0
+@style()
+def setting_sweep(
+    df:pd.DataFrame, # Columns `setting` (a positive number; null: a line across), `task`, `value`, `low`, `high`
+    *,
+    metric:str, # What `value` is
+    setting:str="α", # What is swept
+    marked:float|None=None, # The setting to be marked
+    across:str="Single task", # What the dashed lines are
+    title:str="", # Shown above
+    ax=None, # Axes to draw into
+): # -> Axes
+    "Scores of each task over the values of a setting, with 95 % intervals, on a logarithmic axis."
+    from matplotlib.ticker import NullLocator
+    _need(df, ["setting", "task", "value", "low", "high"], "setting_sweep")
+    ax,(_,unit) = _axes(ax, 6.5, 3.4),shown(metric, 0)
+    for k,(task,d) in enumerate(df.groupby("task", sort=False)):
+        points = d.dropna(subset="setting").sort_values("setting")
+        x = points.setting*1.03**(2*k - 1) # intervals side by side, not one on the other
+        value,low,high = (shown(metric, points[c])[0] for c in ("value", "low", "high"))
+        ax.errorbar(x, value, np.nan_to_num(np.stack([value - low, high - value])).clip(0), color=colour(task), fmt="o-", ms=4, elinewidth=1,
+                    capsize=2, label=label(task))
+        for v in d.value[d.setting.isna()]:
+            ax.axhline(shown(metric, v)[0], color=colour(task), ls=(0, (4, 3)), lw=1.1, zorder=0, label=f"{across}, {label(task).lower()}")
+    if marked: ax.axvline(marked, color="#999999", lw=.9, zorder=0)
+    at = sorted(df.setting.dropna().unique())
+    ax.set(xscale="log", xlabel=setting, ylabel=f"{label(metric)} [{unit}]" if unit else label(metric))
+    ax.set_xticks(at, [f"{v:g}" for v in at]); ax.xaxis.set_minor_locator(NullLocator())
+    _legend_above(ax, title, len(ax.get_legend_handles_labels()[0]), 4)
     return ax
 
 # %% ../nbs/12_viz.ipynb #c4c1288b

@@ -116,6 +116,63 @@ def test_albums(data):
     assert all(kept.table["artist"][s[p]].nunique() == 8 for p in s.parts)
 
 
+# ---- regional
+
+def test_a_plain_folder_with_languages(tmp_path):
+    rows = ["path,artist,language,gender,veteran", "a.wav,Ada,Hindi,female,1", "b.wav,Ben,Khasi & Jaintia,male,0", "c.wav,Cy,Hindi,,"]
+    (tmp_path/"tracks.csv").write_text("\n".join(rows))
+    c = load_corpus("folder", tmp_path)
+    assert c.labels("artist").classes == ("Ada", "Ben", "Cy") and c.labels("language").classes == ("Hindi", "Khasi & Jaintia")
+    assert c.table["gender"].tolist() == ["female", "male", None] and c.table["veteran"].tolist() == [True, False, None]
+
+
+def test_labels_from_folders(tmp_path):
+    for p in ("Hindi_3/Ada_12_f_1/Rain_1.wav", "Hindi_3/Ada_12_f_1/Rain.flac", "Hindi_3/Ben de_la_C_13_MALE_modern/La_Luna_2.ogg",
+              "Khasi & Jaintia_6/K.S. Cy_25_m_veteran/3.mp3", "Old_North_7/Di_26_female_0/_x_1999.opus", "Hindi_3/Ada_12_f_1/.hidden.wav"):
+        sound(tmp_path/p)
+    (tmp_path/"Hindi_3"/"words.txt").write_text("no")
+    (tmp_path/"Empty_9").mkdir()
+    c = load_corpus("regional", tmp_path)
+    t = c.table.set_index("path")
+    assert c.name == "regional" and len(c) == 5 and all(c.path(i).is_file() for i in range(5))
+    columns = ["language", "artist", "gender", "veteran", "title"]
+    assert t.loc["Hindi_3/Ada_12_f_1/Rain_1.wav", columns].tolist() == ["Hindi", "Ada", "female", True, "Rain"]
+    assert t.loc["Hindi_3/Ada_12_f_1/Rain.flac", columns].tolist() == ["Hindi", "Ada", "female", True, "Rain"]
+    assert t.loc["Hindi_3/Ben de_la_C_13_MALE_modern/La_Luna_2.ogg", columns].tolist() == ["Hindi", "Ben de_la_C", "male", False, "La_Luna"]
+    assert t.loc["Khasi & Jaintia_6/K.S. Cy_25_m_veteran/3.mp3", columns].tolist() == ["Khasi & Jaintia", "K.S. Cy", "male", True, "3"]
+    assert t.loc["Old_North_7/Di_26_female_0/_x_1999.opus", columns].tolist() == ["Old_North", "Di", "female", False, "_x_1999"]
+    assert t["genre"].isna().all() and (abs(t["duration_s"] - .5) < .1).all()
+
+
+def test_numbers_of_gender_stay_numbers(tmp_path):
+    for p in ("Hindi_0/Ada_0_0_0/a.wav", "Hindi_0/Ben_1_1_1/b.wav"): sound(tmp_path/p)
+    assert load_corpus("regional", tmp_path).table["gender"].tolist() == ["0", "1"]
+    sound(tmp_path/"Hindi_0"/"Cy_2_m_1"/"c.wav")
+    with pytest.raises(CorpusError, match="all genders as words or all as numbers, found 0, 1, male"): load_corpus("regional", tmp_path)
+
+
+@pytest.mark.parametrize("paths, error", [
+    ((), "no audio file"),
+    (("song.wav",), "song.wav: expected <Language>_<id>/.*found a file in a folder above that of an artist"),
+    (("Hindi_3/song.wav",), "Hindi_3/song.wav: .*a folder above"),
+    (("Hindi_3/Ada_12_f_1/live/song.wav",), "live/song.wav: .*a folder below"),
+    (("Hindi/Ada_12_f_1/song.wav",), "Hindi: expected a folder <Language>_<id>, found 'Hindi'"),
+    (("Hindi_x/Ada_12_f_1/song.wav",), "expected a folder <Language>_<id>, found 'Hindi_x'"),
+    (("Hindi_3/Ada_12_x_1/song.wav",), "Hindi_3/Ada_12_x_1: expected a folder <Artist>_<id>_<gender: m, f, .*found 'Ada_12_x_1'"),
+    (("Hindi_3/Ada_12_f/song.wav",), "found 'Ada_12_f'"),
+    (("Hindi_3/Ada_12_f_2/song.wav",), "veteran: 0, 1, veteran or modern>, found 'Ada_12_f_2'"),
+    (("Hindi_3/12_f_1/song.wav",), "found '12_f_1'"),
+    (("Hindi_3/Ada_12_f_1/a.wav", "Tamil_4/Ada_12_f_1/b.wav"), "Tamil_4/Ada_12_f_1: .* every artist, found the name .Ada. of .*Ada_12_f_1 again"),
+    (("Hindi_3/Ada_12_f_1/a.wav", "Tamil_4/Ben_12_m_1/b.wav"), "every artist, found the id '12' of .*Hindi_3/Ada_12_f_1 again"),
+    (("Hindi_3/Ada_12_f_0/a.wav", "Hindi_3/Ada_12_f_1/b.wav"), "every artist, found the name 'Ada'"),
+    (("Hindi_3/Ada_12_f_1/a.wav", "Tamil_3/Ben_13_m_1/b.wav"), "Tamil_3: .* every language, found the id '3' of .*Hindi_3 again"),
+    (("Hindi_3/Ada_12_f_1/a.wav", "Hindi_4/Ben_13_m_1/b.wav"), "every language, found the name 'Hindi'"),
+])
+def test_wrong_folders_are_named(tmp_path, paths, error):
+    for p in paths: sound(tmp_path/p)
+    with pytest.raises(CorpusError, match=error): load_corpus("regional", tmp_path)
+
+
 # ---- FMA
 
 @pytest.fixture(scope="module")
@@ -211,10 +268,11 @@ def test_wrong_layouts(tmp_path):
 # ---- the call itself
 
 @pytest.mark.parametrize("name, options, error", [
-    ("fmaa", {}, "name: expected one of fma, folder, miniature, found 'fmaa'"),
+    ("fmaa", {}, "name: expected one of fma, folder, miniature, regional, found 'fmaa'"),
     ("fma", dict(size=1), "corpus 'fma' has no option 'size'; it knows subset, audio_root, check_files"),
     ("fma", dict(check_files=1), "check_files: expected bool, found 1"),
     ("fma", dict(subset="tiny"), "subset: expected one of small, medium, large, found 'tiny'"),
+    ("regional", dict(view="songs"), "corpus 'regional' has no option 'view'; it knows none"),
     ("folder", dict(corpus_name=3), r"corpus_name: expected str \| None, found 3"),
     ("miniature", dict(seed=1.5), "seed: expected int, found 1.5"),
     ("miniature", dict(seed=True), "seed: expected int, found True"),
@@ -226,7 +284,7 @@ def test_wrong_options(tmp_path, name, options, error):
 
 
 def test_wrong_roots(tmp_path):
-    for name in ("fma", "folder"):
+    for name in ("fma", "folder", "regional"):
         with pytest.raises(ParamsError, match="needs the folder that holds it, found None"): load_corpus(name)
         with pytest.raises(CorpusError, match="nowhere does not exist"): load_corpus(name, tmp_path/"nowhere")
     with pytest.raises(ParamsError, match="root: expected a folder, found 3"): load_corpus("folder", 3)

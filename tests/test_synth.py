@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from musicmtl import synth
+from musicmtl import sound, synth
 from musicmtl.core import ParamsError
-from musicmtl.synth import GENRES, LOOSE, MODES, SR, Size, genre_counts, miniature, render_track, score, world
+from musicmtl.sound import SR
+from musicmtl.synth import GENRES, LOOSE, MODES, REGIONAL, SegmentsSize, Size, genre_counts, miniature, render_track, score, styles, world
 
 SMALL = dict(base="smoke", duration_s=3.)
 
@@ -50,7 +51,7 @@ def test_every_genre_is_a_complete_recipe():
     assert len(subgenres) == len(set(subgenres)) and not set(subgenres) & set(GENRES)
     for g in GENRES.values():
         assert 4 <= len(g.subgenres) <= 6 and g.tempo[0] < g.tempo[1]
-        for text,known in ((g.drums, synth.DRUMS), (g.comp, synth.INSTRUMENTS), (g.lead, synth.INSTRUMENTS), (g.mode, MODES),
+        for text,known in ((g.drums, synth.DRUMS), (g.comp, sound.INSTRUMENTS), (g.lead, sound.INSTRUMENTS), (g.mode, MODES),
                            (g.borrows, GENRES), (g.melody, synth._DENSITY)):
             assert set(synth._weights(text)[0] if text else ()) <= set(known), (g.name, text)
 
@@ -104,6 +105,11 @@ def test_impossible_rates_are_refused(mini, noise):
     (dict(view="photos"), "view"), (dict(size="huge"), "size"), (dict(size={"n_artist":3}), "n_artist"),
     (dict(size={"n_artists":10}), "n_artists"),
     (dict(size={"duration_s":0}), "duration_s"), (dict(size={"genres":("Rock", "Polka")}), "genres"),
+    (dict(view="regional", size={"languages":("Hindi", "Latin"), "n_artists":8}), "languages"),
+    (dict(view="regional", size={"n_artists":60}), "four for each of 17"), (dict(view="regional", size=Size()), "RegionalSize"),
+    (dict(view="regional", size="smoke", label_noise=.1), "label_noise"), (dict(size=SegmentsSize()), "a Size"),
+    (dict(view="segments", size={"n_styles":31}), "n_styles"), (dict(view="segments", size={"imbalance":2}), "imbalance"),
+    (dict(view="segments", size={"n_artists":250}), "share evenly"), (dict(view="segments", size={"languages":2}), "languages"),
     (dict(seed=-1), "seed"), (dict(seed=.5), "seed"),
     (dict(n_jobs=0), "n_jobs")])
 def test_wrong_parameters_are_named(tmp_path, kwargs, word):
@@ -214,12 +220,12 @@ def test_the_key_is_heard(mini):
 
 def test_coordinates_do_what_they_say():
     "Brightness raises the partials, the noise floor fills silence, tilt moves the spectral balance."
-    ins = synth.INSTRUMENTS["piano"]
-    tones = [synth._tone(np.random.default_rng(0), ins, 220., SR//2, (b, 0, 0, 0, 0), 0) for b in (-1.5, 1.5)]
+    ins = sound.INSTRUMENTS["piano"]
+    tones = [sound.tone(np.random.default_rng(0), ins, 220., SR//2, (b, 0, 0, 0, 0)) for b in (-1.5, 1.5)]
     centroid = [(np.abs(np.fft.rfft(x))*np.arange(SR//4 + 1)).sum()/np.abs(np.fft.rfft(x)).sum() for x in tones]
     assert centroid[1] > 1.2*centroid[0]
     burst = np.zeros(2*SR, np.float32); burst[:SR//10] = np.sin(2*np.pi*440*np.arange(SR//10)/SR)
-    record = lambda z: synth._record(np.random.default_rng(0), np.random.default_rng(1), burst, z, 0., False, -20)
+    record = lambda z: sound.record(np.random.default_rng(0), np.random.default_rng(1), burst, z, 0., False, -20)
     end = lambda x: np.sqrt((x[-SR//4:]**2).mean())
     assert end(record((0., 0., 2., -2.))) > 5*end(record((0., 0., -2., -2.)))
     late = lambda x: np.sqrt((x[SR//5:SR//2]**2).mean())
@@ -228,10 +234,172 @@ def test_coordinates_do_what_they_say():
 
 def test_partials_stay_below_half_the_sample_rate():
     for hz in (60., 441., 2000., 6000.):
-        for c in synth._cycles(synth.INSTRUMENTS["trumpet"], hz, 1., 0., 0):
+        for c in sound._cycles(sound.INSTRUMENTS["trumpet"], hz, 1., 0., sound.VOWELS[0]):
             k = np.flatnonzero(np.abs(np.fft.rfft(c)) > 1e-3*np.abs(np.fft.rfft(c)).max())
             assert len(k) == 0 or k.max()*hz < SR/2
 
 
 def test_size_is_checked_once_and_hashable():
     assert world(Size(12, 3, 8., ("Rock", "Electronic", "Hip-Hop", "Folk"), 2.)) is world("smoke")
+
+
+# What the fma view was before other views came ---------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("size,key,fingerprint", [("smoke", "2b01bb65cd8b7a6e", "51efc2e5a3550e2a3cc019a25dbf5477"),
+                                                  ("mini", "24a25a068b598bdf", "9a97668ae2ad438092c1dd96f637efdc")])
+def test_fma_keeps_its_table_and_its_place(size, key, fingerprint):
+    corpus = miniature(size=size, render=False)
+    assert (corpus.root.name, corpus.fingerprint) == (key, fingerprint)
+
+
+@pytest.mark.parametrize("size,i,samples", [
+    ("smoke", 0, [-.0181, .1748, -.0664, .2312, .2879, -.0183, .1509, .066, -.0413, .1419]),
+    ("smoke", 17, [-.2533, -.526, -.2625, -.0324, .1009, -.4583, -.5626, -.0437, .4537, -.0872]),
+    ("mini", 5, [.0138, .0453, .0215, .0221, .1788, -.1339, -.0564, -.1108, .1809, .1967]),
+    ("mini", 300, [-.0348, -.2276, -.0937, -.2323, -.0709, .171, -.0023, -.0556, -.0701, -.1714])])
+def test_fma_keeps_its_sound(size, i, samples):
+    "Frozen samples and not a hash of all: processors differ in the last bit of an exponential, nothing that is heard does."
+    x = render_track(world(size), i)
+    np.testing.assert_allclose(x[5000::len(x)//10][:10], samples, atol=1e-4)
+
+
+# Languages -------------------------------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def regional(): return world("mini", view="regional")
+
+
+def test_regional_has_the_layout_of_the_paper(regional):
+    t = miniature("regional", "mini", render=False).table
+    assert len(t) == 340 and t["artist"].nunique() == 68 and set(t["language"]) == set(REGIONAL) and len(REGIONAL) == 17
+    assert (t.groupby("language")["artist"].nunique() == 4).all() and (t.groupby("artist").size() == 5).all()
+    people = t.drop_duplicates("artist")
+    for column in ("gender", "veteran"): assert (people.groupby(["language", column]).size() == 2).all()
+    assert t["genre"].isna().all() and t["split"].isna().all() and t["album"].notna().all()
+    assert t.groupby("artist")["album"].nunique().max() <= 3
+    assert (regional.tracks["lead"] == "voice").all() and (regional.tracks["melody"] == "sung").all()
+    assert (regional.size.duration_s, world("paper", view="regional").size.duration_s) == (24, 120)
+
+
+def test_the_band_does_not_name_language_or_artist(regional):
+    homes = regional.artists.groupby("language")["home"]
+    assert homes.nunique().min() >= 2 and (regional.artists["home"].value_counts() >= 13).all()
+    band = regional.tracks.groupby(["style", "comp", "drums"])["artist"].nunique()
+    assert band.median() > 1
+
+
+def test_worlds_share_no_dice(regional, mini):
+    segments = world("mini", view="segments")
+    names = [set(w.artists["artist"][:60]) for w in (mini, regional, segments)]
+    assert not names[0] & names[1] and not names[0] & names[2] and not names[1] & names[2]
+
+
+def test_songs_follow_their_language(regional):
+    "Vowels, rhythm and mode of twenty songs together are those that the language says."
+    first = []
+    for k,language in regional.languages.iterrows():
+        rows = np.flatnonzero(regional.tracks["artist_id"]//4 == k)
+        first += [language["modes"].startswith(regional.tracks["mode"][i] + ":") for i in rows]
+        if k % 4: continue
+        vowels = np.concatenate([score(regional, int(i))["lead"][:, 4] for i in rows]).astype(int)
+        np.testing.assert_allclose(np.bincount(vowels, minlength=5)/len(vowels), language["use"], atol=.07)
+        heard = np.zeros(8)
+        for i in rows[regional.tracks["metre"][rows] == 4]:
+            t = regional.tracks.iloc[i]
+            step = score(regional, int(i))["lead"][:, 0]/(60/t["tempo_bpm"]/4)
+            heard += np.bincount((step.astype(int) % 16)//2, minlength=8) # a late eighth is late by less than a step
+        assert np.corrcoef(heard, language["beats"])[0, 1] > .8, language["name"]
+    assert abs(np.mean(first) - .8) < .1
+
+
+def test_formants_and_consonants_are_heard():
+    hz = np.arange(SR//2 + 1)
+    spectrum = lambda x: np.abs(np.fft.rfft(x*np.hanning(SR)))**2
+    voice = [spectrum(sound.tone(np.random.default_rng(0), sound.INSTRUMENTS["voice"], 110., SR, np.zeros(5), f))
+             for f in ((300, 2300, 3000), (325, 700, 2700))]
+    front,back = (abs(hz - f) < .12*f for f in (2300, 700))
+    assert voice[0][front].sum() > 10*voice[1][front].sum() and voice[1][back].sum() > 10*voice[0][back].sum()
+    for f in (1500, 6000):
+        x = sound.consonants(np.random.default_rng(0), np.array([[.5, .2, 60, 1, 0]]), SR, ((f, .1, 1.),))
+        assert np.flatnonzero(x).max() == SR//2 - 1 and np.flatnonzero(x).min() > .39*SR
+        power = np.abs(np.fft.rfft(x))**2
+        assert power[abs(hz - f) < f/2].sum() > .9*power.sum()
+
+
+def _sounds(w):
+    "Mean, deviation and movement of a track's bands, [N, d]."
+    edges,out = np.geomspace(100, SR/2, 41), []
+    bins = np.digitize(np.fft.rfftfreq(1024, 1/SR), edges)
+    sums = np.array([(bins == k)/max(1, (bins == k).sum()) for k in range(1, 41)])
+    for i in range(len(w.tracks)):
+        frames = np.lib.stride_tricks.sliding_window_view(render_track(w, i), 1024)[::512]*np.hanning(1024).astype(np.float32)
+        x = np.log10(np.abs(np.fft.rfft(frames))**2@sums.T + 1e-6)
+        out.append(np.r_[x.mean(0), x.std(0), np.diff(x, axis=0).std(0)])
+    return np.array(out)
+
+
+def test_languages_are_heard_in_singers_that_were_never_heard():
+    "A linear model knows a new singer's language, and which of a language's singers sings a new song, three standard errors above chance."
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    w = world(dict(base="smoke", languages=REGIONAL[:6], n_artists=24), view="regional")
+    X,artist,song = _sounds(w), w.tracks["artist_id"].to_numpy(), np.arange(72) % 3
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=.03, max_iter=500))
+    def right(y, groups): # Share of the held-out tracks that get their label
+        return np.mean([p for h in set(groups) for p in model.fit(X[groups != h], y[groups != h]).predict(X[groups == h]) == y[groups == h]])
+    above = lambda p: p + 3*np.sqrt(p*(1 - p)/72)
+    assert above(1/6) < right(artist//4, artist % 4) < .95
+    assert above(1/4) < right(artist, song) < .95 # more than its language, which alone would be right once in four
+
+
+# Styles ----------------------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("size,n,classes", [("smoke", 48, (4, 6)), ("mini", 1020, (10, 25))])
+@pytest.mark.parametrize("seed", range(3))
+def test_segments_are_balanced(size, n, classes, seed):
+    ten,more = (miniature(v, size, seed=seed, render=False) for v in ("segments", "segments25"))
+    a,b = ten.labels("genre"), more.labels("genre")
+    assert (len(a), len(b)) == classes and len(ten) == n
+    assert set(a.counts) == {n//classes[0]} and set(b.counts) == {n//classes[0]//3} and set(b.classes) == set(styles(size))
+    for t,least in ((ten.table, 3), (more.table, 2)): assert (t.groupby("genre")["artist"].nunique() >= least).all()
+    parent = {s:g.name for g in GENRES.values() for s in g.subgenres}
+    t = more.table.merge(ten.table, on=["track_id", "path", "artist", "album", "title"], suffixes=("", "_ten"))
+    assert len(t) == len(more) and (t["genre"].map(parent) == t["genre_ten"]).all()
+    assert t.groupby("genre_ten")["genre"].nunique().max() > 1
+
+
+def test_two_views_hear_the_same_audio():
+    ten,more = (miniature(v, "smoke", render=False) for v in ("segments", "segments25"))
+    assert ten.root == more.root != miniature(size="smoke", render=False).root
+    noisy = miniature("segments25", "smoke", label_noise=.5, render=False)
+    assert noisy.root == more.root and set(noisy.labels("genre").counts) == {4} and noisy.fingerprint != more.fingerprint
+    for t in (more.table, noisy.table): assert t["path"].tolist() == [f"audio/000/{i}.wav" for i in t["track_id"]]
+    w = world("smoke", view="segments")
+    assert (miniature("segments", "smoke", render=False).table["genre"] == w.tracks["genre"]).all() # nothing is wrong unless asked for
+
+
+def test_styles_move_the_sound():
+    "Tracks of one style lie nearer to each other than to those of the other styles of their genre, beyond what artists bring."
+    w = world("mini", view="segments")
+    x = np.c_[w.track_factors["timbre"], w.track_factors["spectral"]]
+    x = x - np.array([w.artists.loc[a, list(synth.TIMBRE + synth.SPECTRAL)] for a in w.tracks["artist_id"]], float)
+    style = np.array([s[1] for s in w.tracks["subgenres"]])
+    within = np.mean([x[style == s].var(0).mean() for s in set(style)])
+    between = np.mean([x[(w.tracks["genre"] == g).to_numpy()].var(0).mean() for g in w.size.genres])
+    assert between > 1.2*within
+
+
+def test_smoke_tracks_hold_the_segments_that_a_study_needs():
+    import librosa
+    w,n = world("smoke", view="segments"), []
+    for i in range(0, 48, 6):
+        mel = librosa.feature.melspectrogram(y=render_track(w, i), sr=SR, n_fft=1024, hop_length=512, n_mels=64)
+        envelope = librosa.onset.onset_strength(S=librosa.power_to_db(mel), sr=SR, hop_length=512)
+        n.append(len(librosa.onset.onset_detect(onset_envelope=envelope, sr=SR, hop_length=512)))
+    assert np.mean(np.array(n) >= 120) >= .75, n
+
+
+def test_a_size_may_come_from_a_yaml_file():
+    a = world(dict(base="smoke", languages=["Hindi", "Tamil"], n_artists=8, genres=["Rock", "Folk"]), view="regional")
+    assert a is world(dict(base="smoke", languages=("Hindi", "Tamil"), n_artists=8, genres=("Rock", "Folk")), view="regional")

@@ -134,3 +134,19 @@ def test_scores_leave_out_what_is_missing(task):
     if task.kind in ("distribution", "regression", "absolute_regression"):
         assert got[task.metrics[0]] == pytest.approx(task.loss(output.log() if task.kind == "distribution" else output, y).item(), rel=1e-5)
     assert task.scores(y[[2, 5]], output[[2, 5]]) == {}
+
+
+@pytest.mark.parametrize("weights", [None, (1., 2., .5, 1., 3.)])
+def test_several_answers_add_their_losses(weights):
+    one,many = classification("a", C, weights),classification("a", C, weights, answers=4)
+    z,y = torch.randn(B, 4, C, requires_grad=True),torch.randint(-1, C, (B, 4))
+    y[:, 3] = -1 # nobody answered the last
+    loss = many.loss(z, y)
+    torch.testing.assert_close(loss, sum(one.loss(z[:, i], y[:, i]) for i in range(4)))
+    loss.backward()
+    assert z.grad[:, 3].abs().max() == 0 and ((z.grad.abs().sum(-1) > 0) == (y != -1)).all()
+    assert many.known(y).tolist() == (y != -1).any(1).tolist()
+    assert many.scores(y, many.predict(z)) == one.scores(y.flatten(), one.predict(z).flatten(0, 1))
+    assert "answers=4" in repr(many) and many != one
+    with pytest.raises(ParamsError, match=r"expected \[B, 4, 5\]"): many.loss(z[:, :2], y)
+    with pytest.raises(ParamsError, match="answers of 'b'"): Task("b", "regression", 2, "b", (), None, 3)
