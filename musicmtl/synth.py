@@ -127,24 +127,26 @@ GENRES = {g.name:g for g in (*_COMMON, *_RARE)}
 LOOSE = tuple(g.name for g in GENRES.values() if g.borrowing >= .5)
 
 # %% ../nbs/04_synth.ipynb #e781d776
-def _dance(name, tempo, drums, comp, lead, **more):
-    return Genre(name, 1, tempo, drums, comp, lead, ("Strict Tempo", "Big Band", "Crooner", "Salon Orchestra"), loudness_db=-16, **more)
+def _dance(name, tempo, drums, comp, lead, mode, sevenths, **more): # A `Genre` for dancing to
+    return Genre(name, 1, tempo, drums, comp, lead, ("Strict Tempo", "Big Band", "Crooner", "Salon Orchestra"), melody="sung:3 riff:2",
+                 mode=mode, sevenths=sevenths, loudness_db=-16, **more)
 
-_BALL = dict(melody="sung:3 riff:2", mode="major:4 minor:3 dorian", sevenths=.4)
-_SWAY = dict(comp="piano:4 guitar:2 strings", lead="voice:3 saxophone:2 clarinet trumpet violin")
-_LATIN = dict(comp="piano:3 guitar:3 accordion", lead="voice:3 trumpet:2 flute saxophone")
-_FOXTROT = _dance("Foxtrot", (108, 124), "foxtrot:5 swing", **_SWAY, style="strum:3 comp:2", bass="alternate:3 walk:2", swing=.5, **_BALL)
-_WALTZ = _dance("Waltz", (82, 94), "waltz", comp="piano:3 strings:3 accordion", lead="violin:3 voice:2 accordion flute", metre="3",
-                style="afterbeat:4 arp", bass="down", **_BALL)
+_SWAY = "piano:4 guitar:2 strings", "voice:3 saxophone:2 clarinet trumpet violin", "major:5 dorian:2 minor", .8 # chords, melody, mode, sevenths
+_LATIN = "piano:3 guitar:3 accordion", "voice:3 trumpet:2 flute saxophone", "minor:4 major:2 phrygian:2", .2
+_FOXTROT = _dance("Foxtrot", (108, 124), "foxtrot:5 swing", *_SWAY, style="strum:3 comp:2", bass="alternate:3 walk:2", swing=.5)
+_WALTZ = _dance("Waltz", (82, 94), "waltz", "piano:3 strings:3 accordion", "violin:3 voice:2 accordion flute", "major:5 minor:2", .3,
+                metre="3", style="afterbeat:4 arp", bass="down")
+
+# %% ../nbs/04_synth.ipynb #f9e6ea03
 DANCES = {d.name:d for d in (
-    _dance("Cha cha", (112, 130), "chacha", **_LATIN, style="stab:3 montuno:2", bass="tumbao:2 eighths", **_BALL),
-    _FOXTROT, _dance("Jive", (158, 180), "jive", comp="guitar:3 piano:3 organ", lead="voice:3 saxophone:2 guitar", style="strum:3 stab:2",
-                     bass="walk:4 alternate", swing=.6, **_BALL),
-    replace(_FOXTROT, name="Quickstep", tempo=(192, 212)), _dance("Rumba", (94, 112), "rumba", **_LATIN, style="arp:2 montuno:2",
-                                                                bass="tumbao:4 root", **_BALL),
-    _dance("Samba", (94, 108), "samba", **_LATIN, style="montuno:3 strum:2", bass="octave:2 surdo:3", **_BALL),
-    _dance("Tango", (116, 136), "tango", comp="accordion:4 piano:2 strings:2", lead="violin:3 accordion:3 voice", style="march:4 stab",
-           bass="march", **_BALL),
+    _dance("Cha cha", (112, 130), "chacha", *_LATIN, style="stab:3 montuno:2", bass="tumbao:2 eighths"),
+    _FOXTROT,
+    _dance("Jive", (158, 180), "jive", "guitar:3 piano:3 organ", *_SWAY[1:], style="strum:3 stab:2", bass="walk:4 alternate", swing=.6),
+    replace(_FOXTROT, name="Quickstep", tempo=(192, 212)),
+    _dance("Rumba", (94, 112), "rumba", *_LATIN, style="arp:2 montuno:2", bass="tumbao:4 root"),
+    _dance("Samba", (94, 108), "samba", *_LATIN, style="montuno:3 strum:2", bass="octave:2 surdo:3"),
+    _dance("Tango", (116, 136), "tango", "accordion:4 piano:2 strings:2", "violin:3 accordion:3 voice", "minor:5 major", .1,
+           style="march:4 stab", bass="march"),
     replace(_WALTZ, name="Viennese waltz", tempo=(168, 184)), _WALTZ)}
 _RECIPES = {**GENRES, **DANCES}
 
