@@ -17,8 +17,8 @@ from .core import CorpusError, ParamsError, atomic, stable_hash
 
 # %% ../nbs/03_corpus.ipynb #ad1d7dfc
 COLUMNS = ("track_id", "path", "start_s", "duration_s", "artist", "album", "title", "genre", "genres",
-           "language", "gender", "veteran", "tags", "instruments", "split")
-LIST_COLUMNS = ("genres", "tags", "instruments")
+           "language", "gender", "veteran", "tags", "instruments", "split", "not_instruments")
+LIST_COLUMNS = ("genres", "tags", "instruments", "not_instruments")
 NUMBER_COLUMNS = ("start_s", "duration_s")
 PARTS = ("train", "valid", "test")
 
@@ -91,6 +91,9 @@ def _check(table, source):
             place = _where(table, row, "track_id", source)
             raise CorpusError(f"{place}: expected a track_id of its own, found that of row {first[track]}")
         first[track] = row
+    for row,(there,absent) in enumerate(zip(table["instruments"], table["not_instruments"], strict=True)):
+        if both := sorted(set(there or ()) & set(absent or ())):
+            raise CorpusError(f"{_where(table, row, 'not_instruments', source)}: expected none of the track's instruments, found {both[0]!r}")
 
 # %% ../nbs/03_corpus.ipynb #4b21827a
 class Corpus:
@@ -117,7 +120,7 @@ class Corpus:
 
 # %% ../nbs/03_corpus.ipynb #199e242e
 @patch(as_prop=True)
-def table(self:Corpus) -> pd.DataFrame: # [N, 15] columns of `COLUMNS`; a copy
+def table(self:Corpus) -> pd.DataFrame: # [N, 16] columns of `COLUMNS`; a copy
     "The tracks; texts are objects with None for null, seconds are float64 with NaN."
     return self._table.copy()
 
@@ -134,8 +137,9 @@ def fingerprint(self:Corpus) -> str: # 32 hex digits
     "Hash of the name and the whole table, the order of its rows included; independent of `root`."
     if "_fingerprint" not in vars(self):
         clean = lambda x: None if x is None or x != x else x
-        rows = [[clean(x) for x in row] for row in self._table.itertuples(index=False, name=None)]
-        text = json.dumps([self.name, COLUMNS, rows], ensure_ascii=True)
+        columns = [c for c in COLUMNS if c != "not_instruments" or self._table[c].notna().any()]
+        rows = [[clean(x) for x in row] for row in self._table[columns].itertuples(index=False, name=None)]
+        text = json.dumps([self.name, columns, rows], ensure_ascii=True)
         vars(self)["_fingerprint"] = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
     return self._fingerprint
 
@@ -193,7 +197,7 @@ class Labels:
     classes:tuple # C names; class c is `classes[c]`
     counts:np.ndarray # int64 [C], tracks of each class
     codes:np.ndarray|None=None # int64 [N], −1 for null; None for a list column
-    matrix:np.ndarray|None=None # float32 [N, C], 1 where the track has the class; None for a column of single values
+    matrix:np.ndarray|None=None # float32 [N, C], 1 where the track has the class, NaN where nobody knows; None for a column of single values
 
     def __len__(self): return len(self.classes)
     def __repr__(self):
@@ -201,25 +205,38 @@ class Labels:
         return f"Labels({self.column!r}, {len(self)} classes: {most}{', …' if len(self) > 4 else ''})"
 
 # %% ../nbs/03_corpus.ipynb #6ea9bb71
+def _matrix(sets, absent, classes):
+    "float32 [N, C]: 1 in `sets`; elsewhere 0, or NaN for a track that says what is absent (an item of `absent`) and does not name it."
+    number = {c:i for i,c in enumerate(classes)}
+    matrix = np.zeros((len(sets), len(classes)), dtype=np.float32)
+    for row,there,missing in zip(matrix, sets, absent, strict=True):
+        if missing is not None:
+            row[:] = np.nan
+            row[[number[c] for c in missing]] = 0
+        row[[number[c] for c in there]] = 1
+    return matrix
+
+# %% ../nbs/03_corpus.ipynb #46d50a25
 @patch
 def labels(self:Corpus,
     column:str, # A column of texts, or `veteran`
     order:str="count", # "count": most frequent first, ties by name; "name"
 ) -> Labels: # With `codes` or, for a list column, `matrix`
-    "Classes of `column` with a number each. Raises `CorpusError` if the corpus lacks the column."
+    """Classes of `column` with a number each; `counts` are of tracks that are known to have the class.
+
+    Raises `CorpusError` if the corpus lacks the column."""
     values = self._column(column, [c for c in COLUMNS if c not in NUMBER_COLUMNS])
     if order not in ("count", "name"): raise ParamsError(f"order: expected 'count' or 'name', found {order!r}")
     if not self.has(column): raise CorpusError(f"corpus {self.name!r} has no {column}: the column is null in all {len(self)} tracks")
     sets = [() if v is None else dict.fromkeys(v) if column in LIST_COLUMNS else (str(v),) for v in values]
+    absent = self._table["not_instruments"] if column == "instruments" else [None]*len(self)
     found = Counter(c for s in sets for c in s)
+    found.update({c:0 for s in absent for c in s or ()}) # known to be absent here and there, so it is a class
     classes = tuple(sorted(found, key=(lambda c: (-found[c], c)) if order == "count" else None))
-    number = {c:i for i,c in enumerate(classes)}
     counts = np.array([found[c] for c in classes], dtype=np.int64)
-    if column not in LIST_COLUMNS:
-        return Labels(column, classes, counts, codes=np.array([number[s[0]] if s else -1 for s in sets], dtype=np.int64))
-    matrix = np.zeros((len(self), len(classes)), dtype=np.float32)
-    for i,s in enumerate(sets): matrix[i, [number[c] for c in s]] = 1
-    return Labels(column, classes, counts, matrix=matrix)
+    if column in LIST_COLUMNS: return Labels(column, classes, counts, matrix=_matrix(sets, absent, classes))
+    number = {c:i for i,c in enumerate(classes)}
+    return Labels(column, classes, counts, codes=np.array([number[s[0]] if s else -1 for s in sets], dtype=np.int64))
 
 # %% ../nbs/03_corpus.ipynb #ea5ce9af
 @dataclass(frozen=True, eq=False)
@@ -358,7 +375,7 @@ def _split_groups(self:Corpus, groups, fractions, stratify):
     if stratify is None: part = _cut(sizes, fractions)
     else:
         labels = self.labels(stratify)
-        onehot = labels.matrix if labels.codes is None else (labels.codes[:, None] == np.arange(len(labels)))
+        onehot = np.nan_to_num(labels.matrix) if labels.codes is None else (labels.codes[:, None] == np.arange(len(labels)))
         part = _stratified(sizes, np.array([onehot[g].sum(0) for g in groups], dtype=int), fractions)
     return [np.sort(np.concatenate([groups[g] for g in np.flatnonzero(part == p)])) for p in range(len(fractions))]
 

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['log_loss', 'kl_divergence', 'confusion', 'accuracy', 'micro_f1', 'macro_f1', 'roc_auc', 'average_precision',
-           'multilabel_recall', 'mse', 'Interval', 'bootstrap_interval', 'replicates', 'paired_interval', 'pooled']
+           'multilabel_recall', 'mse', 'mae', 'Interval', 'bootstrap_interval', 'replicates', 'paired_interval',
+           'pooled']
 
 # %% ../nbs/07_metrics.ipynb #67536281
 import functools
@@ -179,14 +180,24 @@ def multilabel_recall(
     return float(np.nanmean(_recalls(Y, similarity, k)))
 
 # %% ../nbs/07_metrics.ipynb #d139de3d
+def _difference(y, z):
+    y,z = np.asarray(y, float),np.asarray(z, float)
+    if y.shape != z.shape: raise ParamsError(f"z: expected {list(y.shape)}, found {list(z.shape)}")
+    return y - z
+
 def mse(
     y, # Numbers, any shape; NaN for missing
     z, # Predictions, same shape
 ) -> float: # Squared units of `y`
     "Mean squared error over what is not missing."
-    y,z = np.asarray(y, float),np.asarray(z, float)
-    if y.shape != z.shape: raise ParamsError(f"z: expected {list(y.shape)}, found {list(z.shape)}")
-    return float(np.nanmean((y - z)**2))
+    return float(np.nanmean(_difference(y, z)**2))
+
+def mae(
+    y, # Numbers, any shape; NaN for missing
+    z, # Predictions, same shape
+) -> float: # Units of `y`
+    "Mean absolute error over what is not missing."
+    return float(np.nanmean(np.abs(_difference(y, z))))
 
 # %% ../nbs/07_metrics.ipynb #8a43ab72
 def _mean_of(values):

@@ -46,15 +46,20 @@ def _regression_loss(logits, target, weights=None):
     mask = target.isfinite()
     return _masked_mean((logits - torch.where(mask, target, 0))**2, mask)
 
+def _absolute_regression_loss(logits, target, weights=None):
+    mask = target.isfinite()
+    return _masked_mean((logits - torch.where(mask, target, 0)).abs(), mask)
+
 _LOSSES = dict(classification=_classification_loss, distribution=_distribution_loss,
-               multilabel=_multilabel_loss, regression=_regression_loss)
+               multilabel=_multilabel_loss, regression=_regression_loss, absolute_regression=_absolute_regression_loss)
+_NUMBERS = ("regression", "absolute_regression") # the head's numbers are the answer, in any shape
 
 # %% ../nbs/08_tasks.ipynb #e7fa6382
 @dataclass(frozen=True)
 class Task:
     "What one head predicts. Made by `classification`, `distribution`, `multilabel` and `regression`."
     name:str # Its name in logs, tables and figures
-    kind:str # "classification", "distribution", "multilabel" or "regression"
+    kind:str # "classification", "distribution", "multilabel", "regression" or "absolute_regression"
     n_out:int # Numbers that the head gives for an item
     target:str # Key of its target in a batch
     metrics:tuple[str, ...] # Names of functions in `musicmtl.metrics`, the most telling first
@@ -88,7 +93,7 @@ def loss(self:Task,
     expected = items if self.kind == "classification" else logits.shape
     if self.answers > 1 and logits.shape[:-1] != items:
         raise ParamsError(f"logits of {self.name!r}: expected [B, {self.answers}, {self.n_out}], found {list(logits.shape)}")
-    if self.kind != "regression" and logits.shape[-1] != self.n_out:
+    if self.kind not in _NUMBERS and logits.shape[-1] != self.n_out:
         raise ParamsError(f"logits of {self.name!r}: expected [..., {self.n_out}], found {list(logits.shape)}")
     if target.shape != expected: raise ParamsError(f"target of {self.name!r}: expected {list(expected)}, found {list(target.shape)}")
     return _LOSSES[self.kind](logits, target, self.class_weights)
@@ -136,9 +141,13 @@ def regression(
     name:str, # Name of the task
     n:int, # Numbers an item
     target:str|None=None, # Key of the target; `name` by default
+    *,
+    error:str="squared", # Whose mean is the loss: "squared" or "absolute"
 ) -> Task:
-    "Numbers: mean squared error over all entries that are not NaN."
-    return Task(name, "regression", n, target or name, ("mse",))
+    "Numbers: mean squared (or absolute) error over all entries that are not NaN."
+    if error not in ("squared", "absolute"): raise ParamsError(f"error of {name!r}: expected squared or absolute, found {error!r}")
+    if error == "squared": return Task(name, "regression", n, target or name, ("mse",))
+    return Task(name, "absolute_regression", n, target or name, ("mae", "mse"))
 
 # %% ../nbs/08_tasks.ipynb #e0628e26
 @patch
@@ -146,7 +155,7 @@ def predict(self:Task,
     logits:Tensor, # Head's output [..., n_out]
 ) -> Tensor: # Probabilities (softmax or sigmoid), or for regression the numbers themselves
     "What the head says, in the units of the target."
-    if self.kind == "regression": return logits
+    if self.kind in _NUMBERS: return logits
     return logits.sigmoid() if self.kind == "multilabel" else logits.softmax(-1)
 
 # %% ../nbs/08_tasks.ipynb #8d8c65d1

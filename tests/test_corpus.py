@@ -35,6 +35,7 @@ def make(artists, **columns): return Corpus(table(artists, **columns), "root", n
     ("genres", "Rock", "list of texts, found 'Rock'"),
     ("tags", [1, 2], "list of texts, found (1, 2)"),
     ("instruments", {"a"}, "list of texts"),
+    ("not_instruments", "oboe", "list of texts, found 'oboe'"),
     ("veteran", "yes", "true or false, found 'yes'"),
     ("split", "training", "one of 'train', 'valid', 'test', found 'training'"),
     ("artist", 7, "expected a text, found 7"),
@@ -91,6 +92,17 @@ def test_fingerprint_sees_every_column_and_not_the_place():
     assert pickle.loads(pickle.dumps(base)).fingerprint == base.fingerprint
 
 
+# Of two tables as they were before `not_instruments`: stores, splits and finished runs carry these
+@pytest.mark.parametrize("columns, frozen", [
+    ({}, "40d4067463b529c66bff5a25c1643824"),
+    (dict(duration_s=[1., 2.], genres=[["x", "y"], None], instruments=[["oboe"], []], veteran=[True, None]), "4c54f96506a5ab01b23c6722de441f75")])
+def test_a_corpus_without_absent_instruments_keeps_its_fingerprint(columns, frozen):
+    base = make(["a", "b"], **columns)
+    assert base.fingerprint == frozen == make(["a", "b"], not_instruments=[None, None], **columns).fingerprint
+    seen = {make(["a", "b"], not_instruments=[x, None], **columns).fingerprint for x in ((), ("harp",))}
+    assert len(seen) == 2 and base.fingerprint not in seen # that nothing is known to be absent is not the same as that all else is
+
+
 # ---- parts and labels
 
 def test_subset_keeps_the_order_asked_for():
@@ -115,6 +127,40 @@ def test_labels():
     with pytest.raises(CorpusError, match="has no language"): c.labels("language")
     with pytest.raises(ParamsError, match="column: expected one of"): c.labels("colour")
     with pytest.raises(ParamsError, match="order"): c.labels("artist", order="size")
+
+
+states = st.lists(st.lists(st.sampled_from([None, True, False]), min_size=3, max_size=3), min_size=2, max_size=8)
+
+@settings(deadline=None, max_examples=30)
+@given(states.filter(lambda rows: any(True in r for r in rows)), st.data())
+def test_what_nobody_judged_is_unknown_in_every_subset(known, data):
+    "What goes in as present, absent or unknown comes out so, whichever tracks are kept."
+    names = ("harp", "oboe", "tuba")
+    c = make([str(i) for i in range(len(known))], **{column:[[n for n,x in zip(names, r, strict=True) if x is is_there] for r in known]
+                                                     for column,is_there in (("instruments", True), ("not_instruments", False))})
+    rows = data.draw(st.lists(st.sampled_from(range(len(known))), min_size=1, unique=True))
+    if not any(True in known[r] for r in rows): return
+    labels = c.subset(rows).labels("instruments", order="name")
+    expected = np.array([[{True:1., False:0., None:np.nan}[x] for x in known[r]] for r in rows])
+    judged = np.isfinite(expected).any(0)
+    assert labels.classes == tuple(n for n,j in zip(names, judged, strict=True) if j)
+    np.testing.assert_array_equal(labels.matrix, expected[:, judged])
+    assert labels.counts.tolist() == (expected[:, judged] == 1).sum(0).tolist()
+
+
+def test_a_contradiction_is_named():
+    with pytest.raises(CorpusError, match="row 1 .*column 'not_instruments': expected none of the track's instruments, found 'oboe'"):
+        make(["a", "b"], instruments=[["oboe"], ["harp", "oboe"]], not_instruments=[[], ["oboe"]])
+
+
+def test_parts_share_the_instruments_that_are_known():
+    "Stratified by labels with gaps: each part gets its share of what is known to be there."
+    rng = np.random.default_rng(0)
+    there = rng.random((120, 3)) < .3
+    c = make([str(i//2) for i in range(120)], instruments=[[n for n,x in zip("abc", r, strict=True) if x] for r in there],
+             not_instruments=[[]]*120)
+    s = c.split(fractions=(.75, .25), stratify="instruments")
+    assert (abs(there[s["valid"]].sum(0)/there.sum(0) - .25) < .06).all() and abs(len(s["valid"]) - 30) <= 3
 
 
 def test_at_least_says_what_it_left_out():

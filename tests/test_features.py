@@ -10,13 +10,18 @@ import torch
 
 from musicmtl.audio import load_audio
 from musicmtl.core import ParamsError, generator
+from musicmtl.pitch import PitchGrid, log_f0, pyin
 from musicmtl.features import (
-    FEATURES, FeatureBank, _valley_peak, chroma_filters, contrast_bands, estimate_tuning, mel_filters, stft_window, to_db,
+    FEATURES, FeatureBank, _valley_peak, chroma_filters, contrast_bands, estimate_tuning, mel_filters, onset_strength, prosody, root_mean_square,
+    stft_window, tempogram, to_db, zero_crossing_rate,
 )
 
 BASIC = ("mel", "mfcc", "chroma", "spectral_contrast")
+GROUP_FACTORS = (*BASIC, "chroma_transposed", "spectral_contrast_transposed")
+TARGETS = ("lps", "mfcc", "chroma", "tempogram")
 AGF = dict(sr=22050, n_fft=1024, hop=512, window="sqrt_hann", power=1, n_mels=128, n_mfcc=12)
 TAGGING = dict(sr=16000, n_fft=2048, hop=512, window="hann", power=2, n_mels=128, n_mfcc=20)
+PASE = dict(sr=16000, n_fft=2048, hop=160, window="hann", power=2, n_mels=128, n_mfcc=20)
 FINE = dict(sr=16000, n_fft=2048, hop=160, window="hann", power=2, n_mels=40, n_mfcc=13)
 SMALL = dict(sr=16000, n_fft=512, hop=256, window="hann", power=2, n_mels=96, n_mfcc=20)
 TOLERANCE = 1e-4 # of librosa's largest value, for each recording and feature; results are float32, the transform float64
@@ -28,7 +33,8 @@ def by_librosa(y, *, sr, n_fft, hop, window, power, n_mels, n_mfcc, features=BAS
     The transform is of float64 samples, centred, with zeros outside of the clip. Mel filters (Slaney scale and norm, 0 to sr/2) see
     magnitude or power; dB are relative to 1 with librosa's smallest amplitude, down to 80 dB below the clip's maximum; MFCC are an
     orthonormal DCT-II of that. Chroma is of power, with the tuning that librosa estimates, each frame's maximum one. Contrast is of
-    magnitude. The transposed two get frames where bins are expected, at librosa's default rate, as published.
+    magnitude. The transposed two get frames where bins are expected, at librosa's default rate, as published. The log-power spectrum
+    becomes dB as mel does. The tempogram is of librosa's default onset strength, 128 mel bands of power, in windows of 384 frames.
     """
     offset_hann = .5 - .5*np.cos(2*np.pi*(np.arange(n_fft) + .5)/n_fft)
     w = librosa.filters.get_window("hann", n_fft) if window == "hann" else np.sqrt(offset_hann)
@@ -42,6 +48,9 @@ def by_librosa(y, *, sr, n_fft, hop, window, power, n_mels, n_mfcc, features=BAS
         "mfcc": lambda: librosa.feature.mfcc(S=mel, n_mfcc=n_mfcc, dct_type=2, norm="ortho"),
         "chroma": lambda: librosa.feature.chroma_stft(S=S**2, sr=sr, n_fft=n_fft, n_chroma=12, norm=np.inf, tuning=None),
         "spectral_contrast": lambda: librosa.feature.spectral_contrast(S=S, sr=sr, n_fft=n_fft, fmin=200., n_bands=6, quantile=.02),
+        "lps": lambda: librosa.power_to_db(S**2, ref=1., amin=1e-10, top_db=80.),
+        "tempogram": lambda: librosa.feature.tempogram(sr=sr, hop_length=hop, win_length=384, norm=np.inf,
+            onset_envelope=librosa.onset.onset_strength(y=y, sr=sr, n_fft=n_fft, hop_length=hop, window=w)),
         "chroma_transposed": lambda: librosa.feature.chroma_stft(S=S.T**2, sr=22050, n_chroma=12),
         "spectral_contrast_transposed": lambda: librosa.feature.spectral_contrast(S=S.T, sr=22050),
     }
@@ -111,11 +120,80 @@ def cuts(data, sr):
 
 
 def test_parity_on_recordings_agf(data):
-    for y in cuts(data, 22050): assert_parity(y, AGF, FEATURES)
+    for y in cuts(data, 22050): assert_parity(y, AGF, GROUP_FACTORS)
 
 
 def test_parity_on_recordings_tagging(data):
     for y in cuts(data, 16000): assert_parity(y, TAGGING)
+
+
+def test_parity_on_recordings_pase(data):
+    "The targets of the self-supervised study, on its clips of three seconds, all of librosa's own defaults at hop 160."
+    for y in cuts(data, 16000):
+        y = y[:48000]
+        assert_parity(y, PASE, TARGETS)
+        ours = FeatureBank(features=("lps", "tempogram"), **PASE)(torch.from_numpy(y)[None])
+        np.testing.assert_allclose(ours["tempogram"][0], librosa.feature.tempogram(y=y.astype(np.float64), sr=16000, hop_length=160), atol=1e-4)
+        P = np.abs(librosa.stft(y.astype(np.float64), n_fft=2048, hop_length=160))**2
+        np.testing.assert_allclose(ours["lps"][0], librosa.power_to_db(P), atol=.01) # dB
+
+
+@pytest.mark.parametrize("config", (AGF, PASE), ids=("agf", "pase"))
+@pytest.mark.parametrize("seed", range(2))
+def test_parity_of_the_targets(config, seed):
+    assert_parity(melody(seed, config["sr"]), config, TARGETS)
+
+
+@pytest.mark.parametrize("signal", ("noise", "half silent", "steps"))
+def test_parity_of_the_targets_on_extremes(signal):
+    rng = generator(0, signal)
+    t = np.arange(32000)/16000
+    y = {"noise": lambda: rng.normal(size=len(t))*.3, "half silent": lambda: rng.normal(size=len(t))*(t > 1),
+         "steps": lambda: np.sign(np.sin(2*np.pi*3*t))*.5}[signal]().astype(np.float32)
+    assert_parity(y, PASE, TARGETS if signal != "steps" else ("lps", "mfcc", "tempogram"))
+
+
+def parity_of_prosody(y):
+    ours = FeatureBank(features="prosody", **PASE)(torch.from_numpy(y)[None])["prosody"][0].numpy()
+    y, how = y.astype(np.float64), dict(frame_length=2048, hop_length=160)
+    f0, _, probability = librosa.pyin(y, sr=16000, fmin=65.41, fmax=2093, **how)
+    frame, voiced = np.arange(len(f0)), ~np.isnan(f0)
+    log = np.interp(frame, frame[voiced], np.log(f0[voiced])) if voiced.any() else np.full(len(f0), np.log(65.41))
+    theirs = librosa.feature.zero_crossing_rate(y, **how)[0], librosa.feature.rms(y=y, **how)[0], probability, log
+    for x, z in zip(ours, theirs, strict=True): assert np.abs(x - z).max() <= TOLERANCE*np.abs(z).max()
+
+
+def test_parity_of_prosody_on_recordings(data):
+    for y in [*cuts(data, 16000)][:3]: parity_of_prosody(y[:32000])
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_parity_of_prosody(seed):
+    parity_of_prosody(melody(seed, 16000, 1.))
+
+
+@pytest.mark.parametrize("n", (2048, 5001, 16000))
+@pytest.mark.parametrize("hop,frame", ((160, 2048), (512, 2048), (100, 256)))
+def test_means_over_frames_equal_librosas(n, hop, frame):
+    y = generator(n, "means").normal(size=n)
+    y[100:400] = 0
+    y[500:600] = 1e-11*y[500:600] # counts as zero
+    x, how = torch.from_numpy(y)[None], dict(frame_length=frame, hop_length=hop)
+    np.testing.assert_allclose(zero_crossing_rate(x, frame, hop)[0], librosa.feature.zero_crossing_rate(y, **how)[0], atol=1e-12)
+    np.testing.assert_allclose(root_mean_square(x, frame, hop)[0], librosa.feature.rms(y=y, dtype=np.float64, **how)[0], atol=1e-12)
+
+
+@pytest.mark.parametrize("n", (1, 5, 383, 384, 900))
+def test_tempogram_equals_librosa(n):
+    x = np.abs(generator(n, "onsets").normal(size=n))
+    np.testing.assert_allclose(tempogram(torch.from_numpy(x)[None])[0].T, librosa.feature.tempogram(onset_envelope=x, sr=16000), atol=1e-12)
+
+
+def test_onset_strength_equals_librosa():
+    mel = generator(0, "mel").normal(size=(40, 128))*10
+    for n_fft, hop in ((2048, 160), (1024, 512), (2048, 2048)):
+        theirs = librosa.onset.onset_strength(S=mel.T, sr=16000, n_fft=n_fft, hop_length=hop)
+        np.testing.assert_allclose(onset_strength(torch.from_numpy(mel)[None], n_fft, hop)[0], theirs, atol=1e-12)
 
 
 def test_tuning_equals_librosa(data):
@@ -189,7 +267,7 @@ def test_batch_equals_clips_one_by_one():
         alone = bank(y[None])
         for k in FEATURES:
             assert torch.equal(alone[k][0], together[k][i])
-            torch.testing.assert_close(alone[k][0], whole[k][i], atol=1e-4, rtol=1e-5)
+            if k != "prosody": torch.testing.assert_close(alone[k][0], whole[k][i], atol=1e-4, rtol=1e-5)
     assert together["mel"][0].min() > together["mel"][1].min() # each clip has its own floor
 
 
@@ -213,6 +291,52 @@ def test_a_tone_lands_in_its_class_and_band(note):
     band = out["mel"][0, :, 4:-4].argmax(0)
     centre = librosa.mel_frequencies(130, fmin=0, fmax=11025)[1:-1]
     assert (np.abs(centre[band] - hz) <= np.diff(centre)[band]).all()
+
+
+def test_tempogram_peaks_at_the_beat():
+    "120 bpm: onsets agree with themselves after half a second, 50 frames, and after a second."
+    t = torch.arange(64000, dtype=torch.float64)/16000
+    click = (torch.sin(2*torch.pi*800*t)*torch.exp(-60*(t % .5)))[None].float()
+    r = FeatureBank(features="tempogram", **PASE)(click)["tempogram"][0, :, 50:-50]
+    assert r.amax() == 1 and (r[0] == 1).all()
+    assert ((r[30:80].argmax(0) + 30 - 50).abs() <= 1).all() and ((r[80:130].argmax(0) + 80 - 100).abs() <= 1).all()
+    assert (r[75] < .2*r[50]).all()
+
+
+def test_prosody_of_a_tone():
+    t = torch.arange(16000, dtype=torch.float64)/16000
+    y = .5*torch.sin(2*torch.pi*220*t + .1)[None]
+    crossings, loudness, voicing, pitch = FeatureBank(features="prosody", **PASE)(y.float())["prosody"][0, :, 8:-8]
+    torch.testing.assert_close(crossings, torch.full_like(crossings, 440/16000), atol=1/2048, rtol=0)
+    torch.testing.assert_close(loudness, torch.full_like(loudness, .5/2**.5), atol=5e-3, rtol=0)
+    assert (voicing > .9).all() and 1200*(pitch - np.log(220)).abs().max()/np.log(2) <= 5
+
+
+def test_prosody_is_pyins():
+    y = torch.from_numpy(melody(0, 16000, 1.))[None]
+    f0, _, probability = pyin(y)
+    rows = prosody(y, PitchGrid())[0]
+    assert torch.equal(rows[2], probability[0]) and torch.equal(rows[3], log_f0(f0)[0])
+
+
+def test_targets_of_silence():
+    out = FeatureBank(features=(*TARGETS, "prosody"), **PASE)(torch.zeros(2, 16000))
+    assert all(torch.isfinite(v).all() for v in out.values())
+    assert (out["lps"] == -100).all() and not out["tempogram"].any() and not out["prosody"][:, :3].any()
+    torch.testing.assert_close(out["prosody"][:, 3], torch.full((2, 101), float(np.log(65.41))))
+
+
+@pytest.mark.parametrize("n,frames", ((48000, 300), (47999, 299), (2048, 12)))
+def test_crop_to_whole_hops(n, frames):
+    bank = FeatureBank(features=(*TARGETS, "prosody"), **PASE)
+    y = torch.from_numpy(melody(0, 16000))[None, :n]
+    out = bank(y)
+    cut = bank.crop(out, n)
+    assert {k: tuple(v.shape) for k, v in cut.items()} == {"lps": (1, 1025, frames), "mfcc": (1, 20, frames), "chroma": (1, 12, frames),
+        "tempogram": (1, 384, frames), "prosody": (1, 4, frames)}
+    assert all(torch.equal(v, out[k][..., :frames]) for k, v in cut.items())
+    message = f"lps: expected {frames + 2} frames, those of {n + 160} samples, found {frames + 1}"
+    with pytest.raises(ParamsError, match=message): bank.crop(out, n + 160)
 
 
 def test_silence_is_finite():
@@ -292,7 +416,7 @@ def test_features_come_in_the_order_asked_for_and_contiguous():
 
 
 @pytest.mark.parametrize("change,message", (
-    (dict(features=("mel", "tempogram")), r"features: expected some of mel, mfcc, chroma.*found \['tempogram'\]"),
+    (dict(features=("mel", "onsets")), r"features: expected some of mel, mfcc, chroma.*found \['onsets'\]"),
     (dict(features=()), "features: expected at least one"), (dict(features=("mel", "mel")), "each once"),
     (dict(n_fft=1023), "n_fft: expected an even number of samples, found 1023"), (dict(n_fft=0), "n_fft"),
     (dict(n_fft=512.), "n_fft"), (dict(hop=0), "hop"), (dict(hop=2048), "hop"), (dict(sr=0), "sr"), (dict(sr="22050"), "sr"),
@@ -300,6 +424,8 @@ def test_features_come_in_the_order_asked_for_and_contiguous():
     (dict(mel="bark"), "mel.*slaney"), (dict(power=3), "power"), (dict(compress="log"), "compress.*log10p"), (dict(n_mels=0), "n_mels"),
     (dict(n_mfcc=129), "n_mfcc: expected 1 to n_mels=128, found 129"), (dict(top_db=-1), "top_db"), (dict(dtype=torch.int32), "dtype"),
     (dict(dtype="float61"), "dtype"),
+    (dict(features="prosody", n_fft=256, hop=128), "fmin: expected more than 86.47 Hz, a period in a frame of 256 samples, found 65.41"),
+    (dict(features="prosody", sr=4000), "fmax: expected more than fmin=65.41 and at most sr/2=2000 Hz, found 2093"),
     (dict(sr=8000), "no bin between 6400 and 12800 Hz"), (dict(n_fft=64, hop=32), "spectral contrast: a single bin between 0 and 200"),
 ))
 def test_impossible_banks(change, message):

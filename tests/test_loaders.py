@@ -1,7 +1,9 @@
 "Corpora come out as they were published; whatever is wrong is said in one sentence."
 import csv
+import json
 import sys
 import types
+import warnings
 from collections import Counter
 
 import mutagen
@@ -11,7 +13,7 @@ import pytest
 import soundfile
 
 from musicmtl.core import CorpusError, ParamsError
-from musicmtl.loaders import load_corpus
+from musicmtl.loaders import BALLROOM, BALLROOM_DROPPED, load_corpus
 
 
 def sound(path, seconds=.5, **tags):
@@ -99,6 +101,13 @@ def test_table(tmp_path):
 def test_a_wrong_table_is_named(tmp_path, text, error):
     (tmp_path/"tracks.csv").write_text(text)
     with pytest.raises(CorpusError, match=error): load_corpus("folder", tmp_path)
+
+
+def test_a_table_says_what_is_absent(tmp_path):
+    (tmp_path/"tracks.csv").write_text("path,instruments,not_instruments\na.wav,oboe | harp,tuba\nb.wav,tuba,\nc.wav,,\n")
+    labels = load_corpus("folder", tmp_path).labels("instruments", order="name")
+    assert labels.classes == ("harp", "oboe", "tuba")
+    np.testing.assert_array_equal(labels.matrix, [[1, 1, 0], [np.nan, np.nan, 1], [np.nan]*3]) # empty is not "all others are absent"
 
 
 def test_albums(data):
@@ -265,10 +274,226 @@ def test_wrong_layouts(tmp_path):
     with pytest.raises(CorpusError, match="genres.csv: missing"): load_corpus("fma", root, check_files=False)
 
 
+# ---- OpenMIC
+
+NAMES = ["accordion", "banjo", "bass", "cello"]
+RELEVANCE = "sample_key,instrument,relevance,num_responses\n"
+
+
+def openmic(root, train=("000001_0", "000002_10", "000003_0", "000004_0"), test=("000009_0",), labels="", flat=False, names=None):
+    parts = root if flat else root/"partitions"
+    (root/"audio").mkdir(parents=True)
+    parts.mkdir(exist_ok=True)
+    for part,keys in (("train", train), ("test", test)): (parts/f"split01_{part}.csv").write_text("".join(k + "\n" for k in keys))
+    (root/"class-map.json").write_text(json.dumps({n:i for i,n in enumerate(NAMES)} if names is None else names))
+    if labels is not None: (root/"openmic-2018-aggregated-labels.csv").write_text(RELEVANCE + labels)
+    return root
+
+
+def test_the_real_partitions(data):
+    c = load_corpus("openmic", data/"openmic", check_files=False)
+    keys = {p:(data/"openmic"/f"split01_{p}.csv").read_text().split() for p in ("train", "test")}
+    t,s = c.table, c.official
+    assert len(keys["train"]) == 14915 and len(keys["test"]) == 5085 and not set(keys["train"]) & set(keys["test"])
+    assert t["track_id"].tolist() == keys["train"] + keys["test"] and t["track_id"].is_unique
+    assert {p:len(rows) for p,rows in s.parts.items()} == dict(train=11186, valid=3729, test=5085)
+    assert t["track_id"][s["test"]].tolist() == keys["test"]
+    assert (t["path"] == [f"audio/{k[:3]}/{k}.ogg" for k in t["track_id"]]).all() and set(t["duration_s"]) == {10.}
+    assert not c.has("instruments") and t["not_instruments"].isna().all()
+    again,other = (load_corpus("openmic", data/"openmic", check_files=False, seed=k) for k in (0, 1))
+    assert again.fingerprint == c.fingerprint and len(other.official["valid"]) == 3729
+    assert len(set(other.official["valid"]) & set(s["valid"])) < 1500 # another seed, another quarter
+    whole = load_corpus("openmic", data/"openmic", check_files=False, valid=0)
+    assert {p:len(rows) for p,rows in whole.official.parts.items()} == dict(train=14915, test=5085)
+    assert len(json.loads((data/"openmic"/"class-map.json").read_text())) == 20
+
+
+def test_labels_with_gaps(tmp_path):
+    "Relevance of a half and more is present; the last of two rows counts; what has no row is unknown."
+    rows = "000001_0,banjo,0.5,3\n000001_0,cello,0.49,3\n000002_10,bass,0.1,3\n000002_10,bass,0.9,4\n000009_0,accordion,0,1\n"
+    c = load_corpus("openmic", openmic(tmp_path, labels=rows), valid=0)
+    m = c.labels("instruments", order="name").matrix
+    np.testing.assert_array_equal(m, [[np.nan, 1, np.nan, 0], [np.nan, np.nan, 1, np.nan], *[[np.nan]*4]*2, [0, *[np.nan]*3]])
+    assert c.table["instruments"].tolist()[:3] == [("banjo",), ("bass",), ()]
+
+
+def test_table_and_arrays_say_the_same(tmp_path):
+    rng = np.random.default_rng(0)
+    keys = [f"{i:06d}_0" for i in range(30)]
+    y,mask = rng.random((30, 4)).round(2), rng.random((30, 4)) < .4
+    rows = "".join(f"{k},{n},{y[i, j]},3\n" for i,k in enumerate(keys) for j,n in enumerate(NAMES) if mask[i, j])
+    a = load_corpus("openmic", openmic(tmp_path/"a", keys[:20], keys[20:], rows))
+    b = openmic(tmp_path/"b", keys[:20], keys[20:], None, flat=True)
+    np.savez(b/"openmic-2018.npz", X=np.zeros((30, 10, 128), np.int8), Y_true=y, Y_mask=mask, sample_key=np.array(keys))
+    b = load_corpus("openmic", b)
+    assert a.fingerprint == b.fingerprint
+    known = np.where(mask, y >= .5, np.nan)
+    np.testing.assert_array_equal(a.labels("instruments", order="name").matrix, known)
+
+
+def test_validation_keeps_artists_together_and_shares_instruments(tmp_path):
+    rng = np.random.default_rng(1)
+    keys = [f"{i:06d}_0" for i in range(1200)]
+    there = rng.random((1200, 4)) < .3
+    rows = "".join(f"{k},{n},{float(there[i, j])},3\n" for i,k in enumerate(keys) for j,n in enumerate(NAMES))
+    root = openmic(tmp_path, keys[:960], keys[960:], rows)
+    (root/"openmic-2018-metadata.csv").write_text("sample_key,artist_name,album_title,track_title\n" +
+                                                  "".join(f"{k},A{i//3},,T\n" for i,k in enumerate(keys) if i != 7))
+    c = load_corpus("openmic", root)
+    t,s = c.table, c.official
+    assert t["artist"][:2].tolist() == ["A0", "A0"] and t["artist"][7] is None and t["album"].isna().all() and t["title"][0] == "T"
+    assert (t[:960].groupby("artist")["split"].nunique() == 1).all() and set(s["test"]) == set(range(960, 1200))
+    assert abs(len(s["valid"])/960 - .25) < .02 # whole artists, and instruments before numbers of clips
+    assert (abs(there[s["valid"]].sum(0)/there[:960].sum(0) - .25) < .03).all()
+
+
+@pytest.mark.parametrize("change, error", [
+    (dict(labels="000001_0,kazoo,1,3\n"), "aggregated-labels.csv: row 0, column 'instrument': expected one of class-map.json, found 'kazoo'"),
+    (dict(labels="000001_0,banjo,yes,3\n"), "row 0, column 'relevance': expected a number from 0 to 1, found 'yes'"),
+    (dict(labels="000001_0,banjo,1.5,3\n"), "expected a number from 0 to 1, found '1.5'"),
+    (dict(labels=None), "no labels, expected .*aggregated-labels.csv or openmic-2018.npz"),
+    (dict(train=("000001_0", "song.ogg")), "split01_train.csv: row 1: expected a sample key as '000046_3840', found 'song.ogg'"),
+    (dict(test=("000001_0",)), "split01_test.csv: expected no clip of the training partition, found 1, the first '000001_0'"),
+    (dict(train=("000001_0",)*2), "row 1 .*found that of row 0"),
+    (dict(names={"banjo": 0, "bass": 2}), "class-map.json: expected instruments numbered from 0, found"),
+    (dict(names=["banjo"]), "expected instruments numbered from 0"),
+])
+def test_wrong_openmic_files_are_named(tmp_path, change, error):
+    with pytest.raises(CorpusError, match=error): load_corpus("openmic", openmic(tmp_path, **change))
+
+
+def test_wrong_openmic_layouts(tmp_path):
+    with pytest.raises(CorpusError, match="no list of instruments, expected .*class-map.json"): load_corpus("openmic", tmp_path)
+    a = openmic(tmp_path/"a")
+    (a/"partitions"/"split01_test.csv").unlink()
+    with pytest.raises(CorpusError, match="no partition 'test', expected .*split01_test.csv or "): load_corpus("openmic", a)
+    b = openmic(tmp_path/"b")
+    (b/"audio").rmdir()
+    with pytest.raises(CorpusError, match="no folder of clips"): load_corpus("openmic", b)
+    assert len(load_corpus("openmic", b, check_files=False)) == 5
+    (b/"class-map.json").write_text("{")
+    with pytest.raises(CorpusError, match="class-map.json: not readable as JSON"): load_corpus("openmic", b)
+    (b/"class-map.json").unlink()
+    c = openmic(tmp_path/"c")
+    (c/"openmic-2018-aggregated-labels.csv").write_text("key,instrument,relevance\n")
+    with pytest.raises(CorpusError, match="expected a column 'sample_key', found key, instrument"): load_corpus("openmic", c)
+    (c/"openmic-2018-aggregated-labels.csv").unlink()
+    (c/"openmic-2018-metadata.csv").write_text("sample_key,artist\n")
+    for arrays,error in ((dict(sample_key=np.array(["a"], object), Y_true=np.zeros((1, 4)), Y_mask=np.ones((1, 4), bool)), "without pickled objects"),
+                         (dict(sample_key=np.array(["a"]), Y_true=np.zeros((1, 4))), "expected arrays sample_key, Y_true and Y_mask"),
+                         (dict(sample_key=np.array(["a"]), Y_true=np.zeros((1, 4)), Y_mask=np.zeros((1, 3), bool)),
+                          r"expected Y_true and Y_mask of \[1, 4\], found \[1, 4\] and \[1, 3\]")):
+        np.savez(c/"openmic-2018.npz", **arrays)
+        with pytest.raises(CorpusError, match=error): load_corpus("openmic", c)
+    (c/"openmic-2018.npz").write_bytes(b"PK\x03\x04 torn")
+    with pytest.raises(CorpusError, match="openmic-2018.npz: expected arrays"): load_corpus("openmic", c)
+    (c/"openmic-2018-aggregated-labels.csv").write_text(RELEVANCE)
+    with pytest.raises(CorpusError, match="metadata.csv: expected a column 'artist_name', found sample_key, artist"): load_corpus("openmic", c)
+
+
+# ---- Extended Ballroom
+
+def ballroom(root, *dances, xml=None):
+    for k,d in enumerate(dances or (*BALLROOM, *BALLROOM_DROPPED)):
+        for j in range(2):
+            (root/d).mkdir(parents=True, exist_ok=True)
+            (root/d/f"{100*k + j}.mp3").write_bytes(b"")
+    if xml: (root/"extendedballroom_v1.1.xml").write_text(xml)
+    return root
+
+
+def test_nine_of_thirteen_dances(tmp_path):
+    from musicmtl.synth import DANCES
+    assert len(BALLROOM) == 9 and len(BALLROOM_DROPPED) == 4 and set(BALLROOM.values()) == set(DANCES)
+    c = load_corpus("ballroom", ballroom(tmp_path))
+    assert len(c) == 18 and set(c.labels("genre").counts) == {2} and c.labels("genre", order="name").classes == tuple(sorted(DANCES))
+    assert not c.has("artist") and not any(p.split("/")[0] in BALLROOM_DROPPED for p in c.table["path"])
+    assert c.table.set_index("path").loc["Viennesewaltz/101.mp3", ["track_id", "genre"]].tolist() == ["101", "Viennese waltz"]
+
+
+def test_what_the_xml_knows(tmp_path):
+    xml = '<d><Chacha><song id="0" artist="Ada" album="Steps" title="Go" bpm="128" hash="x"/><song id="77" artist="Ben"/></Chacha></d>'
+    c = load_corpus("ballroom", ballroom(tmp_path/"extendedballroom_v1.1", xml=xml).parent) # the folder above will do
+    t = c.table.set_index("track_id")
+    assert t.loc["0", ["artist", "album", "title"]].tolist() == ["Ada", "Steps", "Go"] and t.loc["1", "artist"] is None
+    assert c.root.name == "extendedballroom_v1.1" and "77" not in t.index # in the list, not in the folder
+
+
+def test_wrong_ballrooms_are_named(tmp_path):
+    some = [d for d in BALLROOM if d not in ("Jive", "Tango")]
+    with pytest.raises(CorpusError, match="audio files of nine dances in .*, found none of Jive, Tango"):
+        load_corpus("ballroom", ballroom(tmp_path/"a", *some))
+    with pytest.raises(CorpusError, match="Polka/0.mp3: expected <dance>/<id>.mp3, the dance one of Chacha, Foxtrot"):
+        load_corpus("ballroom", ballroom(tmp_path/"b", "Polka"))
+    with pytest.raises(CorpusError, match="Tango/old/0.mp3: expected <dance>/<id>.mp3"): load_corpus("ballroom", ballroom(tmp_path/"c", "Tango/old"))
+    with pytest.raises(CorpusError, match="extendedballroom_v1.1.xml: not readable as XML"):
+        load_corpus("ballroom", ballroom(tmp_path/"d", xml="<d><Chacha>"))
+    (tmp_path/"e").mkdir()
+    with pytest.raises(CorpusError, match="found none of Cha cha, Foxtrot"): load_corpus("ballroom", tmp_path/"e")
+
+
+# ---- AudioSet
+
+LISTED = "# made\n# YTID, start_seconds, end_seconds, positive_labels\n"
+
+
+def audioset(root, rows, *files, head=LISTED):
+    root.mkdir(exist_ok=True)
+    for p in files:
+        (root/p).parent.mkdir(parents=True, exist_ok=True)
+        (root/p).write_bytes(b"")
+    (root/"balanced_train_segments.csv").write_text(head + "".join(r + "\n" for r in rows))
+    return root
+
+
+def test_clips_go_by_many_names(tmp_path):
+    names = ["a_30.wav", "b_30.000.flac", "c_30000.ogg", "d_30_40.mp3", "x/e_30.000_40.000.wav", "f_30000_40000.wav", "g.wav", "Yh.wav",
+             "Yi_30.000.wav", "Y_-j_30_40.wav"]
+    ids = [*"abcdefghi", "_-j"]
+    rows = [f'{i}, 30.000, 40.000, "/m/04rlf,/m/0342h"' for i in ids] + ['k, 30.000, 40.000, "/m/09x0r"']
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        c = load_corpus("audioset", audioset(tmp_path, rows, *names, "k_30.wav"))
+    t = c.table
+    assert dict(zip(t["track_id"], t["path"], strict=True)) == {f"{i}_30":n for i,n in zip(ids, names, strict=True)}
+    assert set(t["duration_s"]) == {10.} and t["start_s"].isna().all() and set(t["tags"]) == {("/m/04rlf", "/m/0342h")}
+
+
+def test_missing_clips_are_counted(tmp_path):
+    rows = [f'{i}, 0.000, 10.000, "/m/04rlf"' for i in "abc"] + ['d, 0.000, 10.000, "/m/09x0r"']
+    with pytest.warns(UserWarning, match="corpus 'audioset': 2 of 3 clips of music are not in .*clips"):
+        c = load_corpus("audioset", audioset(tmp_path, rows, "clips/b_0.wav"), audio_root=tmp_path/"clips")
+    assert c.table["track_id"].tolist() == ["b_0"] and c.path(0) == tmp_path/"clips"/"b_0.wav"
+    (tmp_path/"clips"/"b_0.wav").unlink()
+    with pytest.raises(CorpusError, match="no file of any of 3 clips of music in .*, expected names as 'a_0.wav'"):
+        load_corpus("audioset", tmp_path, audio_root=tmp_path/"clips")
+
+
+@pytest.mark.parametrize("rows, head, error", [
+    (['a, 0, 10, "/m/04rlf"', "b, zero, 10, x"], LISTED, "segments.csv: row 1: expected YTID, .*, found 'b, zero, 10, x'"),
+    (['a, 10, 0, "/m/04rlf"'], LISTED, "row 0: expected YTID"), (["a, 0, 10"], LISTED, "row 0: expected YTID"),
+    (["a, 0, 10, /m/04rlf, more"], LISTED, "row 0: expected YTID"),
+    (['a, 0, 10, "/m/09x0r"'], LISTED, "no segment with the label /m/04rlf"),
+    (["a,0,10,x"], "", "expected a comment '# YTID, start_seconds, end_seconds, positive_labels' above the segments"),
+    (["a,0,10,x"], "# id, start, end, labels\n", "above the segments, found 'id, start, end, labels'"), ([], "", "expected a comment"),
+])
+def test_wrong_segments_are_named(tmp_path, rows, head, error):
+    with pytest.raises(CorpusError, match=error): load_corpus("audioset", audioset(tmp_path, rows, "a.wav", head=head))
+
+
+def test_wrong_audioset_layouts(tmp_path):
+    with pytest.raises(CorpusError, match="no table of segments, expected .*balanced_train_segments.csv"): load_corpus("audioset", tmp_path)
+    root = audioset(tmp_path, ['a, 0, 10, "/m/04rlf"'])
+    with pytest.raises(CorpusError, match="no folder of clips, expected .*elsewhere"): load_corpus("audioset", root, audio_root=root/"elsewhere")
+
+
 # ---- the call itself
 
 @pytest.mark.parametrize("name, options, error", [
-    ("fmaa", {}, "name: expected one of fma, folder, miniature, regional, found 'fmaa'"),
+    ("fmaa", {}, "name: expected one of audioset, ballroom, fma, folder, miniature, openmic, regional, found 'fmaa'"),
+    ("openmic", dict(valid=1.), "valid: expected a share from 0 to below 1, found 1.0"),
+    ("ballroom", dict(dances=9), "corpus 'ballroom' has no option 'dances'; it knows none"),
+    ("audioset", dict(segments=3), "segments: expected str, found 3"),
     ("fma", dict(size=1), "corpus 'fma' has no option 'size'; it knows subset, audio_root, check_files"),
     ("fma", dict(check_files=1), "check_files: expected bool, found 1"),
     ("fma", dict(subset="tiny"), "subset: expected one of small, medium, large, found 'tiny'"),
@@ -284,7 +509,7 @@ def test_wrong_options(tmp_path, name, options, error):
 
 
 def test_wrong_roots(tmp_path):
-    for name in ("fma", "folder", "regional"):
+    for name in ("audioset", "ballroom", "fma", "folder", "openmic", "regional"):
         with pytest.raises(ParamsError, match="needs the folder that holds it, found None"): load_corpus(name)
         with pytest.raises(CorpusError, match="nowhere does not exist"): load_corpus(name, tmp_path/"nowhere")
     with pytest.raises(ParamsError, match="root: expected a folder, found 3"): load_corpus("folder", 3)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from musicmtl.core import ParamsError, generator
 from musicmtl.metrics import (Interval, accuracy, average_precision, bootstrap_interval, confusion, kl_divergence, log_loss, macro_f1,
-                              micro_f1, mse, multilabel_recall, paired_interval, pooled, roc_auc)
+                              mae, micro_f1, mse, multilabel_recall, paired_interval, pooled, roc_auc)
 
 quick = settings(max_examples=40, deadline=None)
 
@@ -48,6 +48,11 @@ def test_scores_of_ranks_equal_scikit_learn(problem):
     for ours,theirs in ((roc_auc, sk.roc_auc_score), (average_precision, sk.average_precision_score)):
         expected = np.mean([theirs(Y[:, c], p[:, c]) for c in np.flatnonzero(both)])
         assert ours(y, p) == pytest.approx(expected) == ours(Y, p)
+
+
+def test_errors_leave_out_what_is_missing():
+    y,z = [[1., np.nan], [3., -2.]],[[0., 5.], [3., 1.]]
+    assert mse(y, z) == pytest.approx((1 + 0 + 9)/3) and mae(y, z) == pytest.approx((1 + 0 + 3)/3)
 
 
 def test_binary_scores_may_be_vectors():
@@ -189,7 +194,8 @@ def test_many_replicates_of_a_large_set_come_in_pieces():
     (lambda: roc_auc([[0, 2]], [[.1, .2]]), "zeros, ones"), (lambda: roc_auc([0, 1], [np.nan, 1.]), "S: expected finite"),
     (lambda: multilabel_recall(np.eye(3), np.eye(3), 3), "k: expected 1 to 2"),
     (lambda: multilabel_recall(np.eye(3), np.eye(2), 1), "similarity"),
-    (lambda: mse([1, 2], [1]), "z: expected"), (lambda: bootstrap_interval(accuracy, np.zeros(3, int), np.zeros(2, int)), "equal lengths"),
+    (lambda: mse([1, 2], [1]), "z: expected"), (lambda: mae([1, 2], [1]), "z: expected"),
+    (lambda: bootstrap_interval(accuracy, np.zeros(3, int), np.zeros(2, int)), "equal lengths"),
     (lambda: bootstrap_interval(accuracy, np.zeros(3, int), np.zeros(3, int), groups=[1]), "groups: expected 3"),
     (lambda: bootstrap_interval(accuracy, np.zeros(3, int), np.zeros(3, int), level=95), "level"),
     (lambda: pooled(np.zeros(3), [1, 2]), "groups: expected 3"),

@@ -2,6 +2,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ import soundfile as sf
 
 from musicmtl import sound, synth
 from musicmtl.core import ParamsError
-from musicmtl.sound import SR
-from musicmtl.synth import GENRES, LOOSE, MODES, REGIONAL, SegmentsSize, Size, genre_counts, miniature, render_track, score, styles, world
+from musicmtl.sound import INSTRUMENTS, SR
+from musicmtl.synth import (DANCES, GENRES, LOOSE, MODES, REGIONAL, SegmentsSize, Size, genre_counts, miniature, render_track, score,
+                            styles, world)
 
 SMALL = dict(base="smoke", duration_s=3.)
 
@@ -49,7 +51,7 @@ def test_smoke_is_small_but_long_enough_for_a_window():
 def test_every_genre_is_a_complete_recipe():
     subgenres = [s for g in GENRES.values() for s in g.subgenres]
     assert len(subgenres) == len(set(subgenres)) and not set(subgenres) & set(GENRES)
-    for g in GENRES.values():
+    for g in (*GENRES.values(), *DANCES.values()):
         assert 4 <= len(g.subgenres) <= 6 and g.tempo[0] < g.tempo[1]
         for text,known in ((g.drums, synth.DRUMS), (g.comp, sound.INSTRUMENTS), (g.lead, sound.INSTRUMENTS), (g.mode, MODES),
                            (g.borrows, GENRES), (g.melody, synth._DENSITY)):
@@ -110,6 +112,12 @@ def test_impossible_rates_are_refused(mini, noise):
     (dict(view="regional", size="smoke", label_noise=.1), "label_noise"), (dict(size=SegmentsSize()), "a Size"),
     (dict(view="segments", size={"n_styles":31}), "n_styles"), (dict(view="segments", size={"imbalance":2}), "imbalance"),
     (dict(view="segments", size={"n_artists":250}), "share evenly"), (dict(view="segments", size={"languages":2}), "languages"),
+    (dict(view="openmic", size={"n_artists":4, "tracks_per_artist":9, "genres":["Rock"]}), "genres"),
+    (dict(view="openmic", size={"base":"smoke", "n_artists":12}), "at least 40 tracks"),
+    (dict(view="openmic", size={"genres":["Rock", "Spoken"]}), "have chords and a melody"),
+    (dict(view="openmic", size="smoke", label_noise=.1), "label_noise"),
+    (dict(view="ballroom", size={"genres":["Tango", "Rock"]}), "names of DANCES"), (dict(view="ballroom", size={"imbalance":2}), "imbalance"),
+    (dict(view="ballroom", size={"n_artists":100}), "9 dances can share evenly"), (dict(size={"genres":["Tango", "Waltz"]}), "names of GENRES"),
     (dict(seed=-1), "seed"), (dict(seed=.5), "seed"),
     (dict(n_jobs=0), "n_jobs")])
 def test_wrong_parameters_are_named(tmp_path, kwargs, word):
@@ -289,9 +297,9 @@ def test_the_band_does_not_name_language_or_artist(regional):
 
 
 def test_worlds_share_no_dice(regional, mini):
-    segments = world("mini", view="segments")
-    names = [set(w.artists["artist"][:60]) for w in (mini, regional, segments)]
-    assert not names[0] & names[1] and not names[0] & names[2] and not names[1] & names[2]
+    worlds = mini, regional, *(world("mini", view=v) for v in ("segments", "openmic", "ballroom"))
+    names = [n for w in worlds for n in set(w.artists["artist"][:60])]
+    assert len(names) == len(set(names)) == 5*60
 
 
 def test_songs_follow_their_language(regional):
@@ -405,6 +413,147 @@ def test_smoke_tracks_hold_the_segments_that_a_study_needs():
         envelope = librosa.onset.onset_strength(S=librosa.power_to_db(mel), sr=SR, hop_length=512)
         n.append(len(librosa.onset.onset_detect(onset_envelope=envelope, sr=SR, hop_length=512)))
     assert np.mean(np.array(n) >= 120) >= .75, n
+
+
+@pytest.mark.parametrize("view,key,fingerprint", [("regional", "3ba18a1f270641c8", "1e1989a5dfcd11183b50e282b84170ef"),
+                                                  ("segments", "65ba7f5bc0a779bf", "3b51bb1300c10030b044a84f1b65f9c9"),
+                                                  ("segments25", "65ba7f5bc0a779bf", "31b7e69c5abdec3c9e1a7a6809e225cb")])
+def test_the_worlds_before_instruments_and_dances_keep_their_tables_and_places(view, key, fingerprint):
+    corpus = miniature(view, "mini", render=False)
+    assert (corpus.root.name, corpus.fingerprint) == (key, fingerprint)
+
+
+@pytest.mark.parametrize("view,i,samples", [
+    ("regional", 7, [.0637, .304, -.1433, .0247, .2276, -.0143, -.0602, .3597, -.2312, -.047]),
+    ("segments", 11, [-.0416, -.0596, .0161, -.0317, -.1949, .1315, -.1742, -.0159, -.205, .2296])])
+def test_they_keep_their_sound(view, i, samples):
+    x = render_track(world("smoke", view=view), i)
+    np.testing.assert_allclose(x[5000::len(x)//10][:10], samples, atol=1e-4)
+
+
+# Instruments -----------------------------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def band(): return world("mini", view="openmic")
+
+
+@pytest.mark.parametrize("size,seed,least", [("mini", 0, 30), ("mini", 1, 30), ("claims", 0, 60), ("smoke", 0, 3)])
+def test_every_instrument_is_known_to_play_often_enough(size, seed, least):
+    w,corpus = world(size, seed, "openmic"), miniature("openmic", size, seed=seed, render=False)
+    labels = corpus.labels("instruments", order="name")
+    assert labels.classes == tuple(sorted(INSTRUMENTS)) and len(labels) == 20
+    there,absent = (labels.matrix == 1).sum(0), (labels.matrix == 0).sum(0)
+    assert there.min() >= least and absent.min() >= least and (labels.counts == there).all()
+    truth = np.array([[n in x for n in labels.classes] for x in w.tracks["instruments"]])
+    known = np.isfinite(labels.matrix)
+    assert (labels.matrix[known] == truth[known]).all() # no wrong labels
+    judged = known.sum(1)
+    assert judged.min() >= 1 and 2.5 < judged.mean() < 4.5 # of twenty
+    if size != "smoke":
+        heard = np.delete(truth.sum(0), labels.classes.index("bass"))
+        assert heard.max() < 1.2*heard.min()
+
+
+def test_openmic_is_laid_out_as_openmic():
+    corpus = miniature("openmic", "mini", render=False)
+    t,labels = corpus.table, corpus.labels("instruments")
+    assert len(t) == 600 and set(t["duration_s"]) == {10.} and t["genre"].isna().all() and t["tags"].isna().all()
+    assert (t.groupby("artist")["split"].nunique() == 1).all()
+    assert {p:round(len(rows)/len(t), 2) for p,rows in corpus.official.parts.items()} == dict(train=.57, valid=.18, test=.25)
+    for rows in corpus.official.parts.values(): # each instrument is there, and is absent, in every part
+        assert (labels.matrix[rows] == 1).any(0).all() and (labels.matrix[rows] == 0).any(0).all()
+
+
+def test_instruments_do_not_name_genre_or_artist(band):
+    t = band.tracks
+    for name in INSTRUMENTS:
+        mine = t[[name in x for x in t["instruments"]]]
+        assert mine["genre"].nunique() >= 12 and mine["artist"].nunique() >= 25, name
+    assert not set(t["melody"]) & {"sparse", "speech"} and set(t.loc[t["melody"] == "rap", "lead"]) <= {"voice"}
+    assert (t["comp_style"] != "none").all()
+
+
+def test_every_player_is_on_the_record(band):
+    "Each instrument that a track names has notes in it, early enough to be heard."
+    for i in range(0, 600, 5):
+        t,notes = band.tracks.iloc[i], score(band, i)
+        assert set(t["instruments"]) - {"drums"} == {t["lead"], t["comp"]} | ({"bass"} if t["bass"] != "none" else set())
+        for part in {"lead", "comp", "bass"} & set(notes): assert (notes[part][:, 0] < 9).sum() >= 2, (i, part)
+        assert {"lead", "comp"} <= set(notes)
+
+
+def test_instruments_are_heard_in_tracks_of_artists_that_were_never_heard():
+    "A linear model ranks the tracks with an instrument above those without it, three standard errors above chance, and not perfectly."
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    w = world(dict(base="smoke", n_artists=48, tracks_per_artist=4, duration_s=4.), view="openmic")
+    X,artist = _sounds(w), w.tracks["artist_id"].to_numpy() % 4
+    model,areas,variance = make_pipeline(StandardScaler(), LogisticRegression(C=.01, max_iter=500)), [], []
+    for name in ("accordion", "flute", "saxophone", "voice", "cello", "strings"):
+        y = np.array([name in x for x in w.tracks["instruments"]])
+        score = np.empty(len(y))
+        for h in range(4): score[artist == h] = model.fit(X[artist != h], y[artist != h]).decision_function(X[artist == h])
+        areas.append(roc_auc_score(y, score))
+        variance.append((len(y) + 1)/(12*y.sum()*(~y).sum())) # of the area where there is nothing to hear
+    assert .5 + 3*np.sqrt(np.mean(variance)/len(areas)) < np.mean(areas) < .95
+
+
+# Dances ----------------------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("size,each,n_dances", [("smoke", 9, 4), ("mini", 48, 9), ("claims", 100, 9), ("paper", 450, 9)])
+def test_dances_are_balanced(size, each, n_dances):
+    corpus = miniature("ballroom", size, render=False)
+    labels = corpus.labels("genre")
+    assert len(labels) == n_dances and set(labels.counts) == {each} and set(labels.classes) <= set(DANCES)
+    t = corpus.table
+    assert t.groupby("genre")["artist"].nunique().min() >= 3 and t.groupby("artist")["genre"].nunique().mean() > 1.5
+    split = corpus.split(by="artist", fractions=(.7, .15, .15), stratify="genre")
+    for rows in split.parts.values(): assert t["genre"][rows].nunique() == n_dances
+
+
+def test_dances_differ_as_dances_do():
+    w = world("mini", view="ballroom")
+    t = w.tracks
+    assert set(t.groupby("genre")["metre"].nunique()) == {1} and set(t.loc[t["metre"] == 3, "genre"]) == {"Waltz", "Viennese waltz"}
+    for name,d in DANCES.items(): assert t.loc[t["genre"] == name, "tempo_bpm"].between(*d.tempo).all(), name
+    assert (t["style"] == t["genre"]).all()
+    pattern = {d:frozenset(t.loc[t["genre"] == d, "drums"]) for d in DANCES}
+    for slow,fast in (("Foxtrot", "Quickstep"), ("Waltz", "Viennese waltz")):
+        assert pattern[slow] == pattern[fast]
+        assert replace(DANCES[slow], name=fast, tempo=DANCES[fast].tempo) == DANCES[fast] # the same bands play the same music
+        assert t.loc[t["genre"] == slow, "tempo_bpm"].max() < t.loc[t["genre"] == fast, "tempo_bpm"].min()
+    others = [pattern[d] for d in DANCES if d not in ("Quickstep", "Viennese waltz")]
+    assert len(set().union(*others)) == sum(map(len, others)) # and no two others share a drum pattern
+    np.testing.assert_allclose(w.factors["subgenre"].sum(1), 1, rtol=1e-9)
+
+
+@pytest.mark.parametrize("dance", ["Foxtrot", "Quickstep", "Samba", "Tango"])
+def test_a_dance_is_heard_at_its_tempo(dance):
+    w = world("mini", view="ballroom")
+    for i in np.flatnonzero(w.tracks["genre"] == dance)[:3]:
+        found,expected = _tempo_near(render_track(w, int(i)), w.tracks["tempo_bpm"][i]), w.tracks["tempo_bpm"][i]
+        assert abs(found/expected - 1) < .01, (i, found, expected)
+
+
+@pytest.mark.parametrize("dance", DANCES)
+def test_every_dance_sounds(dance):
+    w = world("mini", view="ballroom")
+    x = render_track(w, int(np.flatnonzero(w.tracks["genre"] == dance)[0]))
+    assert x.shape == (12*SR,) and np.isfinite(x).all() and np.abs(x).max() <= 1
+    rms = np.sqrt((x.reshape(12, SR)**2).mean(1))
+    assert rms.min() > 10**(-60/20) and -25 < 20*np.log10(np.sqrt((x**2).mean())) < -10
+
+
+@pytest.mark.parametrize("view", ["openmic", "ballroom"])
+def test_a_new_view_is_rendered_like_the_others(tmp_path, view):
+    size = dict(base="smoke", duration_s=1.)
+    corpus = miniature(view, size, root=tmp_path, n_jobs=2)
+    i = len(corpus) - 1
+    x,sr = sf.read(corpus.path(i), dtype="float32")
+    np.testing.assert_allclose(x, render_track(world(size, view=view), i), atol=2**-15)
+    assert sr == SR and all(corpus.path(k).is_file() for k in range(len(corpus)))
 
 
 def test_a_size_may_come_from_a_yaml_file():

@@ -10,7 +10,8 @@ from musicmtl.core import ParamsError
 from musicmtl.tasks import Task, class_weights, classification, distribution, multilabel, regression
 
 B,C = 9,5
-KINDS = [classification("a", C, [1.]*C), distribution("a", C), multilabel("a", C), regression("a", C)]
+KINDS = [classification("a", C, [1.]*C), distribution("a", C), multilabel("a", C), regression("a", C),
+         regression("a", C, error="absolute")]
 
 
 def codes(missing=(2, 5)):
@@ -55,6 +56,8 @@ def test_multilabel_and_regression_leave_out_single_entries():
     mse = sum((z - t)**2 for z,t in entries)/len(entries)
     torch.testing.assert_close(multilabel("tags", C).loss(logits, y), bce)
     torch.testing.assert_close(regression("lps", C).loss(logits, y), mse)
+    mae = sum((z - t).abs() for z,t in entries)/len(entries)
+    torch.testing.assert_close(regression("waveform", C, error="absolute").loss(logits, y), mae)
 
 
 @pytest.mark.parametrize("task", [classification("a", C), *KINDS])
@@ -99,6 +102,7 @@ def test_tasks_are_values():
 @pytest.mark.parametrize("make, message", [
     (lambda: Task("a", "ranking", 3, "a", ()), "kind"),
     (lambda: multilabel("a", 0), "n_out of 'a'"),
+    (lambda: regression("a", 1, error="cubed"), "error of 'a'.*found 'cubed'"),
     (lambda: classification("a", 2, [1., math.inf]), "finite"),
     (lambda: Task("a", "regression", 2, "a", (), (1., 1.)), "only for classification"),
     (lambda: classification("a", 3).loss(torch.zeros(4, 2), torch.zeros(4, dtype=torch.long)), r"logits of 'a'.*\[4, 2\]"),
@@ -127,7 +131,7 @@ def test_scores_leave_out_what_is_missing(task):
     assert task.known(y).tolist() == [i in kept for i in range(B)]
     got = task.scores(y, output)
     assert got == task.scores(y[kept], output[kept]) and set(got) == set(task.metrics) and all(math.isfinite(v) for v in got.values())
-    if task.kind in ("distribution", "regression"):
+    if task.kind in ("distribution", "regression", "absolute_regression"):
         assert got[task.metrics[0]] == pytest.approx(task.loss(output.log() if task.kind == "distribution" else output, y).item(), rel=1e-5)
     assert task.scores(y[[2, 5]], output[[2, 5]]) == {}
 

@@ -14,6 +14,7 @@ import numpy as np, pandas as pd, torch
 from torch import Tensor
 from fastcore.basics import patch
 from ..core import *
+from ..pitch import check_wave
 from ..features import FeatureBank, dct_filters
 
 # %% ../../nbs/papers/lstm_data.ipynb #883f5ad0
@@ -95,7 +96,7 @@ def forward(self:SegmentBank,
     wave:Tensor, # One clip [1, T], `sr` Hz
 ) -> dict: # segments [1, 25, S]
     "Segments of a clip. Raises `ParamsError` for more than one clip (their segments differ in number) and what `FeatureBank` refuses."
-    self._check_wave(wave)
+    check_wave(wave, self.n_fft, "n_fft")
     if len(wave) != 1: raise ParamsError(f"wave: expected one clip [1, T], found {len(wave)}: each has its own number of segments")
     return self._compute(wave)
 
@@ -109,7 +110,7 @@ def segments(
     bank = SegmentBank(sr, **options)
     wave = torch.as_tensor(wave)
     if wave.ndim != 1: raise ParamsError(f"wave: expected one clip [T], found {list(wave.shape)}")
-    bank._check_wave(wave[None])
+    check_wave(wave[None], bank.n_fft, "n_fft")
     with torch.no_grad(): starts,_,x = bank._describe(wave[None])
     start_s = starts*bank.hop/bank.sr
     duration_s = np.diff(np.r_[start_s, len(wave)/bank.sr])
