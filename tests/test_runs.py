@@ -74,6 +74,17 @@ def test_study_notebooks_keep_their_shape(notebook):
         if c["cell_type"] == "code": assert not any(line.startswith(("def ", "class ", "if ", "while ")) for line in c["source"])
 
 
+@pytest.mark.parametrize("notebook", sorted((repo_root()/"nbs").rglob("*.ipynb")), ids=lambda p: p.stem)
+def test_outputs_name_no_place_of_this_machine(notebook):
+    "Committed outputs hold no warning and no path of the machine that made them."
+    for c in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        for o in c.get("outputs", []):
+            assert o.get("name") != "stderr", "".join(o["text"])
+            data = {k: v for k, v in o.pop("data", {}).items() if not k.startswith("image/")} # pictures may spell anything in base64
+            text = json.dumps([o, data])
+            assert str(repo_root()) not in text and "site-packages" not in text and "/tmp/" not in text
+
+
 def test_gradnorm_moves_in_short_runs():
     "Its learning rate is 3/(number of steps), at least 1e-3, in every preset but `paper`."
     for preset in ("mini", "claims"):
