@@ -8,52 +8,30 @@ __all__ = ['SWITCHES', 'FRONT_END', 'CLIP_FRAMES', 'WINDOW', 'WINDOW_HOP', 'Prot
            'stacked_branches', 'SharedLayerNet', 'GenrePredictor', 'SingleTaskNet']
 
 # %% ../../nbs/papers/agf.ipynb #d9a58a99
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 import numpy as np, torch, torch.nn.functional as F
 from torch import nn, Tensor
 from torch.autograd.function import once_differentiable
 from fastcore.basics import patch
 from ..core import *
 from ..nets import *
+from ..experiment import SwitchedProtocol
 
 # %% ../../nbs/papers/agf.ipynb #d1e6798a
+SWITCHES = {"split":("window", "artist"), "fit_on":("all", "train"),
+            "orientation":("transposed", "correct"), "target":("softmax_gamma", "theta")} # published, corrected
+
 @dataclass(frozen=True)
-class Protocol:
+class Protocol(SwitchedProtocol):
     "How the study is run: four switches, each with a published and a corrected position."
     split:str = "artist"         # "window" cuts overlapping windows apart; "artist" keeps an artist on one side
     fit_on:str = "train"         # Tracks that K-means and LDA may see: "all" or "train"
     orientation:str = "correct"  # Chroma and contrast along frequency ("correct") or along time ("transposed")
     target:str = "theta"         # Topic proportions θ, or softmax of the unnormalised γ ("softmax_gamma")
 
-    def __post_init__(self):
-        for switch,positions in SWITCHES.items():
-            if getattr(self, switch) not in positions:
-                raise ParamsError(f"protocol {switch}: expected one of {', '.join(positions)}, found {getattr(self, switch)!r}")
+    switches = SWITCHES
 
-SWITCHES = {"split":("window", "artist"), "fit_on":("all", "train"),
-            "orientation":("transposed", "correct"), "target":("softmax_gamma", "theta")} # published, corrected
-Protocol.published = Protocol(*(published for published,_ in SWITCHES.values()))
-Protocol.corrected = Protocol(*(corrected for _,corrected in SWITCHES.values()))
-
-# %% ../../nbs/papers/agf.ipynb #e95dd0a0
-@patch
-def with_(self:Protocol,
-    *switches:str, # Names among split, fit_on, orientation, target
-) -> Protocol: # The same with these switches turned to their other position
-    "Turn switches; raises `ParamsError` for an unknown name."
-    for s in switches:
-        if s not in SWITCHES: raise ParamsError(f"protocol switch: expected one of {', '.join(SWITCHES)}, found {s!r}")
-    other = {s: SWITCHES[s][SWITCHES[s][0] == getattr(self, s)] for s in switches}
-    return replace(self, **other)
-
-@patch(as_prop=True)
-def name(self:Protocol) -> str: # "published", "corrected", or the switches that differ from one of them
-    "Short name for tables and figures."
-    turned = [s for s,(published,_) in SWITCHES.items() if getattr(self, s) != published]
-    if not turned: return "published"
-    kept = [s for s in SWITCHES if s not in turned]
-    if not kept: return "corrected"
-    return "published+" + "+".join(turned) if len(turned) <= len(kept) else "corrected-" + "-".join(kept)
+Protocol.published,Protocol.corrected = Protocol.ends()
 
 # %% ../../nbs/papers/agf.ipynb #817c1228
 FRONT_END = dict(sr=22050, n_fft=1024, hop=512, window="sqrt_hann", n_mels=128, mel="slaney", power=1, compress="db", n_mfcc=12, top_db=80.)

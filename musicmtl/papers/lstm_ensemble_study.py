@@ -21,7 +21,7 @@ from fastcore.basics import patch
 from ..balance import GradNorm, Static
 from ..core import CorpusError, ParamsError, atomic, cache_dir, generator, seed_everything, stable_hash
 from ..corpus import Corpus
-from ..experiment import draws, history_arrays, interval, read_history, run_jobs, save_times, which
+from ..experiment import SwitchedProtocol, draws, history_arrays, interval, read_history, run_jobs, save_times, which
 from ..learn import EpochOutputs, Items, MultiTask, fit
 from ..loaders import load_corpus
 from ..metrics import accuracy, log_loss, macro_f1, replicates
@@ -37,7 +37,7 @@ SWITCHES = {"split":("track", "artist"), "units":("as_run", "stated"), "alpha":(
             "selection":("peak", "early"), "error":("double_softmax", "log_loss")} # published, corrected
 
 @dataclass(frozen=True)
-class Protocol:
+class Protocol(SwitchedProtocol):
     "How the study is run: five switches, each with a published and a corrected position."
     split:str = "artist"      # Songs by "track", or never an artist on two sides; where artists are unknown or the target: by track
     units:str = "stated"      # Every network as wide as the paper says, or "as_run": 4×50 units and 200 units with 25 classes
@@ -45,32 +45,9 @@ class Protocol:
     selection:str = "early"   # Score on test after early stopping, or the "peak" over all epochs on validation
     error:str = "log_loss"    # An ensemble's error: of its probabilities, or "double_softmax": of a second softmax of them
 
-    def __post_init__(self):
-        for switch,positions in SWITCHES.items():
-            if getattr(self, switch) not in positions:
-                raise ParamsError(f"protocol {switch}: expected one of {', '.join(positions)}, found {getattr(self, switch)!r}")
+    switches = SWITCHES
 
-Protocol.published = Protocol(*(published for published,_ in SWITCHES.values()))
-Protocol.corrected = Protocol()
-
-# %% ../../nbs/papers/lstm_ensemble_study.ipynb #1f86d553
-@patch
-def with_(self:Protocol,
-    *switches:str, # Names among `SWITCHES`
-) -> Protocol: # The same with these switches turned to their other position
-    "Turn switches; raises `ParamsError` for an unknown name."
-    for s in switches:
-        if s not in SWITCHES: raise ParamsError(f"protocol switch: expected one of {', '.join(SWITCHES)}, found {s!r}")
-    return replace(self, **{s: SWITCHES[s][SWITCHES[s][0] == getattr(self, s)] for s in switches})
-
-@patch(as_prop=True)
-def name(self:Protocol) -> str: # "published", "corrected", or the switches that differ from one of them
-    "Short name for tables and figures."
-    turned = [s for s,(published,_) in SWITCHES.items() if getattr(self, s) != published]
-    kept = [s for s in SWITCHES if s not in turned]
-    if not turned: return "published"
-    if not kept: return "corrected"
-    return "published+" + "+".join(turned) if len(turned) <= len(kept) else "corrected-" + "-".join(kept)
+Protocol.published,Protocol.corrected = Protocol.ends()
 
 # %% ../../nbs/papers/lstm_ensemble_study.ipynb #27d0c9e9
 GRID = (*(f"l2_{v}_{h}" for v in ("1e-4", "1e-3") for h in (100, 200)), *(f"as_{b}_{h}" for b in (0, 50, 100) for h in (100, 200)))
