@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TASKS', 'METHODS', 'NETWORKS', 'ERRORS', 'PROTOCOLS', 'VERDICTS', 'PALETTE', 'style', 'label', 'colour', 'is_score',
-           'shown', 'save_figure', 'notebook_figures', 'mel_bands', 'mel_heatmap', 'weight_curves', 'tsne',
+           'shown', 'save_figure', 'notebook_figures', 'mel_bands', 'mel_heatmap', 'taggram', 'weight_curves', 'tsne',
            'class_marks', 'tsne_map', 'tsne_map_3d', 'confusion', 'confusion_difference', 'score_heatmap',
            'score_heatmaps', 'training_curves', 'curve_panels', 'seed_summary', 'paper_number', 'score_bars',
            'roc_curves', 'precision_recall_curves', 'setting_sweep', 'protocol_effects', 'claim_forest',
@@ -223,6 +223,31 @@ def mel_heatmap(
     ax.set_yticks(mel_bands(at, M, f_min, top, scale), [f"{hz:,}" for hz in at])
     ax.set(xlabel="Time [s]", ylabel="Frequency [Hz], mel scale", title=title, ylim=(-.5, M - .5))
     ax.figure.colorbar(image, ax=ax, label=unit, pad=.01)
+    return ax
+
+# %% ../nbs/12_viz.ipynb #6c291c4b
+@style()
+def taggram(
+    probabilities, # [W, C], 0..1
+    classes, # Names of the C tags
+    *,
+    hop_s:float=3., # From one window to the next, seconds
+    window_s:float=3., # Length of a window, seconds
+    n:int=15, # Tags to show, those with the largest means
+    title:str="", # Shown above
+    ax=None, # Axes to draw into
+): # -> Axes
+    "Heat map of tag probabilities over time; a column is as wide as the hop and stands in the middle of its window."
+    p = probabilities.detach().cpu().numpy() if isinstance(probabilities, torch.Tensor) else np.asarray(probabilities, float)
+    if p.ndim != 2 or not len(p) or p.shape[1] != len(classes):
+        raise ParamsError(f"taggram: expected probabilities [W, {len(classes)}], one column a class, found {list(p.shape)}")
+    top = np.argsort(-p.mean(0), kind="stable")[:n]
+    ax,start = _axes(ax, 7.5, .9 + .2*len(top)), (window_s - hop_s)/2
+    image = ax.imshow(p[:, top].T, aspect="auto", cmap="magma", vmin=0, vmax=1, interpolation="nearest",
+                      extent=(start, start + len(p)*hop_s, len(top) - .5, -.5))
+    ax.set_yticks(range(len(top)), [classes[i] for i in top])
+    ax.set(xlabel="Time [s]", title=title)
+    ax.figure.colorbar(image, ax=ax, label="Probability", pad=.01)
     return ax
 
 # %% ../nbs/12_viz.ipynb #57c49c55
