@@ -112,7 +112,7 @@ class MultiTask(L.LightningModule):
         *,
         lr:float=1e-4, # Learning rate
         weight_decay:float=0., # L2 term, on the network only
-        decay:bool=False, # Let the learning rate fall linearly to 0 over the training; the papers keep it fixed
+        decay:bool|float=False, # Let the learning rate fall to 0 over the training: True linearly, a number as that power of what is left
         penalty=None, # net -> scalar, from what its last forward left on it: part of every training step's loss, and of no task's
         optimizer=None, # (parameters, lr=, weight_decay=) -> optimiser, such as `partial(torch.optim.SGD, momentum=.9)`; Adam by default
         seed:int=0,
@@ -205,8 +205,8 @@ def on_load_checkpoint(self:MultiTask, ckpt):
 def on_train_batch_start(self:MultiTask, batch, batch_idx):
     seed_everything(stable_hash(self.seed, "step", self.current_epoch, batch_idx) % 2**31)
     if self.decay:
-        left = 1 - self.global_step/self.trainer.estimated_stepping_batches
-        for g in self.optimizers().param_groups: g["lr"] = self.lr*left
+        left = (1 - self.global_step/self.trainer.estimated_stepping_batches)**float(self.decay)
+        for g in self.optimizers().param_groups: g["lr"] = g.setdefault("initial_lr", g["lr"])*left
 
 # %% ../nbs/11_learn.ipynb #b06a799b
 @torch.inference_mode()

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['log_loss', 'kl_divergence', 'confusion', 'accuracy', 'micro_f1', 'macro_f1', 'roc_auc', 'average_precision',
-           'multilabel_recall', 'mse', 'mae', 'Interval', 'bootstrap_interval', 'replicates', 'paired_interval',
-           'pooled']
+           'multilabel_recall', 'multilabel_f1', 'mse', 'mae', 'Interval', 'bootstrap_interval', 'replicates',
+           'paired_interval', 'pooled']
 
 # %% ../nbs/07_metrics.ipynb #67536281
 import functools
@@ -179,6 +179,26 @@ def multilabel_recall(
     "Mean over queries q of |Y_q ∩ ∪ Y_i|/|Y_q|, i the k nearest items other than q (tagging, §4); queries without labels do not count."
     return float(np.nanmean(_recalls(Y, similarity, k)))
 
+# %% ../nbs/07_metrics.ipynb #34cc6917
+def _known_and_said(Y, P, threshold):
+    "Zeros, ones and NaN [N, C], and whether each label was given [N, C]."
+    Y,P = _one_hot(Y, P)
+    return Y,P >= threshold
+
+def _label_f1(w, Y, P, threshold=.5):
+    "Mean over labels with a positive, for each row of item weights [n, N] → [n]."
+    Y,said = _known_and_said(Y, P, threshold)
+    known,right = ~np.isnan(Y),Y == 1
+    return _macro(w@right.astype(float), w@(said & known).astype(float), w@(said & right).astype(float))
+
+def multilabel_f1(
+    Y, # Zeros and ones [N, C], NaN for an entry that is not known
+    P, # Probabilities [N, C]
+    threshold:float=.5, # From which a label counts as given
+) -> float: # 0…1
+    "F1 of each label over the items where it is known, mean over labels that are there at least once."
+    return float(_label_f1(_ones(P), Y, P, threshold)[0])
+
 # %% ../nbs/07_metrics.ipynb #d139de3d
 def _difference(y, z):
     y,z = np.asarray(y, float),np.asarray(z, float)
@@ -214,7 +234,7 @@ def _f1_replicates(w, y, pred, n_classes=None):
 
 _right = lambda y, pred: (_codes("y", y) == _codes("pred", pred, len(y))).astype(float)
 _REPLICATES = {log_loss:_mean_of(_log_losses), kl_divergence:_mean_of(_kl), accuracy:_mean_of(_right), micro_f1:_mean_of(_right),
-               multilabel_recall:_mean_of(_recalls), macro_f1:_f1_replicates,
+               multilabel_recall:_mean_of(_recalls), macro_f1:_f1_replicates, multilabel_f1:_label_f1,
                roc_auc:functools.partial(_areas, area=_roc_area), average_precision:functools.partial(_areas, area=_precision_area)}
 
 # %% ../nbs/07_metrics.ipynb #879fa1ae
