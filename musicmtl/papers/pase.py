@@ -569,6 +569,7 @@ class Downstream(nn.Module):
         super().__init__()
         if scenario not in SCENARIOS: raise ParamsError(f"scenario: expected one of {', '.join(SCENARIOS)}, found {scenario!r}")
         self.encoder,self.head,self.scenario = encoder,nn.Linear(encoder.emb_dim, n_out),scenario
+        self.train() # a loaded encoder comes in evaluation mode
 
     def train(self, mode=True):
         super().train(mode)
