@@ -463,7 +463,7 @@ MAGNATAGATUNE_NO_AUDIO = ("6/norine_braun-now_and_zen-08-gently-117-146.mp3",
     "8/jacob_heringman-josquin_des_prez_lute_settings-19-gintzler__pater_noster-204-233.mp3",
     "9/american_baroque-dances_and_suites_of_rameau_and_couperin-25-le_petit_rien_xiveme_ordre_couperin-88-117.mp3") # empty files
 
-_MTT_FILE = re.compile(r"(?P<folder>[0-9a-f])/(?P<artist>[^/-]+)-(?P<album>[^/]+?)-(?P<number>\d+)-(?P<title>[^/]+)-(?P<start>\d+)-(?P<end>\d+)\.\w+")
+_MTT_FILE = re.compile(r"(?P<folder>[0-9a-f])/((?P<artist>[^/-]+)-(?P<album>[^/]+?)-(?P<title>\d+-[^/]+)-\d+-\d+|[^/]+)\.\w+")
 
 def _mtt_table(path, tags):
     "`annotations_final.csv` as text, the header checked."
@@ -487,7 +487,7 @@ def _mtt_tags(path, t, tags): # [N] tuples of names
 def _mtt_names(path, t): # What the names of the files say
     names = [_MTT_FILE.fullmatch(p) for p in t["mp3_path"]]
     for row,p,m in zip(t.index, t["mp3_path"], names, strict=True):
-        if not m: raise CorpusError(f"{path}: row {row}, column 'mp3_path': expected <0 to f>/artist-album-01-title-30-59.mp3, found {p!r}")
+        if not m: raise CorpusError(f"{path}: row {row}, column 'mp3_path': expected <0 to f>/<artist-album-01-title-30-59>.mp3, found {p!r}")
     return pd.DataFrame([m.groupdict() for m in names], index=t.index)
 
 def _mtt_audio(root, audio_root): # Stem with folder -> file; the folder of the files
@@ -526,13 +526,13 @@ def load_magnatagatune(
     t = _mtt_table(path, TAGS)
     names = _mtt_names(path, t)
     table = pd.DataFrame(dict(track_id=t["clip_id"], path=t["mp3_path"], artist=names["artist"], album=names["album"],
-                              title=names["number"] + " " + names["title"], tags=_mtt_tags(path, t, TAGS)))
+                              title=names["title"], tags=_mtt_tags(path, t, TAGS)))
     table["split"] = parts_by_folder(names["folder"], table["tags"].map(bool), split)
     if not all_clips: table = table[table["split"].notna()]
     if not len(table): raise CorpusError(f"{path}: no clip in the split {split!r}")
     audio = Path(root)
     if check_files: table,audio = _mtt_with_files(table, Path(root), audio_root)
-    return Corpus(table, audio, name="magnatagatune", source=path, licence="annotations and clips CC BY-NC-SA 3.0, Magnatune",
+    return Corpus(table, audio, name="magnatagatune", source=path, licence="clips by Magnatune, CC BY-NC-SA",
                   citation="Law, West, Mandel, Bay, Downie: Evaluation of Algorithms Using Games: The Case of Music Tagging. ISMIR 2009")
 
 # %% ../nbs/05_loaders.ipynb #2d083146

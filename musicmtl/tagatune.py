@@ -234,12 +234,12 @@ def _resting(w, n, k): # Parts that rest in clip `k` of track `n`
     return rests - {"comp"} if "lead" in rests else rests
 
 def _notes(w, n, k): # As `score`, of one clip
-    a = k*w.size.duration_s/w.size.clips_per_track
-    b,rests = a + w.size.duration_s/w.size.clips_per_track, _resting(w, n, k)
-    whole = score(w, n)
-    out = {p:_cut(x, a, b) for p,x in whole.items() if p != "drums" and p not in rests}
-    hits = {} if "drums" in rests else {p:_cut(x, a, b) for p,x in whole["drums"].items()}
-    return {p:x for p,x in out.items() if len(x) > 1} | dict(drums={p:x for p,x in hits.items() if len(x)})
+    length,whole = w.size.duration_s/w.size.clips_per_track, score(w, n)
+    a,b,rests = k*length, (k + 1)*length, _resting(w, n, k)
+    parts = {p:x for p,notes in whole.items() if p != "drums" and len(x := _cut(notes, a, b)) > 1}
+    if not parts.keys() - rests: rests = set() # somebody has to play
+    hits = {} if "drums" in rests else {p:x for p,h in whole["drums"].items() if len(x := _cut(h, a, b))}
+    return {p:x for p,x in parts.items() if p not in rests} | dict(drums=hits)
 
 # %% ../nbs/04_tagatune.ipynb #ed24e797
 def _sounds(t, notes): # Names of the instruments

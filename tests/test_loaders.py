@@ -509,7 +509,7 @@ def test_wrong_options(tmp_path, name, options, error):
 
 
 def test_wrong_roots(tmp_path):
-    for name in ("audioset", "ballroom", "fma", "folder", "openmic", "regional"):
+    for name in ("audioset", "ballroom", "fma", "folder", "magnatagatune", "openmic", "regional"):
         with pytest.raises(ParamsError, match="needs the folder that holds it, found None"): load_corpus(name)
         with pytest.raises(CorpusError, match="nowhere does not exist"): load_corpus(name, tmp_path/"nowhere")
     with pytest.raises(ParamsError, match="root: expected a folder, found 3"): load_corpus("folder", 3)
