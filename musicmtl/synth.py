@@ -640,7 +640,13 @@ def _world(size, seed):
     languages = pd.DataFrame([asdict(_language(n)) for n in size.languages]) if isinstance(size, RegionalSize) else None
     return World(size, seed, _genre_table(tracks, names), pd.DataFrame(people), tracks, *factors, _pairs(s, tracks["genre"]), languages)
 
+# %% ../nbs/04_synth.ipynb #18cfacd6
+_ELSEWHERE = dict(tagatune="musicmtl.tagatune") # Views with a module of their own, imported when they are asked for
 
+def _bring(view): # Raise `ParamsError` for a view that is nowhere
+    known = dict.fromkeys((*VIEW_SIZES, *_ELSEWHERE))
+    if view not in known: raise ParamsError(f"view: expected one of {', '.join(known)}, found {view!r}")
+    if view not in VIEW_SIZES: import_module(_ELSEWHERE[view])
 
 def world(
     size="mini", # Name of one of the view's sizes, dict of changes, or `Size`
@@ -973,8 +979,6 @@ VIEWS = dict(fma=View(_fma, .1), regional=View(_regional), segments=View(_segmen
              openmic=View(_openmic), ballroom=View(_ballroom))
 
 # %% ../nbs/04_synth.ipynb #958399af
-_ELSEWHERE = dict(tagatune="musicmtl.tagatune")
-
 def add_view(
     name:str, # What `miniature` calls it
     view:View,
@@ -985,11 +989,6 @@ def add_view(
     "Make a view known to `world` and `miniature`."
     VIEWS[name],VIEW_SIZES[name],_SPREADS[type(sizes["mini"])] = view, sizes, spread
     _RECIPES.update(recipes)
-
-def _bring(view): # Raise `ParamsError` for a view that is nowhere
-    known = dict.fromkeys((*VIEWS, *_ELSEWHERE))
-    if view not in known: raise ParamsError(f"view: expected one of {', '.join(known)}, found {view!r}")
-    if view not in VIEWS: import_module(_ELSEWHERE[view])
 
 # %% ../nbs/04_synth.ipynb #ecb74a7f
 def miniature(
