@@ -7,13 +7,14 @@ __all__ = ['VERSION', 'GENRES', 'LOOSE', 'DANCES', 'SIZES', 'REGIONAL', 'STYLES'
            'OPENMIC_SIZES', 'BALLROOM_SIZES', 'VIEW_SIZES', 'TIMBRE', 'SPECTRAL', 'PITCHES', 'MODES', 'LANGUAGES',
            'DRUMS', 'LABELLED', 'VIEWS', 'Genre', 'Size', 'RegionalSize', 'SegmentsSize', 'InstrumentsSize',
            'DancesSize', 'genre_counts', 'pitch_profile', 'Language', 'World', 'world', 'score', 'render_track',
-           'styles', 'View', 'miniature']
+           'styles', 'View', 'add_view', 'miniature']
 
 # %% ../nbs/04_synth.ipynb #bc5fa4cb
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache, partial
+from importlib import import_module
 from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.basics import patch
@@ -171,10 +172,14 @@ class Size:
     genres:tuple=tuple(GENRES) # Names out of `GENRES`
     imbalance:float=30. # Tracks of the most frequent genre over those of the rarest
 
-    recipes,home = GENRES,6. # What the names are of, how much an artist keeps to one: of all worlds of a kind, so not fields
+    recipes,home,kinds = GENRES,6.,"GENRES" # What the names are of, how much an artist keeps to one: of all worlds of a kind, so not fields
+    version = VERSION # Of its audio
 
     def stream(self, seed): return seed # What the generators of its world begin with
     def check(self, need): pass # What else must hold
+    def build(self, seed): return _world(self, seed)
+    def sound(self, w, i): return _sound(w, i) # See `render_track`
+    def file(self, w, i): return f"audio/{i//1000:03d}/{i:06d}.wav" # Where a track lies
 
 SIZES = {"smoke": Size(12, 3, 8., ("Rock", "Electronic", "Hip-Hop", "Folk"), 2.), "mini": Size(), "claims": Size(),
          "paper": Size(2500, 10, 30.)}
@@ -244,7 +249,7 @@ class DancesSize(Size):
     genres:tuple=tuple(DANCES)
     imbalance:float=1.
 
-    recipes,home = DANCES,1.
+    recipes,home,kinds = DANCES,1.,"DANCES"
 
     def stream(self, seed): return "dances", seed
     def check(self, need):
@@ -283,8 +288,7 @@ def _size(size, sizes=None):
     size = _named(size, dict(mini=size) if sizes is None and isinstance(size, Size) else sizes or SIZES)
     def need(ok, name, text):
         if not ok: raise ParamsError(f"size: {name}: expected {text}, found {getattr(size, name)!r}")
-    known = "DANCES" if size.recipes is DANCES else "GENRES"
-    need(len(size.genres) > 1 and set(size.genres) <= set(size.recipes), "genres", f"two or more names of {known}")
+    need(len(size.genres) > 1 and set(size.genres) <= set(size.recipes), "genres", f"two or more names of {size.kinds}")
     size.check(need)
     need(size.n_artists >= 3*len(size.genres), "n_artists", f"at least three for each of {len(size.genres)} genres")
     need(size.tracks_per_artist >= 1, "tracks_per_artist", "1 or more")
@@ -636,7 +640,13 @@ def _world(size, seed):
     languages = pd.DataFrame([asdict(_language(n)) for n in size.languages]) if isinstance(size, RegionalSize) else None
     return World(size, seed, _genre_table(tracks, names), pd.DataFrame(people), tracks, *factors, _pairs(s, tracks["genre"]), languages)
 
+# %% ../nbs/04_synth.ipynb #18cfacd6
+_ELSEWHERE = dict(tagatune="musicmtl.tagatune") # Views with a module of their own, imported when they are asked for
 
+def _bring(view): # Raise `ParamsError` for a view that is nowhere
+    known = dict.fromkeys((*VIEW_SIZES, *_ELSEWHERE))
+    if view not in known: raise ParamsError(f"view: expected one of {', '.join(known)}, found {view!r}")
+    if view not in VIEW_SIZES: import_module(_ELSEWHERE[view])
 
 def world(
     size="mini", # Name of one of the view's sizes, dict of changes, or `Size`
@@ -644,10 +654,10 @@ def world(
     view:str="fma", # Whose world: one of `VIEWS`
 ) -> World: # The same object for the same arguments: leave it as it is
     "The world of a view, a size and a seed, without audio. Raises `ParamsError`."
-    if view not in VIEW_SIZES: raise ParamsError(f"view: expected one of {', '.join(VIEW_SIZES)}, found {view!r}")
+    _bring(view)
     if isinstance(seed, bool) or not isinstance(seed, int|np.integer) or seed < 0:
         raise ParamsError(f"seed: expected a whole number, 0 or more, found {seed!r}")
-    return _world(_size(size, VIEW_SIZES[view]), int(seed))
+    return _size(size, VIEW_SIZES[view]).build(int(seed))
 
 # %% ../nbs/04_synth.ipynb #4e9591f0
 @dataclass(frozen=True)
@@ -844,47 +854,54 @@ def _sung(g, w, a, notes, T, z): # A part [T] sung in a language
     x = play(g, voice, notes, T, (*z[:4], singer["tract"]/.4), language.vowels) # the genre has no say in the formants
     return x + _rms(x)*consonants(g, notes, T, language.onsets)
 
+def _band(g, w, a, notes, T, z, played): # All parts together [T]; `played(part, notes)` is one of them and how loud it is
+    mix = np.zeros(T, np.float32)
+    balance = {p:l*2**(.35*generator(w.stream, "artist", a, "balance", p).normal()) for p,l in _LEVEL.items()}
+    for part in ("bass", "comp", "lead"):
+        if part in notes:
+            x,gain = played(part, notes[part])
+            mix += x*np.float32(balance[part]*.15*gain/_rms(x))
+    if notes["drums"]:
+        x = beat(g, notes["drums"], T, generator(w.stream, "artist", a, "kit").normal(size=3))
+        mix += x*np.float32(balance["drums"]*.22/max(_rms(x), .02))
+    drive = 2**np.clip(1.4*z[2], -3, 4)
+    return np.tanh(mix*np.float32(drive*2))/np.float32(drive)
+
+# %% ../nbs/04_synth.ipynb #9a20f688
+def _sound(w, i): # [T]
+    t,a = w.tracks.iloc[i], int(w.tracks["artist_id"].iat[i])
+    T,z,s = round(w.size.duration_s*SR), w.track_factors["timbre"][i], w.track_factors["spectral"][i]
+    notes,g = score(w, i), generator(w.stream, "track", i, "sound")
+    def played(part, notes):
+        if part == "lead" and w.languages is not None: return _sung(g, w, a, notes, T, z), _LOUD
+        return play(g, INSTRUMENTS["bass" if part == "bass" else t[part]], notes, T, z), 1.
+    mix = _band(g, w, a, notes, T, z, played)
+    loudness = _RECIPES[t["style"]].loudness_db + w.artists["level_db"].iat[a] + g.normal()
+    room = generator(w.stream, "album", a, t["album"], "room")
+    return record(g, room, mix, s, z[4], t["style"] == "Old-Time / Historic", loudness)
+
 def render_track(
     w:World,
     i:int, # Number of the track
 ) -> np.ndarray: # float32 [T], mono, −1 … 1, `SR` Hz
     "The sound of a track; depends on the world's size, its seed and `i` alone."
-    t,a = w.tracks.iloc[i], int(w.tracks["artist_id"].iat[i])
-    T,z,s = round(w.size.duration_s*SR), w.track_factors["timbre"][i], w.track_factors["spectral"][i]
-    notes,g = score(w, i), generator(w.stream, "track", i, "sound")
-    mix = np.zeros(T, np.float32)
-    balance = {p:l*2**(.35*generator(w.stream, "artist", a, "balance", p).normal()) for p,l in _LEVEL.items()}
-    for part,name in dict(bass="bass", comp=t["comp"], lead=t["lead"]).items():
-        if part in notes:
-            sings = part == "lead" and w.languages is not None
-            x = _sung(g, w, a, notes[part], T, z) if sings else play(g, INSTRUMENTS[name], notes[part], T, z)
-            mix += x*np.float32(balance[part]*.15*(_LOUD if sings else 1.)/_rms(x))
-    if notes["drums"]:
-        x = beat(g, notes["drums"], T, generator(w.stream, "artist", a, "kit").normal(size=3))
-        mix += x*np.float32(balance["drums"]*.22/max(_rms(x), .02))
-    drive = 2**np.clip(1.4*z[2], -3, 4)
-    mix = np.tanh(mix*np.float32(drive*2))/np.float32(drive)
-    loudness = _RECIPES[t["style"]].loudness_db + w.artists["level_db"].iat[a] + g.normal()
-    room = generator(w.stream, "album", a, t["album"], "room")
-    return record(g, room, mix, s, z[4], t["style"] == "Old-Time / Historic", loudness)
+    return w.size.sound(w, i)
 
 # %% ../nbs/04_synth.ipynb #dfd75d70
-def _file(i): return f"audio/{i//1000:03d}/{i:06d}.wav"
-
 def _write(w, rows, root): # Render those that are missing
     import soundfile as sf
     for i in rows:
-        path = root/_file(i)
+        path = root/w.size.file(w, i)
         if path.exists(): continue
         with atomic(path) as tmp: sf.write(tmp, render_track(w, i), SR, subtype="PCM_16", format="WAV")
 
-def _write_rows(size, seed, rows, root): _write(_world(size, seed), rows, root) # what a worker process gets is small
+def _write_rows(size, seed, rows, root): _write(size.build(seed), rows, root) # what a worker process gets is small
 
 def _render(w, root, n_jobs, key):
     "All tracks of a world under `root`, then a file that says that they are complete."
     done = root/"complete.json"
     if done.exists(): return
-    rows = [i for i in range(len(w.tracks)) if not (root/_file(i)).exists()]
+    rows = [i for i in range(len(w.tracks)) if not (root/w.size.file(w, i)).exists()]
     chunks = [rows[k:k + 8] for k in range(0, len(rows), 8)]
     if n_jobs == 1 or len(chunks) < 2:
         for c in progress(chunks, "rendering Miniature"): _write(w, c, root)
@@ -892,7 +909,7 @@ def _render(w, root, n_jobs, key):
         from joblib import Parallel, delayed
         jobs = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(delayed(_write_rows)(w.size, w.seed, c, root) for c in chunks)
         for _ in progress(jobs, "rendering Miniature", total=len(chunks)): pass
-    with atomic(done) as tmp: tmp.write_text(json.dumps(dict(key=key, version=VERSION, seed=w.seed, size=asdict(w.size),
+    with atomic(done) as tmp: tmp.write_text(json.dumps(dict(key=key, version=w.size.version, seed=w.seed, size=asdict(w.size),
                                                              n_tracks=len(w.tracks)), indent=1))
 
 # %% ../nbs/04_synth.ipynb #d8dcfc7b
@@ -962,6 +979,18 @@ VIEWS = dict(fma=View(_fma, .1), regional=View(_regional), segments=View(_segmen
              openmic=View(_openmic), ballroom=View(_ballroom))
 
 # %% ../nbs/04_synth.ipynb #958399af
+def add_view(
+    name:str, # What `miniature` calls it
+    view:View,
+    sizes:dict, # "smoke", "mini", "claims", "paper" -> `Size` of a kind of its own
+    recipes:dict, # Name -> `Genre`, with names that no other genre has
+    spread:dict, # Standard deviations of the coordinates, as those of the other worlds
+):
+    "Make a view known to `world` and `miniature`."
+    VIEWS[name],VIEW_SIZES[name],_SPREADS[type(sizes["mini"])] = view, sizes, spread
+    _RECIPES.update(recipes)
+
+# %% ../nbs/04_synth.ipynb #ecb74a7f
 def miniature(
     view:str="fma", # Whose columns: one of `VIEWS`
     size="mini", # Name of one of the view's sizes, dict of changes (and `base`), or `Size`
@@ -976,13 +1005,13 @@ def miniature(
     if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs == 0:
         raise ParamsError(f"n_jobs: expected a number of processes, or -1 for all, found {n_jobs!r}")
     table = VIEWS[view].table(w, VIEWS[view].label_noise if label_noise is None else label_noise)
-    key = f"{stable_hash('miniature', VERSION, w.size, w.seed):016x}"
+    key = f"{stable_hash('miniature', w.size.version, w.size, w.seed):016x}"
     if root is None: root = cache_dir("miniature", key)
     root = Path(root)
     if render:
         if (mark := root/"complete.json").exists() and json.loads(mark.read_text()).get("key") != key:
             raise ParamsError(f"root: {root} holds another Miniature; expected an empty folder or this one's")
         _render(w, root, n_jobs, key)
-    table["path"] = [_file(i) for i in table.index]
+    table["path"] = [w.size.file(w, i) for i in table.index]
     table["start_s"],table["duration_s"] = 0., w.size.duration_s
     return Corpus(table, root, name="miniature", licence="CC0-1.0", citation="musicmtl: Miniature, a synthetic corpus")

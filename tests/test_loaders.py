@@ -490,7 +490,7 @@ def test_wrong_audioset_layouts(tmp_path):
 # ---- the call itself
 
 @pytest.mark.parametrize("name, options, error", [
-    ("fmaa", {}, "name: expected one of audioset, ballroom, fma, folder, miniature, openmic, regional, found 'fmaa'"),
+    ("fmaa", {}, "name: expected one of audioset, ballroom, fma, folder, magnatagatune, miniature, openmic, regional, found 'fmaa'"),
     ("openmic", dict(valid=1.), "valid: expected a share from 0 to below 1, found 1.0"),
     ("ballroom", dict(dances=9), "corpus 'ballroom' has no option 'dances'; it knows none"),
     ("audioset", dict(segments=3), "segments: expected str, found 3"),
@@ -509,7 +509,7 @@ def test_wrong_options(tmp_path, name, options, error):
 
 
 def test_wrong_roots(tmp_path):
-    for name in ("audioset", "ballroom", "fma", "folder", "openmic", "regional"):
+    for name in ("audioset", "ballroom", "fma", "folder", "magnatagatune", "openmic", "regional"):
         with pytest.raises(ParamsError, match="needs the folder that holds it, found None"): load_corpus(name)
         with pytest.raises(CorpusError, match="nowhere does not exist"): load_corpus(name, tmp_path/"nowhere")
     with pytest.raises(ParamsError, match="root: expected a folder, found 3"): load_corpus("folder", 3)
