@@ -97,6 +97,7 @@ class Settings:
     emb_dim: int = 64 # Of the embedding
     width_divisor: int = 16 # All channels are divided by it
     targets: Literal["kept", "device"] = "kept" # Computed once and kept, or with each batch on the device
+    chunk_s: float|None = None # Random seconds of a clip at each step of pre-training; None: the whole clip
     batch_size: int = 8 # Clips a step of pre-training
     epochs: int = 20 # Of pre-training
     steps_per_epoch: int|None = None # None: all clips once
@@ -126,7 +127,7 @@ class Settings:
     def __post_init__(self):
         for v in (*self.variants, *self.side_variants): recipe(v)
         for v in (*self.trained, *self.budget_variants, *self.published_trained): scenario_of(v)
-        for name in ("clip_s", "downstream_s", "crop_s"):
+        for name in ("clip_s", "chunk_s", "downstream_s", "crop_s"):
             s = getattr(self, name)
             if s is not None and (round(s*SR) % HOP or s*SR < receptive_field()):
                 raise ParamsError(f"{name}: expected whole frames of {1000*HOP//SR} ms, at least {receptive_field()/SR:.3f} s, found {s:g} s")
@@ -185,9 +186,10 @@ class Clips(Dataset):
     def __getitem__(self, items):
         items = np.asarray(items)
         rows,starts = self.rows[items],self.starts[items]
-        if self.crop: starts = starts + generator(self.seed, "cut", self.epoch).integers(0, self.length - self.crop + 1, len(self))[items]
-        x = self.store.gather("wave", rows, starts, self.crop or self.length)[:, 0]
-        given = [self.store.gather(f, rows, starts//HOP, self.length//HOP) for f in self.features]
+        if self.crop: starts = starts + HOP*generator(self.seed, "cut", self.epoch).integers(0, (self.length - self.crop)//HOP + 1, len(self))[items]
+        n = self.crop or self.length
+        x = self.store.gather("wave", rows, starts, n)[:, 0]
+        given = [self.store.gather(f, rows, starts//HOP, n//HOP) for f in self.features]
         return x,(*given, *(t[torch.from_numpy(items)] for t in self.targets))
 
 # %% ../../nbs/papers/pase_study.ipynb #937da004
@@ -241,7 +243,8 @@ def make_pool(
     notes = [f"{t} is left out: {why}" for t,why in zip(store.failed.track_id, store.failed.reason, strict=True)]
     rows = store.ok[~index.silent.to_numpy(dtype=bool)[store.ok]]
     if silent := len(store.ok) - len(rows): notes.append(f"{silent} silent clips are left out of pre-training")
-    if len(rows) < 10: raise CorpusError(f"{clips.name}: {len(rows)} of {len(clips)} clips can be used, pre-training needs 10: " + "; ".join(notes[-3:]))
+    if len(rows) < 10:
+        raise CorpusError(f"{clips.name}: {len(rows)} of {len(clips)} clips can be used, pre-training needs 10: " + "; ".join(notes[-3:]))
     order = generator(P.seed, "pool", "valid").permutation(rows)
     cut = max(2, len(rows)//10)
     return Pool(store, np.sort(order[cut:]), np.sort(order[:cut]), n),notes
@@ -374,7 +377,8 @@ def folder_pools(target, P) -> dict: # "train", "all" -> Corpus of clips
     test = np.unique(target.track[target.parts("artist", P.seed)["test"]])
     rows = np.arange(len(target.corpus))
     seconds = target.store.frames("wave")/SR
-    return {"train":cut_clips(target.corpus, seconds, P, np.setdiff1d(rows, test)), "all":cut_clips(target.corpus, seconds, P, rows)}
+    cut = lambda rows: cut_clips(target.corpus, seconds, P, rows)
+    return {"train":cut(np.setdiff1d(rows, test)), "all":cut(rows)}
 
 def prepare(
     P:Settings,
@@ -531,16 +535,17 @@ def pretraining(
     return Pretraining(net, balancer_of(job.recipe, P, root, job), bank=bank, stats=target_stats(pool, others), znorm=job.recipe.znorm,
                        worker_lr=P.worker_lr, lr=P.lr, decay=P.decay, seed=job.seed)
 
-def pool_clips(pool, rows, P, names): # `Clips` to pre-train on
+def pool_clips(pool, rows, P, names, seed=None): # `Clips` to pre-train on, or with a seed cuts of them
     features = [n for n in names if n != "waveform"] if P.targets == "kept" else ()
-    return Clips(pool.store, rows, 0*rows, pool.length, features=features)
+    crop = round(P.chunk_s*SR) if P.chunk_s and seed is not None else None
+    return Clips(pool.store, rows, 0*rows, pool.length, features=features, crop=crop, seed=seed or 0)
 
 # %% ../../nbs/papers/pase_study.ipynb #a9627e8a
 def pretrain(pool, P, job, root) -> None:
     "Train an encoder and keep it, with its workers' losses on validation and weights by epoch."
     folder,names = Path(root)/job.name,worker_set(job.recipe.workers)
     module = pretraining(pool, P, job, root)
-    data = {k: pool_clips(pool, rows, P, names) for k,rows in (("train", pool.train), ("valid", pool.valid))}
+    data = {"train":pool_clips(pool, pool.train, P, names, job.seed), "valid":pool_clips(pool, pool.valid, P, names)}
     fit(module, data["train"], data["valid"], epochs=P.epochs, steps_per_epoch=P.steps_per_epoch, batch_size=P.batch_size, device=P.device,
         precision=P.precision, root=folder/"network", settings={"job":job.name, "clips":pool.store.manifest["corpus"]})
     pivot = lambda t, c: t.pivot_table(index="epoch", columns="task", values=c)[list(names)].to_numpy()
