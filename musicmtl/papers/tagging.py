@@ -10,7 +10,7 @@ __all__ = ['TAGS', 'TASK', 'SR', 'WINDOW', 'POOLS', 'SCHEDULES', 'KINDS', 'Crops
            'OverTime', 'Tagger']
 
 # %% ../../nbs/papers/tagging.ipynb #f9c8411b
-import math, pickle, warnings
+import pickle, warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 from .. import metrics
 from ..audio import stream_audio, windows
 from ..core import *
-from ..learn import Items, Plateau, outputs
+from ..learn import Plateau
 from ..tasks import multilabel
 
 # %% ../../nbs/papers/tagging.ipynb #33f51708
@@ -518,7 +518,8 @@ def make_net(
 ) -> nn.Module:
     "A fresh network. Raises `ParamsError` for an unknown kind or setting."
     try: return TagAndEmbed(make_net(**config["tagger"]), config["emb_dim"]) if kind == "TagAndEmbed" else KINDS[kind](**config)
-    except (KeyError, TypeError) as e: raise ParamsError(f"network: expected a configuration of {', '.join(KINDS)} or TagAndEmbed, found {kind}: {config}") from e
+    except (KeyError, TypeError) as e:
+        raise ParamsError(f"network: expected a configuration of {', '.join(KINDS)} or TagAndEmbed, found {kind}: {config}") from e
 
 def _n_classes(net): return net.config["tagger"]["config"]["n_classes"] if isinstance(net, TagAndEmbed) else net.config.get("n_classes")
 
