@@ -555,7 +555,8 @@ def load_net(
     try:
         net = make_net(saved["net"], saved["config"])
         missing,extra = net.load_state_dict(saved["state"], strict=False)
-    except (ParamsError, RuntimeError) as e: raise RunError(f"{path}: expected a network of save_net, found other contents ({e})") from e
+    except (ParamsError, RuntimeError) as e:
+        raise RunError(f"{path}: expected a network of save_net, found other contents ({' '.join(str(e).split())})") from e
     if extra or not all(map(_constant, missing)): raise RunError(f"{path}: expected the weights of {saved['net']}, found others")
     return net.eval(), None if saved["classes"] is None else tuple(saved["classes"])
 
