@@ -1,4 +1,5 @@
 "Taggers, embeddings, the public checkpoint, schedules and whole recordings of the tagging study."
+import copy
 import pickle
 import tracemalloc
 import warnings
@@ -148,6 +149,21 @@ def random_norms(net):
 def test_musicnn_is_its_layers_one_by_one():
     net = random_norms(Musicnn())
     torch.testing.assert_close(net(music()), plain_musicnn(net, music()), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_quick_tall_filters_are_the_plain_ones(training):
+    from musicmtl.papers.tagging import VerticalConv
+    for bands in (67, 38):
+        net = random_norms(VerticalConv(6, bands)).double().train(training)
+        slow = copy.deepcopy(net)
+        x = torch.randn(3, 1, 96, 50, dtype=torch.float64, requires_grad=True)
+        y, z = net(x), F.relu(slow.bn(slow.conv(x))).amax(2)
+        torch.testing.assert_close(y, z)
+        a, b = (torch.autograd.grad(v.pow(3).sum(), [x, *m.parameters()]) for v, m in ((y, net), (z, slow)))
+        for g, h in zip(a, b, strict=True): torch.testing.assert_close(g, h, rtol=1e-7, atol=1e-7)
+        torch.testing.assert_close(net.bn.running_var, slow.bn.running_var)
+        with torch.no_grad(): torch.testing.assert_close(copy.deepcopy(net).eval()(x), slow.eval()(x))
 
 
 LAYOUT = """spec.spectrogram.window 512

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-import numpy as np, pandas as pd, torch
+import numpy as np, pandas as pd, torch, torch.nn.functional as F
 from torch import nn, Tensor
 from fastcore.basics import patch
 from torch.utils.data import Dataset
@@ -205,6 +205,12 @@ class FCN(CNN2D):
     def classify(self, h): return self.bn5(self.layer5(h[..., None, None])).flatten(1)
 
 # %% ../../nbs/papers/tagging.ipynb #030977e1
+def _tall_conv(mel, conv):
+    "`conv(mel)` with the places side by side: [B, 1, M, F] → [B·places, channels, 1, F]."
+    m = conv.kernel_size[0]
+    places = mel[:, 0].unfold(1, m, 1).transpose(2, 3).flatten(0, 1) # [B·places, m, F]
+    return F.conv1d(places, conv.weight[:, 0], conv.bias, padding=conv.padding[1])[:, :, None]
+
 class VerticalConv(nn.Module):
     "Convolution over bands and frames, batch norm, ReLU, maximum over the bands (Table 1, ConvY)."
     def __init__(self, channels:int, bands:int, frames:int=7):
@@ -212,8 +218,14 @@ class VerticalConv(nn.Module):
         self.conv = nn.Conv2d(1, channels, (bands, frames), padding=(0, frames//2))
         self.bn,self.relu = nn.BatchNorm2d(channels),nn.ReLU()
 
-    def forward(self, mel): return self.relu(self.bn(self.conv(mel))).amax(2) # [B, 1, M, F] -> [B, channels, F]
+    def forward(self,
+        mel:Tensor, # [B, 1, M, F]
+    ) -> Tensor: # [B, channels, F]
+        if mel.device.type != "cpu" or not torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+            return self.relu(self.bn(self.conv(mel)).amax(2)) # the maximum first: the same, and less to rectify
+        return self.relu(self.bn(_tall_conv(mel, self.conv)).unflatten(0, (len(mel), -1)).amax(1).squeeze(2))
 
+# %% ../../nbs/papers/tagging.ipynb #eacb0c77
 class HorizontalConv(nn.Module):
     "Mean over the bands, convolution along time, batch norm, ReLU (Table 1, ConvH)."
     def __init__(self, channels:int, frames:int):
