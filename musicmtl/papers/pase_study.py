@@ -210,8 +210,9 @@ def miniature_clips(P) -> Corpus:
     "As many clips of each of Miniature's worlds."
     each,tables = -(-P.pool_clips//3),[]
     for view in ("fma", "openmic", "ballroom"):
-        n = 54*-(-each//216) # artists of at least four tracks; enough for every genre, and for dances to share evenly
-        c = load_corpus("miniature", view=view, size={"base":"mini", "n_artists":n, "duration_s":P.clip_s}, seed=P.seed + 1, n_jobs=P.n_jobs)
+        per = min(4, -(-each//54)) # tracks of an artist; 54 artists are enough for every genre, and for dances to share evenly
+        size = {"base":"mini", "n_artists":54*-(-each//(54*per)), "tracks_per_artist":per, "duration_s":P.clip_s}
+        c = load_corpus("miniature", view=view, size=size, seed=P.seed + 1, n_jobs=P.n_jobs)
         t = c.table.iloc[np.sort(generator(P.seed, "pool", view).permutation(len(c))[:each])]
         tables.append(t.assign(track_id=[f"{view} {v}" for v in t.track_id], path=[f"{c.root.name}/{v}" for v in t.path]))
     return Corpus(pd.concat(tables, ignore_index=True)[["track_id", "path", "start_s", "duration_s"]], c.root.parent, name="miniature")
