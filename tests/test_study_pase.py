@@ -18,7 +18,8 @@ from musicmtl.experiment import interval
 from musicmtl.learn import EpochBatches, fit
 from musicmtl.papers import pase_study as study
 from musicmtl.papers.pase import WORKERS, Downstream, PASEPlus, load_encoder
-from musicmtl.papers.pase_study import ALL, BEST, SETS, SWITCHES, Clips, Encoder, Protocol, Reading, Settings, Trial, jobs, recipe, scores, spread, trials
+from musicmtl.papers.pase_study import (ALL, BEST, SETS, SWITCHES, Clips, Encoder, Protocol, Reading, Settings, Trial, jobs, recipe, scores,
+                                         spread, trials)
 from musicmtl.runs import resolve, settings_class
 
 TINY = dict(downstream_s=1., pool_clips=20, clip_s=1., emb_dim=8, width_divisor=32, epochs=2, batch_size=4, trials=2, head_epochs=4,
@@ -80,7 +81,8 @@ def test_a_clip_shorter_than_the_encoder_hears(folder):
     with pytest.raises(ParamsError, match="clip_s: expected whole frames of 10 ms, at least 0.148 s, found 0.1 s"): Settings(clip_s=.1)
     with pytest.raises(ParamsError, match="wave: expected clips of at least the receptive field, 2370 samples, found 1600"):
         PASEPlus(8, width_divisor=32)(torch.zeros(1, 1600))
-    with pytest.raises(CorpusError, match="a task needs 10"): study.prepare(Settings(**{**TINY, "downstream_s":9.}, corpus="folder", root=str(folder)))
+    P = Settings(**{**TINY, "downstream_s":9.}, corpus="folder", root=str(folder))
+    with pytest.raises(CorpusError, match="a task needs 10"): study.prepare(P)
 
 
 def test_the_encoder_never_hears_what_is_tested(heard):
@@ -236,7 +238,8 @@ def test_names():
             for z in ("", "_znorm"): assert recipe(f"paseplus_{w}_{s}{z}").name == f"paseplus_{w}_{s}{z}"
     assert Trial(Protocol.corrected, BEST, "fma", 40, 0).label == f"{BEST}_fma_labels_40"
     assert {p.name for p in Protocol.ends()} == {"published", "corrected"} and set(SWITCHES) == {"split", "pool"}
-    for bad in ("pase", "paseplus_equal", "paseplus_equal_WLPX", "lstm_equal_WLP", "paseplus_best_WLP", "features_finetuned", "paseplus_random_finetuned"):
+    for bad in ("pase", "paseplus_equal", "paseplus_equal_WLPX", "lstm_equal_WLP", "paseplus_best_WLP", "features_finetuned",
+                "paseplus_random_finetuned"):
         with pytest.raises(ParamsError, match="variant: expected"): study.scenario_of(bad)
 
 
