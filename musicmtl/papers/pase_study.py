@@ -28,7 +28,7 @@ from ..experiment import SwitchedProtocol, best_device, draws, interval, over_se
 from ..learn import MultiTask, Plateau, fit, outputs
 from ..loaders import load_corpus
 from ..metrics import macro_f1, multilabel_f1, replicates
-from ..store import extract
+from ..store import WaveBank, extract
 from ..tasks import classification, multilabel
 from .pase import (HOP, SR, WORKERS, Downstream, Pretraining, PretrainNet, load_encoder, make_encoder, receptive_field, save_encoder,
                                   target_bank, train_heads, worker_set)
@@ -148,23 +148,22 @@ def scenario_of(
     return "frozen",recipe(variant)
 
 # %% ../../nbs/papers/pase_study.ipynb #c06be0b1
-class ClipBank(nn.Module):
+class ClipBank(WaveBank):
     "The waveform of a clip in whole frames, and its targets."
     def __init__(self,
         names=(), # Workers whose targets are wanted, out of `WORKERS`
     ):
-        super().__init__()
+        super().__init__(SR, HOP, receptive_field())
         self.bank = target_bank(names) if set(names) - {"waveform"} else None
-        own = self.bank.features if self.bank is not None else ()
-        self.sr,self.n_fft,self.features = SR,receptive_field(),("wave", *own)
-        self.config = {**(self.bank.config if self.bank is not None else dict(sr=SR, hop=HOP)), "features":list(self.features)}
+        if self.bank is not None: self.features = "wave",*self.bank.features
+        self.config = {**(self.bank.config if self.bank is not None else self.config), "features":list(self.features)}
 
     def forward(self,
         wave, # Clips [B, T], 16 kHz
     ) -> dict: # wave [B, 1, T'], targets [B, n, T'/160], T' the whole frames of T
-        wave = wave[:, :wave.shape[1]//HOP*HOP]
-        made = self.bank.crop(self.bank(wave), wave.shape[1]) if self.bank is not None else {}
-        return {"wave":wave[:, None], **made}
+        made = super().forward(wave)
+        n = made["wave"].shape[-1]
+        return made if self.bank is None else made | self.bank.crop(self.bank(wave[:, :n]), n)
 
 # %% ../../nbs/papers/pase_study.ipynb #9205b101
 class Clips(Dataset):

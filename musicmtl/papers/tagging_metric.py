@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NOTIONS', 'MARGIN', 'TRACK_WEIGHT', 'PROTOCOLS', 'tag_notions', 'draw_triplets', 'Triplets', 'triplet_losses',
            'notion_masks', 'appendix_losses', 'disentangled_triplet_loss', 'track_regularization', 'MetricTask',
-           'TripletNet', 'published_recall', 'cosine_matrix', 'notion_block', 'neighbours']
+           'TripletNet', 'published_recalls', 'published_recall', 'cosine_matrix', 'notion_block', 'neighbours']
 
 # %% ../../nbs/papers/tagging_metric.ipynb #b0943cc7
 from dataclasses import dataclass
@@ -239,18 +239,21 @@ class TripletNet(nn.Module):
         return self.net(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 # %% ../../nbs/papers/tagging_metric.ipynb #ff437a49
-def published_recall(
+def published_recalls(
     Y, # Which clip has which tag [N, C]
     similarity, # Of each query to each clip, itself included [N, N]
     k:int, # Neighbours
-) -> float: # 0…1; queries without tags are left out, the report's code divides by 0
+) -> np.ndarray: # Of each query [N]; NaN for one without tags, where the report's code divides by 0
     "Multi-label recall as the report's appendix 2 has it: the K + 1 nearest, without the query where it is one of them."
     Y,s = np.asarray(Y).astype(bool),np.asarray(similarity, float)
     near = np.argsort(-s, axis=1, kind="stable")[:, :k + 1]
     others = near != np.arange(len(Y))[:, None]
     found = (Y[near] & others[:, :, None]).any(1)
-    own = Y.sum(1)
-    return float(((found & Y).sum(1)[own > 0]/own[own > 0]).mean())
+    with np.errstate(invalid="ignore"): return (found & Y).sum(1)/Y.sum(1)
+
+def published_recall(Y, similarity, k:int) -> float: # 0…1
+    "Mean of `published_recalls` over the queries that have tags."
+    return float(np.nanmean(published_recalls(Y, similarity, k)))
 
 def cosine_matrix(
     E, # Embeddings [N, D]
