@@ -248,8 +248,9 @@ STUDIES = { # study notebook -> where its settings class is; a paper's module re
     "artist_language": "musicmtl.papers.artist_language_study:Settings",
     "lstm_ensemble": "musicmtl.papers.lstm_ensemble_study:Settings",
     "pase": "musicmtl.papers.pase_study:Settings",
+    "tagging": "musicmtl.papers.tagging_study:Settings",
 }
-IN_STUDY = ("agf", "artist_language", "lstm_ensemble", "pase") # what `all` means
+IN_STUDY = ("agf", "artist_language", "lstm_ensemble", "pase", "tagging") # what `all` means
 
 def settings_class(study:str) -> type:
     "Settings class of a study; raises `ParamsError` for an unknown one."

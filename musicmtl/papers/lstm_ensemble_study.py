@@ -6,23 +6,23 @@
 __all__ = ['SWITCHES', 'GRID', 'BASE', 'ENSEMBLES', 'SECOND', 'MORE', 'VARIANTS', 'FORMS', 'FRACTIONS', 'VIEWS', 'METHODS',
            'PARTS', 'PAPER', 'CURVE_COLUMNS', 'Protocol', 'Settings', 'Recipe', 'recipe', 'as_run', 'Songs',
            'open_corpora', 'sounds', 'listen', 'songs_of', 'msd_songs', 'Prepared', 'prepare', 'checked', 'Job',
-           'Trial', 'trials', 'jobs', 'build', 'targets_of', 'module_of', 'StepTimes', 'Result', 'epochs_of',
-           'train_network', 'run_job', 'load_result', 'train_all', 'Reading', 'early_stopped', 'scores', 'majority',
-           'read_all', 'paper_values', 'said_of', 'result_rows', 'curves', 'curve_rows', 'save_tables', 'summary']
+           'Trial', 'trials', 'jobs', 'build', 'targets_of', 'module_of', 'Result', 'epochs_of', 'train_network',
+           'run_job', 'load_result', 'train_all', 'Reading', 'early_stopped', 'scores', 'majority', 'read_all',
+           'paper_values', 'said_of', 'result_rows', 'curves', 'curve_rows', 'save_tables', 'summary']
 
 # %% ../../nbs/papers/lstm_ensemble_study.ipynb #a20735ee
-import re, time
+import re
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
-import lightning as L, numpy as np, pandas as pd, torch
+import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from ..balance import GradNorm, Static
 from ..core import CorpusError, ParamsError, atomic, cache_dir, generator, seed_everything, stable_hash
 from ..corpus import Corpus
 from ..experiment import SwitchedProtocol, draws, history_arrays, interval, read_history, run_jobs, save_times, which
-from ..learn import EpochOutputs, Items, MultiTask, fit
+from ..learn import EpochOutputs, Items, MultiTask, StepTimes, fit
 from ..loaders import load_corpus
 from ..metrics import accuracy, log_loss, macro_f1, replicates
 from ..runs import collect, published
@@ -431,15 +431,6 @@ def module_of(
     if r.snippets > 1: return WeightedTraining(net, tasks, **how)
     if r.alpha == "gradnorm": return MultiTask(net, tasks, GradNorm(2, lr=P.gradnorm_lr), **how)
     return MultiTask(net, tasks, Static([1., float(r.alpha)]) if r.alpha else None, **how)
-
-# %% ../../nbs/papers/lstm_ensemble_study.ipynb #db00009e
-class StepTimes(L.Callback):
-    "Seconds of each training step."
-    def __init__(self): self.seconds = []
-    def on_train_batch_start(self, trainer, module, batch, batch_idx): self._began = time.perf_counter()
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx): self.seconds.append(time.perf_counter() - self._began)
-    def state_dict(self): return {"seconds":self.seconds}
-    def load_state_dict(self, state): self.seconds = list(state["seconds"])
 
 # %% ../../nbs/papers/lstm_ensemble_study.ipynb #5c1bc53f
 PARTS = ("valid", "test", "train") # train: a sample
