@@ -143,7 +143,7 @@ def test_every_rule_is_complete_and_every_claim_has_one():
         for id, c in claims_of(study).items():
             assert set(c) == {"claim", "where", "effect", "unit", "rule", "test"}, id
             assert len(c["test"]) == 1 and set(c["test"]) <= {"above", "below", "within"}
-    for study, letter, n in (("agf", "A", 13), ("artist_language", "L", 4), ("lstm_ensemble", "S", 20)):
+    for study, letter, n in (("agf", "A", 13), ("artist_language", "L", 4), ("lstm_ensemble", "S", 20), ("tagging", "T", 7)):
         assert list(claims_of(study)) == [f"{letter}{i}" for i in range(1, n + 1)]
 
 

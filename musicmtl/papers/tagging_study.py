@@ -125,7 +125,7 @@ class Settings:
     fcn_divisor: int = 1
     musicnn_divisor: int = 1
     linear_divisor: int = 1 # Divides the size of the linear embedding
-    embed_divisor: int = 1 # Divides the widths of the CNN embedding, and the sizes of the other two
+    embed_divisor: int = 1 # Divides the widths of the CNN embedding and of the joint network, and the size of the Musicnn embedding
     batch_size: int = 16 # Clips a step
     triplets: int = 16 # Triplets a step
     epochs: int = 30 # Of a tagger, at most
@@ -377,7 +377,7 @@ def start(prep, P, job, root) -> nn.Module:
         if r.kind == "metric": return MusicnnEmbedding.from_tagger(net, 256//P.embed_divisor, frozen_norm=kept).train()
         return freeze(net, r.up_to, frozen_norm=kept and r.up_to > 0).train()
     own = {} if r.kind == "metric" else {"n_classes":len(prep.classes)}
-    net = make_net(r.net, {**own, "width_divisor":_divisor(P, r.net)})
+    net = make_net(r.net, {**own, "width_divisor":P.embed_divisor if r.kind == "joint" else _divisor(P, r.net)})
     return TagAndEmbed(net, 256//P.embed_divisor) if r.kind == "joint" else net
 
 # %% ../../nbs/papers/tagging_study.ipynb #947dbab5
