@@ -15,6 +15,7 @@ __all__ = ['ORDER', 'NEEDED', 'FIRST', 'TEMPO', 'RHYTHM', 'MISTAKEN', 'TUNED', '
 # %% ../../nbs/papers/pase_claims.ipynb #47741acb
 import re
 from functools import partial
+from itertools import product
 import numpy as np, pandas as pd
 from ..experiment import Board, as_row, best_rows, interval, over_seeds, resampled, shuffled
 from ..metrics import confusion
@@ -254,7 +255,7 @@ def paper_values() -> dict: # Variant of our tables -> paper_value, paper_ref
 def gain_rows(P, prep, board, run_id) -> list:
     "Rows of pase.csv: what each set of workers gains over WLP, per cent, as in Fig. 5."
     base,rows,said = {"run":run_id, "corpus":prep.name, "preset":P.preset, "seed":P.seed, "metric":"relative_gain_percent"},[],paper_values()
-    for p,t,w in ((p, t, w) for p in ("published", "corrected") for t in asked(prep) for w in SETS[1:]):
+    for p,t,w in product(("published", "corrected"), asked(prep), SETS[1:]):
         try: values,_ = relative_gain(board, p, w, t)
         except LookupError: continue # not trained in this run
         name = f"gain_{w}_{t}"
@@ -323,7 +324,7 @@ def counts_of(board, protocol, task, workers) -> np.ndarray: # [C, C], rows true
 def confusion_rows(P, prep, board, run_id) -> list:
     "Rows of figures/data/pase_confusions.csv: what Figs 6 and 7 are drawn from."
     rows,p = [],_main(P)
-    for t,w in ((t, w) for t in STEPS for w in dict.fromkeys(sum(STEPS[t], ()))):
+    for t,w in [(task, w) for task,steps in STEPS.items() for w in dict.fromkeys(sum(steps, ()))]:
         if (p, label := label_of(reweighted(w), t)) not in board: continue
         base,classes = dict(run=run_id, corpus=prep.name, preset=P.preset, protocol=p, variant=label, seed=P.seed),prep.targets[t].classes
         counts = counts_of(board, p, t, w)
@@ -469,20 +470,20 @@ def _side(variant): return "_WLP" not in variant or ALL in variant or "znorm" in
 
 def baseline_figures(P, prep, table) -> dict:
     "Name -> axes: for each task, encoders with all workers, with none, and hand-crafted features, under both protocols."
-    made = {}
+    every = table[(table.corpus == prep.name) & (table.preset == P.preset) & (table.metric == "macro_f1") & table.variant.map(_side)]
+    parts,made = every.variant.map(split_label).str,{}
+    every = every.assign(variant=parts[0], task=parts[1])[parts[2].isna() & every.protocol.isin(("published", "corrected"))]
     for t in asked(prep):
-        own = table[(table.corpus == prep.name) & (table.preset == P.preset) & (table.metric == "macro_f1")]
-        own = own.assign(name=own.variant.map(lambda v: split_label(v)[0] if split_label(v)[1:] == (t, None) else None)).dropna(subset="name")
-        own = own[own.name.map(_side) & own.protocol.isin(("published", "corrected"))]
-        best = own[own.protocol == _main(P)].groupby("name").value.mean()
-        own = own.assign(variant=own.name).sort_values("variant", key=lambda c: -c.map(best).fillna(0), kind="stable")
-        if own.name.nunique() > 2: made[f"baselines_{t}"] = viz.score_bars(own, metric="macro_f1", title=viz.label(t))
+        own = every[every.task == t]
+        best = -own[own.protocol == _main(P)].groupby("variant").value.mean()
+        order = own.variant.map(best).fillna(0).argsort(kind="stable") # the best first
+        if own.variant.nunique() > 2: made[f"baselines_{t}"] = viz.score_bars(own.iloc[order], metric="macro_f1", title=viz.label(t))
     return made
 
 def protocol_gains(board) -> pd.DataFrame: # switch, metric (a task), effect, low, high, points
     "Macro F1 under the published protocol minus under the corrected one, where the two differ; all workers, or none."
     rows = []
-    for (p, label),of in board.by.items():
+    for p,label in board.by:
         if p != "published" or not _side(label) or ("corrected", label) not in board: continue
         if not (s := board.seeds((p, label), ("corrected", label))): continue
         a,b = (board.results(label, q, s)[0] for q in (p, "corrected"))
