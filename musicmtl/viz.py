@@ -716,7 +716,8 @@ def score_bars(
 # %% ../nbs/12_viz.ipynb #c6845329
 def _panel_points(ax, d, looks, metric, names):
     "Points of one panel of `score_panels`, with bars, group by group."
-    groups,places = list(dict.fromkeys(d.group)),{n: i for i,n in enumerate(names or ())}
+    order,places = {g: i for i,g in enumerate(looks)},{n: i for i,n in enumerate(names or ())}
+    groups = sorted(dict.fromkeys(d.group), key=lambda g: order.get(g, len(order)))
     for k,g in enumerate(groups):
         p,look = d[d.group == g],looks.get(g, "filled")
         beside = (k - (len(groups) - 1)/2)*d.x.duplicated().any() # intervals side by side, not one on the other
@@ -741,7 +742,7 @@ def score_panels(
     panels:dict, # Title to table: `x` (names or numbers), `value`, `low`, `high`; `group` (colour) where there are several
     *,
     metric:str, # What `value` is
-    looks:dict|None=None, # Group to "filled" (the default), "open" or "line"
+    looks:dict|None=None, # Group to "filled" (the default), "open" or "line"; these come first
     across:dict|None=None, # Title to {name: value}: dotted lines
     upright:dict|None=None, # Title to {name: x}: lines, dashed; black where the name begins with Paper
     paper:dict|None=None, # Title to {x: the paper's number}

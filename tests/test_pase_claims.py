@@ -80,6 +80,14 @@ def test_the_relative_gain_of_the_tempogram_is_compared_with_the_larger_of_the_o
     np.testing.assert_allclose(effect("P6", scored(f))[0], _relative(f, "T") - _relative(f, "M"))
 
 
+def test_nothing_is_relative_to_nothing():
+    f = holding()
+    f["paseplus_reweighted_WLP", "fma", None] = 0.
+    with pytest.raises(LookupError, match="a score of 0 has no relative gain"): CLAIMS["P9"](scored(f), "corrected")
+    values = module.relative(np.array([2., 2., 2.]), np.array([1., 0., 4.]))
+    assert values.tolist()[::2] == [100., -50.] and np.isnan(values[1])
+
+
 def changed(id):
     "Scores in which the claim does not hold."
     f = holding()

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ORDER', 'NEEDED', 'FIRST', 'TEMPO', 'RHYTHM', 'MISTAKEN', 'TUNED', 'SCENARIOS', 'CLAIMS', 'BOTH', 'PRINTED', 'STEPS',
            'CONFUSION_COLUMNS', 'TRIALS_BAR', 'board_of', 'asked', 'need', 'common', 'points', 'reweighted', 'pairs',
-           'worker_gain', 'weighting_gain', 'weighted_sets', 'loss_margins', 'relative_gain', 'named', 'share',
-           'either', 'budgets', 'fewest', 'number', 'paper_values', 'gain_rows', 'crossing', 'crossing_bounds',
+           'relative', 'worker_gain', 'weighting_gain', 'weighted_sets', 'loss_margins', 'relative_gain', 'named',
+           'share', 'either', 'budgets', 'fewest', 'number', 'paper_values', 'gain_rows', 'crossing', 'crossing_bounds',
            'crossing_rows', 'size_rows', 'counts_of', 'confusion_rows', 'save_tables', 'split_label', 'summary',
            'by_label', 'read_scores', 'encoder_figure', 'weighting_figure', 'loss_figure', 'gain_figure',
            'confusion_figures', 'budget_figure', 'baseline_figures', 'protocol_gains', 'protocol_figure',
@@ -60,10 +60,15 @@ def pairs(worker:str) -> list: # (without, with): four of them
     without = {frozenset(s[4:]): s for s in SETS}
     return [(s, without[frozenset(s[4:]) | {worker}]) for s in SETS if worker not in s[4:]]
 
-def worker_gain(board, protocol, worker, task, seeds, relative=False) -> np.ndarray: # [1 + draws]
+def relative(after, before) -> np.ndarray: # Per cent [1 + draws]; NaN in draws where there was nothing before
+    "Change of a score relative to what it was. Raises `LookupError` where that is 0."
+    if before[0] == 0: raise LookupError("a score of 0 has no relative gain")
+    return 100*(after/np.where(before > 0, before, np.nan) - 1)
+
+def worker_gain(board, protocol, worker, task, seeds, share=False) -> np.ndarray: # [1 + draws]
     "What a worker adds to macro F1, mean over the four pairs of sets: points, or per cent of the score without it."
     f = {s: points(board, protocol, reweighted(s), task, seeds) for s in SETS}
-    return np.mean([100*(f[b]/f[a] - 1) if relative else f[b] - f[a] for a,b in pairs(worker)], 0)
+    return np.mean([(relative if share else np.subtract)(f[b], f[a]) for a,b in pairs(worker)], 0)
 
 # %% ../../nbs/papers/pase_claims.ipynb #6f820aa4
 def _p1(b, p):
@@ -123,7 +128,7 @@ def _seeds_of_sets(b, p, tasks): return common(b, p, [label_of(reweighted(w), t)
 
 def _p6(b, p):
     s = _seeds_of_sets(b, p, tasks := asked(b.prep))
-    gain = {w: np.mean([worker_gain(b, p, w, t, s, relative=True) for t in tasks], 0) for w in "MCT"}
+    gain = {w: np.mean([worker_gain(b, p, w, t, s, share=True) for t in tasks], 0) for w in "MCT"}
     return gain["T"] - np.maximum(gain["M"], gain["C"]), len(s)
 
 def _p7(b, p):
@@ -143,7 +148,7 @@ def _p8(b, p):
 def relative_gain(board, protocol, workers, task) -> tuple: # Per cent [1 + draws], number of seeds
     "What a set of workers adds to WLP, re-weighted, relative to WLP's macro F1 (Fig. 5)."
     s = common(board, protocol, [label_of(reweighted(w), task) for w in ("WLP", workers)])
-    return 100*(points(board, protocol, reweighted(workers), task, s)/points(board, protocol, reweighted("WLP"), task, s) - 1), len(s)
+    return relative(*(points(board, protocol, reweighted(w), task, s) for w in (workers, "WLP"))), len(s)
 
 def _p9(b, p):
     need(b, *NEEDED)
@@ -257,7 +262,7 @@ def gain_rows(P, prep, board, run_id) -> list:
     base,rows,said = {"run":run_id, "corpus":prep.name, "preset":P.preset, "seed":P.seed, "metric":"relative_gain_percent"},[],paper_values()
     for p,t,w in product(("published", "corrected"), asked(prep), SETS[1:]):
         try: values,_ = relative_gain(board, p, w, t)
-        except LookupError: continue # not trained in this run
+        except LookupError: continue # not trained in this run, or nothing to be relative to
         name = f"gain_{w}_{t}"
         rows.append({**base, "protocol":p, "variant":name, **_bounds(interval(values)), **said.get(name, {})})
     return rows
@@ -462,8 +467,9 @@ def budget_figure(P, prep, table) -> dict:
         if np.isfinite(ours.get(key, np.nan)): upright[title]["Crossing"] = ours[key]
         if key in said: upright[title][f"Paper's crossing, {title}: {said[key]['paper_value']:,.0f}"] = said[key]["paper_value"]
     if not panels: return {}
-    return {"fig08_budgets":viz.score_panels(panels, metric="macro_f1", looks={"finetuned":"open", "supervised":"line"}, upright=upright,
-                                             xlabel="Training clips", title=f"PASE+, all workers, re-weighted{source}")}
+    looks = dict(zip(SCENARIOS, ("filled", "open", "line"), strict=True))
+    return {"fig08_budgets":viz.score_panels(panels, metric="macro_f1", looks=looks, upright=upright, xlabel="Training clips",
+                                             title=f"PASE+, all workers, re-weighted{source}")}
 
 # %% ../../nbs/papers/pase_claims.ipynb #9237e95d
 def _side(variant): return "_WLP" not in variant or ALL in variant or "znorm" in variant # no set of workers that Figs 3 and 5 compare
