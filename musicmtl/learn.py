@@ -333,8 +333,8 @@ def fit(
     root = Path(root)
     settings = {"tasks":[repr(t) for t in module.tasks], "balancer":repr(module.balancer), "lr":module.lr,
                 "weight_decay":module.weight_decay, "decay":module.decay, "seed":module.seed, "epochs":epochs, "batch_size":batch_size,
-                "steps_per_epoch":steps_per_epoch, "windows":len(train), "precision":precision, **_own_settings(module, callbacks),
-                **(settings or {})}
+                "steps_per_epoch":steps_per_epoch, "windows":len(train), "precision":precision,
+                **_own_settings(module, callbacks), **(settings or {})}
     _check_settings(root, json.loads(json.dumps(settings)))
     if (root/"final.ckpt").exists(): return _restore(module, root/"final.ckpt", callbacks)
     trainer,last = _trainer(root, epochs, device, devices, precision, valid is not None, callbacks),root/"last.ckpt"

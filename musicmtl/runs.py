@@ -247,8 +247,9 @@ STUDIES = { # study notebook -> where its settings class is; a paper's module re
     "agf_truth": "musicmtl.papers.agf_truth:Settings",
     "artist_language": "musicmtl.papers.artist_language_study:Settings",
     "lstm_ensemble": "musicmtl.papers.lstm_ensemble_study:Settings",
+    "pase": "musicmtl.papers.pase_study:Settings",
 }
-IN_STUDY = ("agf", "artist_language", "lstm_ensemble") # what `all` means
+IN_STUDY = ("agf", "artist_language", "lstm_ensemble", "pase") # what `all` means
 
 def settings_class(study:str) -> type:
     "Settings class of a study; raises `ParamsError` for an unknown one."

@@ -9,7 +9,7 @@ import pytest
 import soundfile as sf
 import torch
 
-from musicmtl.audio import SilenceWarning, load_audio, snippets, windows
+from musicmtl.audio import SilenceWarning, load_audio, snippets, stream_audio, windows
 from musicmtl.core import AudioError, ParamsError
 
 SR = 48000 # a rate that every codec here knows, Opus among them
@@ -261,3 +261,33 @@ def test_windows_errors():
     with pytest.raises(ParamsError): snippets(np.zeros(20), 21)
     with pytest.raises(ParamsError): snippets(np.zeros(20), 0)
     assert windows(np.zeros(20), 20, 3).shape == (1, 20) and snippets(np.zeros(20), 20).shape == (20, 1)
+
+
+@pytest.mark.parametrize("ext", FORMATS)
+@pytest.mark.parametrize("sr", (SR, 22050, 16000))
+def test_blocks_joined_are_the_whole_whatever_their_length(tmp_path, ext, sr):
+    path = write(tmp_path, ext, music(2.3))
+    whole = load_audio(path, sr)
+    for block_s in (.013, .4, 100.):
+        joined = np.concatenate(list(stream_audio(path, sr, block_s=block_s)))
+        assert joined.dtype == np.float32 and joined.shape == whole.shape
+        np.testing.assert_allclose(joined, whole, atol=3e-6) # a lossy codec read in pieces may round otherwise
+
+
+def test_streaming_finds_what_loading_finds(tmp_path):
+    path = write(tmp_path, "wav", music())
+    (cut := tmp_path/"cut.wav").write_bytes(path.read_bytes()[:-20_000])
+    for bad, says in ((cut, "truncated"), (tmp_path/"gone.wav", "does not exist"), (write(tmp_path, "wav", music()[:0], name="no"), "zero-length")):
+        with pytest.raises(AudioError, match=says): list(stream_audio(bad, 16000))
+    with pytest.warns(SilenceWarning): list(stream_audio(write(tmp_path, "flac", 0*music(), name="silent"), 16000))
+    with pytest.raises(ParamsError, match="duration_s"): list(stream_audio(path, 16000, block_s=0))
+
+
+def test_streaming_needs_memory_for_a_block_only(tmp_path):
+    import tracemalloc
+    path = write(tmp_path, "wav", np.tile(music(10.), (30, 1))) # five minutes, 58 MB as float32 mono
+    tracemalloc.start()
+    n = sum(len(b) for b in stream_audio(path, 16000, block_s=1.))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert n == 300*16000 and peak < 5e6

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -12,9 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musicmtl.balance import GradNorm
+from musicmtl.balance import Equal, GradNorm
 from musicmtl.core import ParamsError, RunError
-from musicmtl.learn import EpochBatches, Items, MultiTask, Windows, fit
+from musicmtl.learn import EpochBatches, Items, MultiTask, Plateau, Windows, fit
 from musicmtl.tasks import classification
 
 
@@ -37,9 +38,9 @@ def data(n=40):
     return Windows(maps, np.arange(n).repeat(2), np.tile([0, 8], n), 12, (y.repeat_interleave(2), (torch.arange(n) % 3).repeat_interleave(2)))
 
 
-def module(seed=0, balancer=None):
+def module(seed=0, balancer=None, lr=.01, **kwargs):
     torch.manual_seed(seed)
-    return MultiTask(Net(), [classification("a", 2), classification("b", 3)], balancer or GradNorm(2, lr=.01), lr=.01, seed=seed)
+    return MultiTask(Net(), [classification("a", 2), classification("b", 3)], balancer or GradNorm(2, lr=.01), lr=lr, seed=seed, **kwargs)
 
 
 def test_windows_equal_plain_slices():
@@ -146,3 +147,100 @@ def test_killed_training_ends_with_the_same_numbers(tmp_path):
 def test_items_are_rows():
     x, (y,) = Items(torch.arange(12.).reshape(6, 2), (torch.arange(6),))[np.array([4, 1])]
     assert x.tolist() == [[8., 9.], [2., 3.]] and y.tolist() == [4, 1]
+
+
+# The learning rate that follows the validation loss
+
+class Killed(Exception): pass
+
+
+def dies_at(module, epoch):
+    "Die when `epoch` has ended but for what comes after it."
+    start = module.on_train_epoch_start
+    def maybe():
+        start()
+        if module.current_epoch == epoch: raise Killed
+    module.on_train_epoch_start = maybe
+    return module
+
+
+def drop(**kwargs): return Plateau(.5, 0, **{"reductions":3, **kwargs})
+
+
+@pytest.mark.parametrize("restore", [True, False])
+def test_plateau_survives_being_killed(tmp_path, restore):
+    how = dict(train=data(), valid=data(), epochs=30, batch_size=20, device="cpu")
+    make = lambda: module(balancer=Equal(2), lr=.2)
+    whole = fit(make(), root=tmp_path/"whole", callbacks=[(a := drop(restore=restore))], **how)
+    assert 4 < len(a.rates) < 30, "the test wants a training that the schedule ends"
+    for when in (2, len(a.rates) - 1):
+        again = dict(root=tmp_path/f"killed {when}", **how)
+        with pytest.raises(Killed): fit(dies_at(make(), when), callbacks=[drop(restore=restore)], **again)
+        m = fit(make(), callbacks=[(b := drop(restore=restore))], **again)
+        assert a.rates == b.rates and a.best_epoch == b.best_epoch and a.best == b.best
+        pd.testing.assert_frame_equal(whole.history, m.history)
+        for p, q in zip(whole.net.state_dict().values(), m.net.state_dict().values(), strict=True): torch.testing.assert_close(p, q, rtol=0, atol=0)
+
+
+def test_plateau_that_was_killed_after_its_last_epoch_trains_no_further(tmp_path, monkeypatch):
+    how = dict(train=data(), valid=data(), epochs=30, batch_size=20, root=tmp_path, device="cpu")
+    def die(self, trainer, module): raise Killed
+    with monkeypatch.context() as m, pytest.raises(Killed):
+        m.setattr(Plateau, "on_train_end", die)
+        fit(module(balancer=Equal(2), lr=.2), callbacks=[(a := drop())], **how)
+    assert a.stopped and (tmp_path/"last.ckpt").exists()
+    again = fit(module(balancer=Equal(2), lr=.2), callbacks=[(b := drop())], **how)
+    assert b.rates == a.rates and len(again.valid_history) == 2*len(a.rates)
+    for k, v in again.net.state_dict().items(): torch.testing.assert_close(v, a.best_state[k], rtol=0, atol=0)
+
+
+@given(losses=st.lists(st.integers(1, 6), min_size=1, max_size=40), patience=st.integers(0, 3), reductions=st.integers(0, 3))
+@settings(max_examples=100, deadline=None)
+def test_plateau_counts_like_a_loop(losses, patience, reductions):
+    opt = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.)
+    class Trainer: optimizers, should_stop = [opt], False
+    class Module: decay, valid_log, current_epoch, net = False, [], 0, torch.nn.Identity()
+    plateau = Plateau(.5, patience, reductions=reductions)
+    plateau.on_train_start(Trainer, Module)
+    best, bad, fell, rates, stopped = float("inf"), 0, 0, [], False
+    for Module.current_epoch, loss in enumerate(losses):
+        Module.valid_log.append([Module.current_epoch, float(loss)])
+        plateau.on_train_epoch_end(Trainer, Module)
+        rates.append(.5**fell)
+        best, bad = (loss, 0) if loss < best else (best, bad + 1)
+        if bad > patience: fell, bad = fell + 1, 0
+        stopped = fell > reductions
+        assert Trainer.should_stop == stopped
+        if stopped: break
+    assert plateau.rates == rates and plateau.best == best == min(losses[:len(rates)])
+    assert plateau.best_epoch == losses.index(best)
+
+
+def test_plateau_refuses_what_cannot_work(tmp_path):
+    with pytest.raises(ParamsError, match="factor: expected a number between 0 and 1, found 2"): Plateau(2)
+    with pytest.raises(ParamsError, match="patience: expected epochs"): Plateau(patience=-1)
+    with pytest.raises(ParamsError, match="decay=False"):
+        fit(module(decay=True), data(), data(), epochs=1, batch_size=20, root=tmp_path, device="cpu", callbacks=[Plateau()])
+
+
+def test_another_optimiser_is_used_and_remembered(tmp_path):
+    sgd = partial(torch.optim.SGD, momentum=.9, nesterov=True)
+    make = lambda opt=None: MultiTask(Net(), [classification("a", 2), classification("b", 3)], lr=.1, weight_decay=.01, optimizer=opt)
+    opt = make(sgd).configure_optimizers()
+    assert isinstance(opt, torch.optim.SGD) and opt.defaults["nesterov"] and (opt.defaults["lr"], opt.defaults["weight_decay"]) == (.1, .01)
+    assert type(make().configure_optimizers()) is torch.optim.Adam
+    fit(make(sgd), data(), epochs=1, batch_size=20, root=tmp_path, device="cpu")
+    with pytest.raises(RunError, match="optimizer"): fit(make(), data(), epochs=1, batch_size=20, root=tmp_path, device="cpu")
+
+
+def test_a_data_set_is_told_the_epoch_also_after_a_restart(tmp_path):
+    class Drawn(Items):
+        def __init__(self): super().__init__(data()[np.arange(40)][0], data()[np.arange(40)][1]); self.seen = []
+        def set_epoch(self, epoch): self.epoch = epoch
+        def __getitem__(self, items): self.seen.append(self.epoch); return super().__getitem__(items)
+    how = dict(epochs=4, batch_size=20, root=tmp_path, device="cpu")
+    first, second, valid = Drawn(), Drawn(), Drawn()
+    with pytest.raises(Killed): fit(dies_at(module(), 2), first, valid, **how)
+    fit(module(), second, valid, **how)
+    assert sorted(set(first.seen)) == [0, 1] and second.seen == [2, 2, 3, 3]
+    assert sorted(set(valid.seen)) == [0, 1, 2, 3]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from musicmtl.core import ParamsError, generator
 from musicmtl.metrics import (Interval, accuracy, average_precision, bootstrap_interval, confusion, kl_divergence, log_loss, macro_f1,
-                              mae, micro_f1, mse, multilabel_recall, paired_interval, pooled, roc_auc)
+                              mae, micro_f1, mse, multilabel_recall, paired_interval, pooled, roc_auc, multilabel_f1, replicates)
 
 quick = settings(max_examples=40, deadline=None)
 
@@ -128,6 +128,19 @@ def test_all_replicates_at_once_equal_a_loop(metric, grouped):
     pair = (y, arrays[1], np.roll(arrays[1], 1, 0))
     fast,slow = (paired_interval(m, *pair, groups=groups, n=40) for m in (metric, unknown))
     np.testing.assert_allclose(fast, slow)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 40), st.integers(1, 6), st.floats(.1, .9))
+def test_f1_of_labels_that_are_known_equals_scikit_learn(seed, n, c, threshold):
+    rng = generator("labels", seed)
+    Y, P = rng.choice([0., 1., np.nan], (n, c)), rng.random((n, c))
+    one = lambda y, p, known: sk.f1_score(y[known] == 1, p[known] >= threshold, zero_division=0)
+    found = [one(Y[:, k], P[:, k], ~np.isnan(Y[:, k])) for k in range(c) if (Y[:, k] == 1).any()]
+    if not found: return
+    assert multilabel_f1(Y, P, threshold) == pytest.approx(np.mean(found))
+    w = rng.integers(0, 3, n)
+    drawn = np.repeat(np.arange(n), w)
+    if (Y[drawn] == 1).any(): assert replicates(multilabel_f1, Y, P, weights=w[None])[0] == pytest.approx(multilabel_f1(Y[drawn], P[drawn]))
 
 
 def test_recall_resamples_queries_and_keeps_the_collection():

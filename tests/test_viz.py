@@ -45,7 +45,8 @@ def figures():
         verdict=["holds", "not testable here"]))
     curves = pd.DataFrame(dict(epoch=[1, 2, 1, 2], value=[2., 1., 2.5, 1.5], variant="equal", part=["train", "train", "valid", "valid"]))
     table = viz.architecture_table(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), (2, 4))
-    return dict(mel=lambda: viz.mel_heatmap(rng.normal(size=(16, 40)), 22050, 512), weights=lambda: viz.weight_curves(weights()),
+    return dict(mel=lambda: viz.mel_heatmap(rng.normal(size=(16, 40)), 22050, 512),
+        taggram=lambda: viz.taggram(rng.random((20, 3)), ["guitar", "no vocals", "slow"]), weights=lambda: viz.weight_curves(weights()),
         tsne=lambda: viz.tsne_map(points, names), confusion=lambda: viz.confusion(counts, "abcd"),
         difference=lambda: viz.confusion_difference(counts, counts.T, "abcd"), scores=lambda: viz.score_bars(results()),
         heat=lambda: viz.score_heatmap(pd.DataFrame([[.5, .6]], index=["equal"], columns=["genre", "artist"]), "accuracy"),
@@ -151,6 +152,15 @@ def test_mel_heatmap_has_seconds_and_the_right_band():
     ticks = dict(zip([t.get_text() for t in ax.get_yticklabels()], ax.get_yticks(), strict=True))
     assert ticks["1,000"] == pytest.approx(float(viz.mel_bands(1000, 64)))
     with pytest.raises(ParamsError, match="log-mel"): viz.mel_heatmap(mel[0], 22050, 512)
+
+
+def test_taggram_puts_the_likeliest_tag_on_top_and_each_window_in_its_place():
+    p = np.zeros((4, 3)); p[:, 1] = .9; p[2, 2] = 1.
+    ax = viz.taggram(p, ["a", "b", "c"], hop_s=1., window_s=3., n=2)
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["b", "c"]
+    image = ax.images[0]
+    assert list(image.get_extent())[:2] == [1., 5.] and image.get_clim() == (0, 1)
+    np.testing.assert_array_equal(image.get_array(), p[:, [1, 2]].T)
 
 
 def test_weight_curves_shows_the_chosen_seed_and_the_others_faint():
