@@ -17,7 +17,7 @@ PARAM  = $(if $($(1)),-p $(2) "$($(1))")
 export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
 export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 
-.PHONY: help setup study claims report test clean-runs
+.PHONY: help setup study claims report test test-notebooks test-python clean-runs
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
 
@@ -44,15 +44,20 @@ claims: setup
 report: setup
 	@$(PY) -m musicmtl.report
 
+# Notebooks and tests run side by side, one core each. nbdev_test keeps to one process: forked ones wait for joblib's idle workers.
 test: setup
 	@echo "test 1/5: notebooks clean; 2/5: package and README in sync"
 	@$(PY) tests/gate.py
 	@echo "test 3/5: ruff"
 	@$(VENV)/bin/ruff check musicmtl tests
-	@echo "test 4/5: notebooks run (nbdev_test; in one process, since forked ones wait for joblib's idle workers)"
-	@TQDM_DISABLE=1 $(VENV)/bin/nbdev_test --n_workers 0 --timing
-	@echo "test 5/5: pytest"
-	@TQDM_DISABLE=1 $(PY) -m pytest
+	@echo "test 4/5: notebooks run; 5/5: pytest (side by side)"
+	@TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j2 --output-sync=target test-notebooks test-python
+
+test-notebooks: setup
+	@$(VENV)/bin/nbdev_test --n_workers 0 --timing
+
+test-python: setup
+	@$(PY) -m pytest
 
 clean-runs:
 	rm -rf runs

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DRAWS', 'TIME_COLUMNS', 'SwitchedProtocol', 'which', 'jobs_folder', 'best_device', 'run_jobs', 'history_arrays',
            'read_history', 'draws', 'interval', 'as_row', 'over_seeds', 'shuffled', 'resampled', 'protocol_name',
-           'Board', 'claim_rows', 'save_claims', 'save_times', 'figure_file', 'save_figures']
+           'Board', 'claim_rows', 'save_claims', 'save_times', 'figure_file', 'save_figures', 'best_rows']
 
 # %% ../nbs/14_experiment.ipynb #bd4a54db
 import os
@@ -210,3 +210,16 @@ def save_figures(made:dict, folder:str|Path, corpus:str) -> list: # Their names
     "Write figures, name -> Axes, as PNG."
     for name,ax in made.items(): viz.save_figure(ax, figure_file(folder, corpus, f"{name}.png"))
     return sorted(made)
+
+# %% ../nbs/14_experiment.ipynb #97abce0e
+def best_rows(
+    table:pd.DataFrame, # Of results, with corpus, preset and variant
+    P, # Settings, with the preset
+    prep, # The corpus as prepared, with its name
+    variants, # Labels that a figure wants
+) -> tuple: # Rows, and a word on where they are from where it is not this run
+    "Rows of this run's preset, or of preset claims where that has more of the variants."
+    t = table[(table.corpus == prep.name) & table.variant.isin(variants)]
+    of = {p: t[t.preset == p] for p in dict.fromkeys((P.preset, "claims"))}
+    best = max(of, key=lambda p: of[p].variant.nunique()) # the first of equals: this run's
+    return of[best],"" if best == P.preset else f" (preset {best})"

@@ -15,8 +15,9 @@ from musicmtl.learn import Items, MultiTask, fit
 from musicmtl.nets import n_parameters
 from musicmtl.papers import pase as module
 from musicmtl.papers.pase import (BLOCKS, PASE, QRNN, SR, WORKERS, ChannelPReLU, ChunkDecoder, FilterSum, MirrorDecoder, PASEPlus,
-                                  PretrainNet, ReflectConv, SincConv, Worker, gated_average, gated_average_loop, load_encoder, make_encoder,
-                                  receptive_field, save_encoder, worker_set, worker_tasks)
+                                  Pretraining, PretrainNet, ReflectConv, SincConv, Worker, gated_average, gated_average_loop, load_encoder,
+                                  make_encoder, receptive_field, save_encoder, target_bank, train_heads, worker_set, worker_tasks)
+from musicmtl.tasks import classification, multilabel
 
 NARROW = dict(emb_dim=16, width_divisor=16)
 
@@ -456,3 +457,39 @@ def test_every_parameter_learns():
     sum(z.square().sum() for z in net(x)).backward()
     idle = [n for n,p in net.named_parameters() if p.grad is None or not p.grad.any()]
     assert not idle, idle
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_gpu_equals_cpu():
+    "One step of pre-training, targets computed where the network is."
+    x = torch.randn(2, 16000)*.1
+    found = {}
+    for device in ("cpu", "cuda"):
+        seed_everything(0)
+        module = Pretraining(PretrainNet(PASEPlus(32, width_divisor=8)), bank=target_bank()).to(device)
+        losses = module.losses(module.net(x.to(device)), module.targets(x.to(device)))
+        losses.sum().backward()
+        found[device] = losses.detach().cpu(), module.net.shared_weight.grad.cpu()
+    torch.testing.assert_close(found["cuda"], found["cpu"], atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_trials_side_by_side_are_trials_apart(several):
+    "The first of four is what it is alone, labels missing or not, and all of them learn."
+    g = torch.Generator().manual_seed(1)
+    z = torch.randn(150, 6, generator=g)
+    codes = z[:, :3].argmax(1)
+    y = torch.nn.functional.one_hot(codes, 3).float() if several else codes
+    if several: y[torch.rand(y.shape, generator=g) < .3] = torch.nan
+    task, how = (multilabel if several else classification)("label", 3), dict(lr=.02, batch_size=16, patience=4, epochs=40)
+    four, when = train_heads(task, (z[:90], y[:90]), (z[90:120], y[90:120]), trials=4, **how)
+    one, alone = train_heads(task, (z[:90], y[:90]), (z[90:120], y[90:120]), trials=1, **how)
+    torch.testing.assert_close(four.weight[:1], one.weight, atol=1e-5, rtol=1e-4)
+    assert when[0] == alone[0] and not torch.equal(four.weight[0], four.weight[1])
+    assert ((four(z[120:]).argmax(-1) == codes[120:]).float().mean(1) > .8).all()
+
+
+def test_heads_need_something_to_learn_from():
+    z = torch.zeros(3, 2)
+    with pytest.raises(ParamsError, match="expected clips to train and to validate on, found 3 and 0"):
+        train_heads(classification("c", 2), (z, torch.zeros(3, dtype=torch.long)), (z[:0], torch.zeros(0, dtype=torch.long)))

@@ -33,6 +33,9 @@ def weights(n_seeds=2):
     return pd.DataFrame(rows, columns=["seed", "epoch", "task", "weight"])
 
 
+def points_of(*x): return pd.DataFrame([dict(x=v, group=g, value=.5, low=.4, high=.6) for v in x for g in ("equal", "reweighted")])
+
+
 def figures():
     rng = np.random.default_rng(1)
     points, names = rng.normal(size=(40, 2)), np.repeat(list("abcd"), 10)
@@ -49,6 +52,8 @@ def figures():
         heat=lambda: viz.score_heatmap(pd.DataFrame([[.5, .6]], index=["equal"], columns=["genre", "artist"]), "accuracy"),
         curves=lambda: viz.training_curves(curves), effects=lambda: viz.protocol_effects(effects), claims=lambda: viz.claim_forest(claims),
         architecture=lambda: viz.architecture(table), panels=lambda: viz.curve_panels({"Error":(curves, "loss"), "Again":(curves, "loss")}),
+        changes=lambda: viz.confusion_changes({"WLP":counts, "WLP+T":counts.T}, [("WLP", "WLP+T")], "abcd"),
+        points=lambda: viz.score_panels({"FMA":points_of("WLP", "WLP+T")}, metric="macro_f1", xlabel="Workers", looks={"equal":"open"}),
         heats=lambda: viz.score_heatmaps({n:pd.DataFrame([[.5, .6]], index=["equal"], columns=["genre", "artist"]) for n in "ab"}, "accuracy"))
 
 
@@ -84,7 +89,7 @@ VIEWS = dict(normal=np.eye(3), protanope=[[.11238, .88762, 0], [.11238, .88762, 
     deuteranope=[[.29275, .70725, 0], [.29275, .70725, 0], [-.02234, .02234, 1]])
 
 @pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize("family", ["TASKS", "METHODS", "NETWORKS", "ERRORS", "PROTOCOLS", "VERDICTS"])
+@pytest.mark.parametrize("family", ["TASKS", "METHODS", "NETWORKS", "WORKERS", "ENCODERS", "SCENARIOS", "ERRORS", "PROTOCOLS", "VERDICTS"])
 def test_colours_of_a_family_stay_apart_for_colour_blind_readers(family, view):
     rgb = {k:np.array(matplotlib.colors.to_rgb(v)) for k,v in getattr(viz, family).items()}
     linear = {k:np.where(c <= .04045, c/12.92, ((c + .055)/1.055)**2.4) for k,c in rgb.items()}
@@ -100,6 +105,31 @@ def test_names_and_colours_are_fixed():
     assert viz.colour("as_100_200_25") == viz.colour("as_100_100") != viz.colour("as_50_100")
     assert viz.colour("genre") == viz.PALETTE["genre"] and viz.colour("unheard_of") == viz.colour("unheard_of")
     assert set(viz.VERDICTS) == {"holds", "does not hold", "not resolved", "not testable here"}
+
+
+def test_panels_of_scores_show_the_tables_numbers():
+    a, b = viz.score_panels({"FMA":points_of("WLP", "WLP+T"), "OpenMIC":points_of("WLP+T")}, metric="macro_f1", looks={"equal":"open"},
+                            paper={"FMA":{"WLP+T":55.}, "OpenMIC":{"other":1.}}, across={"FMA":{"pase_supervised":.45}})
+    equal, other = a.containers
+    np.testing.assert_allclose(equal.lines[0].get_ydata(), 50.)
+    assert equal.lines[0].get_markerfacecolor() == "white" != other.lines[0].get_markerfacecolor()
+    assert (equal.lines[0].get_xdata() < other.lines[0].get_xdata()).all() # side by side
+    assert [t.get_text() for t in b.get_xticklabels()] == ["WLP", "WLP+T"] and b.containers[0].lines[0].get_xdata()[0] > .5
+    assert a.collections[-1].get_offsets().tolist() == [[1., 55.]] and not any(c.get_label() == "Paper" for c in b.collections)
+    assert any(np.allclose(line.get_ydata(), 45.) for line in a.lines)
+    curve = points_of(50, 400)
+    ax, = viz.score_panels({"FMA":curve}, metric="macro_f1", upright={"FMA":{"Crossing":100.}})
+    assert ax.get_xscale() == "log" and [t.get_text() for t in ax.get_xticklabels()] == ["50", "400"]
+    assert any(np.allclose(line.get_xdata(), 100.) for line in ax.lines)
+
+
+def test_changes_of_confusions_share_their_colours():
+    steps = {"WLP":np.eye(3)*10, "WLP+T":np.eye(3)*10, "WLP+MCT":np.eye(3)[::-1]*10}
+    axes = viz.confusion_changes(steps, [("WLP", "WLP+T"), ("WLP+T", "WLP+MCT")], "abc")
+    assert [ax.get_title(loc="left") for ax in axes] == ["WLP", "WLP+T minus WLP", "WLP+MCT minus WLP+T"]
+    assert axes[1].images[0].get_clim() == axes[2].images[0].get_clim() == (-100., 100.)
+    np.testing.assert_allclose(axes[1].images[0].get_array(), 0.)
+    assert axes[2].images[0].get_array()[0].tolist() == [-100., 0., 100.]
 
 
 def test_class_marks_are_all_different():

@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['BETAS', 'LAMBDAS', 'WIDTHS', 'SNIPPETS', 'CLAIMS', 'BOTH', 'MISTAKES', 'ASKED', 'READS', 'COMBINED', 'board_of',
            'over_sets', 'common', 'points', 'gain', 'largest', 'step_draws', 'step_time', 'relative_time', 'by_epoch',
-           'inflation', 'peak', 'mean_inflation', 'inflates_more', 'late_share', 'switch_effects', 'best_rows', 'grids',
-           'cells_of', 'heat_maps', 'time_maps', 'curves_of', 'main_protocol', 'accuracy_curves', 'error_panels',
-           'error_curves', 'best_label', 'task_curves', 'result_figures']
+           'inflation', 'peak', 'mean_inflation', 'inflates_more', 'late_share', 'switch_effects', 'grids', 'cells_of',
+           'heat_maps', 'time_maps', 'curves_of', 'main_protocol', 'accuracy_curves', 'error_panels', 'error_curves',
+           'best_label', 'task_curves', 'result_figures']
 
 # %% ../../nbs/papers/lstm_ensemble_claims.ipynb #dc6821c9
 from functools import partial, wraps
 import numpy as np, pandas as pd
 from ..core import generator
-from ..experiment import DRAWS, Board, as_row, interval, over_seeds, shuffled
+from ..experiment import DRAWS, Board, as_row, best_rows, interval, over_seeds, shuffled
 from .lstm_ensemble_study import BASE, SECOND, Protocol, scores
 from .. import viz
 
@@ -205,17 +205,6 @@ def switch_effects(board):
     return pd.DataFrame(rows, columns=["switch", "variant", "metric", "effect", "low", "high"])
 
 # %% ../../nbs/papers/lstm_ensemble_claims.ipynb #cfc47293
-def best_rows(
-    table:pd.DataFrame, # One of `save_tables`
-    P, prep,
-    variants, # Labels that a figure wants
-) -> tuple: # Rows, and a word on where they are from where it is not this run
-    "Rows of this run's preset, or of preset claims where that has more of the variants."
-    t = table[(table.corpus == prep.name) & table.variant.isin(variants)]
-    of = {p: t[t.preset == p] for p in dict.fromkeys((P.preset, "claims"))}
-    best = max(of, key=lambda p: of[p].variant.nunique()) # the first of equals: this run's
-    return of[best],"" if best == P.preset else f" (preset {best})"
-
 READS = {"published":"Published: peak on validation", "corrected-selection":"Corrected split: peak on validation",
          "corrected":"Corrected: test, stopped early"}
 

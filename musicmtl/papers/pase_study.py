@@ -9,7 +9,7 @@ __all__ = ['SWITCHES', 'SETS', 'ALL', 'WEIGHTINGS', 'BEST', 'FOLDER', 'FRACTIONS
            'checked', 'Encoder', 'Learner', 'Trial', 'label_of', 'budgets_of', 'trials', 'jobs', 'target_stats',
            'balancer_of', 'pretraining', 'pool_clips', 'pretrain', 'read_losses', 'untrained', 'FeatureMeans', 'embed',
            'make_encoder_of', 'run_encoder', 'probe', 'learner_module', 'run_learner', 'train_all', 'Reading',
-           'read_all', 'macro', 'scores', 'spread', 'constant', 'loss_rows', 'result_rows']
+           'read_all', 'macro', 'clip_weights', 'scores', 'spread', 'constant', 'loss_rows', 'result_rows']
 
 # %% ../../nbs/papers/pase_study.ipynb #80c11340
 import re
@@ -692,9 +692,13 @@ def read_all(prep, P, root) -> list: # of `Reading`
 def macro(y, said, w) -> np.ndarray: # Macro F1 for each row of clip weights [1 + draws]
     return replicates(multilabel_f1, y, said, weights=w) if y.ndim == 2 else replicates(macro_f1, y, said.argmax(-1), weights=w)
 
+def clip_weights(reading:Reading) -> np.ndarray: # [1 + draws, n]
+    "How often each test clip is in each bootstrap sample; other tasks have other draws."
+    return draws(reading.group.max() + 1, reading.job.task)[:, reading.group]
+
 def scores(reading:Reading) -> dict: # macro_f1 -> [1 + draws]
     "Macro F1, mean over trials."
-    w = draws(reading.group.max() + 1, 0)[:, reading.group]
+    w = clip_weights(reading)
     return {"macro_f1":over_seeds(np.array([macro(reading.y, said, w) for said in reading.said]))}
 
 def spread(reading:Reading) -> float:
