@@ -8,10 +8,10 @@ __all__ = ['SWITCHES', 'TAGGERS', 'NETS', 'WAYS', 'KS', 'EMBEDDINGS', 'PAIRS', '
            'CURVE_COLUMNS', 'Protocol', 'Recipe', 'recipe', 'Settings', 'Clips', 'Prepared', 'open_corpus',
            'folder_tags', 'decode', 'cut_places', 'prepare', 'checked', 'matters', 'Job', 'pretraining', 'Trial',
            'trials', 'jobs', 'schedule_of', 'start', 'CutVectors', 'trunk_vectors', 'Classifier', 'train_network',
-           'Result', 'parameters_of', 'load_vectors', 'run_job', 'keep_result', 'use_checkpoint', 'load_result',
-           'train_all', 'Reading', 'read_all', 'weights_of', 'ranks', 'macro_over', 'query_recalls', 'mean_over',
-           'scores', 'by_notion', 'chance', 'paper_values', 'result_rows', 'tag_rows', 'notion_rows', 'curve_rows',
-           'time_rows', 'save_tables', 'summary']
+           'Result', 'load_vectors', 'run_job', 'keep_result', 'use_checkpoint', 'load_result', 'train_all', 'Reading',
+           'read_all', 'weights_of', 'ranks', 'macro_over', 'query_recalls', 'mean_over', 'scores', 'by_notion',
+           'chance', 'paper_values', 'result_rows', 'tag_rows', 'notion_rows', 'curve_rows', 'time_rows', 'save_tables',
+           'summary']
 
 # %% ../../nbs/papers/tagging_study.ipynb #fe536963
 import warnings
@@ -28,6 +28,7 @@ from ..experiment import TIME_COLUMNS, SwitchedProtocol, best_device, draws, his
 from ..learn import MultiTask, StepTimes, fit
 from ..loaders import load_corpus
 from ..metrics import average_precision, multilabel_recall, replicates, roc_auc
+from ..nets import n_parameters
 from ..runs import collect, machine, published
 from ..store import WaveBank, extract
 from ..tagatune import TAGS, by_folder, tag_matrix
@@ -474,8 +475,6 @@ class Result:
     @property
     def training_s(self): return float(self.step_s.sum())
 
-def parameters_of(net) -> int: return sum(p.numel() for p in net.parameters())
-
 # %% ../../nbs/papers/tagging_study.ipynb #faf5b4af
 def _answers(prep, net, job, device):
     "What a trained network says of the test clips."
@@ -510,7 +509,7 @@ def keep_result(prep, P, job, folder, net, history, valid, clock):
     made = _answers(prep, net, job, best_device(P))
     save_net(net.cpu(), folder/"net.pt", prep.classes if job.recipe.kind != "metric" else None)
     made |= {f"valid_{k}": v for k,v in history_arrays(valid).items()} | history_arrays(history)
-    with atomic(folder/"result.npz") as tmp: np.savez(tmp, n_parameters=parameters_of(net), step_s=np.array(clock.seconds), **made)
+    with atomic(folder/"result.npz") as tmp: np.savez(tmp, n_parameters=n_parameters(net), step_s=np.array(clock.seconds), **made)
 
 # %% ../../nbs/papers/tagging_study.ipynb #c1c08686
 def use_checkpoint(prep, P, job, folder):
