@@ -345,6 +345,6 @@ def clip_figures(P, prep, board, tables, root) -> dict: # name -> axes
     "Figures of tags, clips and notions."
     made = {"tags":tag_figure(P, prep, tables["tags"]), "taggram":taggram_of(P, prep, board, root)}
     if prep.has_notions:
-        made |= {f"notions_{net}":notion_panels(P, prep, tables["notions"], net) for net in NETS if "notions" in tables}
+        made |= {f"notions_{net}":notion_panels(P, prep, tables["notions"], net) for net in NETS}
         made |= {"neighbours":neighbour_figure(P, prep, board)} | maps(P, prep, board)
     return _drawn(made)

@@ -413,7 +413,8 @@ def _targets(prep, P, job):
     "Tasks of a job and their balancer."
     r,tags = job.recipe,multilabel("tags", len(prep.classes))
     if r.kind in ("tags", "pool"): return [tags],None
-    task = MetricTask(prep.classes, r.disentangled, r.track, r.normalize, "published" if job.position("mask") == "bug" else "corrected")
+    classes = prep.classes if prep.has_notions else () # masks are for tags of Table 5
+    task = MetricTask(classes, r.disentangled, r.track, r.normalize, "published" if job.position("mask") == "bug" else "corrected")
     if r.kind == "metric": return [task],None
     made = {"equal":lambda: None, "gradnorm":lambda: GradNorm(2, .5, P.gradnorm_lr, "first"), "uncertainty":lambda: Uncertainty(2, P.gradnorm_lr),
             "tags":lambda: Static([1., 0.]), "metric":lambda: Static([0., 1.])}
@@ -709,9 +710,8 @@ def save_tables(P, prep, readings, run_id, data) -> dict: # "scores", "tags", "n
     kinds = {"scores":(result_rows, None), "tags":(tag_rows, TAG_COLUMNS), "notions":(notion_rows, NOTION_COLUMNS),
              "curves":(curve_rows, CURVE_COLUMNS), "time":(time_rows, [*TIME_COLUMNS[:-1], "training_s", "machine"])}
     for kind,(rows_of,columns) in kinds.items():
-        if not (rows := rows_of(*args)): continue
-        name = {} if kind == "scores" else {"name":f"tagging_{kind}"}
-        made[kind] = collect("tagging", rows, data, columns=columns, **name)
+        rows,name = rows_of(*args),{} if kind == "scores" else {"name":f"tagging_{kind}"}
+        made[kind] = collect("tagging", rows, data, columns=columns, **name) if rows else pd.DataFrame(columns=columns)
     return made
 
 def summary(P, prep, table) -> pd.DataFrame:
