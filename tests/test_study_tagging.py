@@ -355,7 +355,7 @@ def test_claims_follow_the_scores():
             for w, s in zip(ways, each, strict=True)}
     b = board(nets)
     assert of(b, "T4")[1] > 0 and of(b, "T5")[1] > 0 and of(b, "T6")[1] > 0
-    worse = board({**nets, "embed_cnn_disentangled":.05, "embed_cnn_both":.05})
+    worse = board({**nets, "embed_musicnn_disentangled":.3, "embed_musicnn_both":.3})
     assert of(worse, "T5")[2] < 0
     same = board({"embed_linear_raw":.5, "embed_linear_unit":.5})
     twin = same.by["corrected", "embed_linear_raw"][0]

@@ -161,7 +161,10 @@ def table7(P, prep, table) -> dict: # name -> axes
             columns[f"K = {k}"] = t[t.protocol == protocol].groupby("variant", sort=False).value.mean().rename(index=viz.label)
         grid = pd.DataFrame(columns).reindex(grids["Report"].index)
         if grid.notna().any(axis=None): grids[viz.label(protocol)] = grid
-    return {"table7":viz.score_heatmaps(grids, "recall_at_k", title=f"Recall of several labels{source}")} if len(grids) > 1 else {}
+    if len(grids) == 1: return {}
+    axes = viz.score_heatmaps(grids, "recall_at_k", title=f"Recall of several labels{source}")
+    for ax in axes[1:]: ax.set_yticklabels([]) # the rows are the same
+    return {"table7":axes}
 
 # %% ../../nbs/papers/tagging_claims.ipynb #7bdc27f7
 def recall_panels(P, prep, table, k:int): # -> axes, or None where nothing was trained

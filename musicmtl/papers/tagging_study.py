@@ -699,9 +699,9 @@ def curve_rows(P, prep, readings, run_id) -> list:
 
 def time_rows(P, prep, readings, run_id) -> list:
     "Rows of figures/data/tagging_time.csv: seconds of a step and of a training."
-    one = {r.job.job: r for r in readings if r.job.protocol in Protocol.ends() and len(r.result.step_s)}
+    one = {r.job.job: r for r in readings[::-1] if r.job.protocol in Protocol.ends() and len(r.result.step_s)} # each network once, the first
     return [{**_base(P, prep, run_id), **_own(r), "machine":machine(), "seconds_per_step":r.seconds_per_step, "training_s":r.result.training_s}
-            for r in one.values()]
+            for r in list(one.values())[::-1]]
 
 # %% ../../nbs/papers/tagging_study.ipynb #815b84e8
 def save_tables(P, prep, readings, run_id, data) -> dict: # "scores", "tags", "notions", "curves", "time" -> whole table
