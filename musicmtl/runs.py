@@ -201,7 +201,7 @@ def collect(
     return new.reset_index(drop=True)
 
 # %% ../nbs/13_runs.ipynb #225d9933
-CLAIM_COLUMNS = "study claim where corpus protocol effect low high unit n verdict rule".split()
+CLAIM_COLUMNS = "study claim where corpus protocol preset effect low high unit n verdict rule".split()
 
 def verdict(
     low:float, high:float, # Ends of the 95 % interval
