@@ -186,12 +186,18 @@ def claim_rows(
             else: rows.append(claim(study, id, corpus, p, interval(values), n))
     return rows
 
-def save_claims(study:str, rows:list, data:str|Path) -> pd.DataFrame: # The whole table
-    "Merge verdicts into claims.csv. One that rests on more runs (those of `make claims`) is not replaced by one on fewer."
-    key,f,new = ["study", "claim", "corpus", "protocol"],Path(data)/"claims.csv",pd.DataFrame(rows)
+_PRESETS = ("smoke", "mini", "claims", "paper")
+
+def _weight(row): # of a verdict: tested or not, how large the run, how many networks
+    preset = row.get("preset")
+    return row["n"] > 0,_PRESETS.index(preset) if preset in _PRESETS else 0,row["n"]
+
+def save_claims(study:str, rows:list, data:str|Path, preset:str) -> pd.DataFrame: # The whole table
+    "Merge a run's verdicts into claims.csv. Those of a larger preset (`make claims`), or of one on more runs, are not replaced by lesser ones."
+    key,f,new = ["study", "claim", "corpus", "protocol"],Path(data)/"claims.csv",pd.DataFrame(rows).assign(preset=preset)
     if f.exists():
-        known = pd.read_csv(f).set_index(key).n
-        new = new[[r.n >= known.get(tuple(r[k] for k in key), 0) for _,r in new.iterrows()]]
+        known = {tuple(r[k] for k in key): _weight(r) for r in pd.read_csv(f).to_dict("records")}
+        new = new[[_weight(r) >= known.get(tuple(r[k] for k in key), (False, 0, 0)) for r in new.to_dict("records")]]
     return collect(study, new, data, name="claims", key=key, columns=CLAIM_COLUMNS)
 
 # %% ../nbs/14_experiment.ipynb #a420b44d

@@ -100,7 +100,8 @@ def __iter__(self:EpochBatches):
 
 # %% ../nbs/11_learn.ipynb #71df1d45
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING) # its start-up lines name the machine, and belong in no notebook
-for told in ("does not have many workers", "exists and is not empty", "no `val_dataloader`", "LeafSpec", "Precision .* is not supported"):
+for told in ("does not have many workers", "exists and is not empty", "no `val_dataloader`", "LeafSpec", "Precision .* is not supported",
+             "in eval mode at the start of training"):
     warnings.filterwarnings("ignore", f".*{told}.*", module="lightning") # all of it is meant: one gather a batch, resumed folders
 
 # %% ../nbs/11_learn.ipynb #d7292189

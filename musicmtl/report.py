@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from .core import ParamsError, RunError, atomic, repo_root
-from .runs import claims_of, published
+from .runs import claims_of, number, published
 from .viz import METHODS, VERDICTS, label, paper_number, seed_summary, shown
 
 # %% ../nbs/15_report.ipynb #e30b451e
@@ -190,8 +190,8 @@ def unmatched(
     "What the paper prints and we have nothing to put beside."
     ours = {(r.metric, float(r.paper_value)) for r in scores[scores.paper_value.notna()].itertuples()}
     def has(r):
-        try: return (r.metric, float(r.paper_value)) in ours
-        except ValueError: return False # a range or a text
+        try: return (r.metric, number(r.paper_value)) in ours
+        except ParamsError: return False # a range or a text
     return published[[not has(r) for r in published.itertuples()]]
 
 def _switches_section(scores):

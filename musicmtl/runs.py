@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['RESULT_COLUMNS', 'KEY', 'CLAIM_COLUMNS', 'STUDIES', 'IN_STUDY', 'check', 'resolve', 'parameter_cell', 'parameters',
            'run_id', 'Run', 'open_run', 'machine', 'output_folder', 'collect', 'verdict', 'claim', 'claims_of',
-           'published', 'settings_class', 'locked', 'run', 'main']
+           'published', 'number', 'settings_class', 'locked', 'run', 'main']
 
 # %% ../nbs/13_runs.ipynb #c4849a88
-import ast, dataclasses, fcntl, json, os, platform, subprocess, sys, time, types, typing
+import ast, dataclasses, fcntl, json, os, platform, re, subprocess, sys, time, types, typing
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module, metadata
@@ -201,7 +201,7 @@ def collect(
     return new.reset_index(drop=True)
 
 # %% ../nbs/13_runs.ipynb #225d9933
-CLAIM_COLUMNS = "study claim where corpus protocol effect low high unit n verdict rule".split()
+CLAIM_COLUMNS = "study claim where corpus protocol preset effect low high unit n verdict rule".split()
 
 def verdict(
     low:float, high:float, # Ends of the 95 % interval
@@ -240,6 +240,14 @@ def published(
     "Every number that the papers print: the only place where one stands."
     t = pd.read_csv(str(files("musicmtl")/"data"/"published.csv"))
     return t if study is None else t[t.study == study].reset_index(drop=True)
+
+def number(
+    printed, # As a paper prints it: 64, "~6M"
+) -> float:
+    "What a printed number stands for. Raises `ParamsError` for text."
+    m = re.fullmatch(r"~?(-?[\d.]+)([kM]?)", str(printed))
+    if not m: raise ParamsError(f"paper_value: expected a number such as 64 or ~6M, found {printed!r}")
+    return float(m[1])*{"":1, "k":1e3, "M":1e6}[m[2]]
 
 # %% ../nbs/13_runs.ipynb #66a10ce6
 STUDIES = { # study notebook -> where its settings class is; a paper's module registers here

@@ -529,8 +529,9 @@ def confusion_difference(
     m = _shares(b, classes, "true") - _shares(a, classes, "true")
     limit = limit or max(float(np.nanmax(np.abs(m), initial=0)), 1.)
     texts = [[f"{v:+.0f}".replace("-", "−") if abs(v) >= .5 else "" for v in r] for r in m] if len(classes) <= 20 else None
-    ax = _matrix(ax, m, classes, classes, "Change [percentage points]", texts, cmap="RdBu_r", vmin=-limit, vmax=limit)
-    ax.set(xlabel="Predicted", ylabel="True", title=title)
+    seen = np.where(np.abs(m) < .5, np.nan, m) # what rounds to nothing is white, not almost white
+    ax = _matrix(ax, seen, classes, classes, "Change [percentage points]", texts, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    ax.set(xlabel="Predicted", ylabel="True", title=title, facecolor="white")
     return ax
 
 # %% ../nbs/12_viz.ipynb #64f05a85

@@ -118,11 +118,16 @@ def test_claims_say_what_they_lack_and_rest_on_the_most_runs(tmp_path):
     assert by[ids[0], "corrected"]["effect"] == pytest.approx(10)
     assert by[ids[0], "published"]["rule"] == "needs published b, not trained in this run"
     assert by[ids[1], "corrected"]["rule"] == "no such genre" and by[ids[1], "corrected"]["verdict"] == "not testable here"
-    save_claims("agf", [{**r, "n":9, "effect":1.} for r in rows], tmp_path)
-    t = save_claims("agf", rows, tmp_path)
+    save_claims("agf", [{**r, "n":9, "effect":1.} for r in rows], tmp_path, "mini")
+    t = save_claims("agf", rows, tmp_path, "mini")
     assert (t.n == 9).all() and (t.effect == 1).all()
-    t = save_claims("agf", [{**r, "n":9, "effect":2.} for r in rows], tmp_path)
+    t = save_claims("agf", [{**r, "n":9, "effect":2.} for r in rows], tmp_path, "mini")
     assert (t.effect == 2).all() and len(t) == len(rows)
+    t = save_claims("agf", [{**r, "n":1, "effect":3.} for r in rows if r["claim"] != ids[1]], tmp_path, "claims") # larger, if with fewer seeds
+    t = save_claims("agf", [{**r, "n":9, "effect":4.} for r in rows], tmp_path, "mini")
+    assert t[t.claim != ids[1]].effect.eq(3).all() and t[t.claim == ids[1]].effect.eq(4).all() and set(t.preset) == {"mini", "claims"}
+    t = save_claims("agf", [{**r, "n":0, "effect":np.nan} for r in rows], tmp_path, "paper") # what could not be asked there says nothing
+    assert not t.effect.isna().any()
 
 
 def test_times_stand_with_the_machine_and_apart_from_results(tmp_path):

@@ -16,6 +16,7 @@ import torch
 from musicmtl.core import CorpusError, ParamsError, RunError, generator
 from musicmtl.experiment import interval
 from musicmtl.learn import EpochBatches, fit
+from musicmtl.loaders import BALLROOM, MUSIC
 from musicmtl.papers import pase_study as study
 from musicmtl.papers.pase import WORKERS, Downstream, PASEPlus, load_encoder
 from musicmtl.papers.pase_study import (ALL, BEST, SETS, SWITCHES, Clips, Encoder, Protocol, Reading, Settings, Trial, jobs, recipe, scores,
@@ -196,6 +197,32 @@ def test_targets_kept_and_computed_on_the_way_teach_the_same(heard):
         x, y = module.on_after_batch_transfer(clips[np.arange(4)], 0)
         losses[how] = module.losses(module.net(x), y).detach()
     torch.testing.assert_close(losses["kept"], losses["device"], rtol=1e-4, atol=1e-5)
+
+
+def test_half_precision_and_targets_on_the_device(heard, tmp_path):
+    "As preset `paper` trains."
+    P, prep = heard
+    job = Encoder(recipe(f"paseplus_equal_{ALL}"), "train", 0)
+    study.run_encoder(prep, replace(P, precision="bf16-mixed", targets="device", epochs=1), job, tmp_path)
+    losses = study.read_losses(tmp_path, job)
+    assert losses["valid"].shape == (1, 6) and np.isfinite(losses["valid"]).all()
+    assert np.isfinite(np.load(next((tmp_path/job.name).glob("artist-*.npy")))).all()
+
+
+def test_data_sets_in_their_published_layouts(tmp_path):
+    "A folder each for AudioSet and Extended Ballroom; those that are not there are not asked for."
+    for dance in sorted(BALLROOM):
+        (tmp_path/"ballroom"/dance).mkdir(parents=True)
+        for k in range(4): sf.write(tmp_path/"ballroom"/dance/f"{len(dance)}{ord(dance[0])}{k}.wav", tones(len(dance) % 5, k, 1.5), 16000)
+    (tmp_path/"audioset").mkdir()
+    lines = [f'clip{k}, 0.000, 10.000, "{MUSIC}"' for k in range(14)]
+    (tmp_path/"audioset"/"balanced_train_segments.csv").write_text("# YTID, start_seconds, end_seconds, positive_labels\n" + "\n".join(lines) + "\n")
+    for k in range(12): sf.write(tmp_path/"audioset"/f"clip{k}_0.wav", tones(k % 5, k, 2.), 16000)
+    with pytest.warns(UserWarning, match="2 of 14 clips of music are not in"):
+        prep = study.prepare(Settings(**TINY, corpus="datasets", root=str(tmp_path)))
+    assert list(prep.targets) == ["ballroom"] and prep.name == "datasets" and list(prep.pools) == ["train"]
+    assert len(prep.targets["ballroom"].classes) == 9 and prep.targets["ballroom"].by("artist") == "track" # its files name no artist
+    assert len(prep.pools["train"].train) + len(prep.pools["train"].valid) == 12
 
 
 def test_learning_rates_fall_as_stated(heard, tmp_path):

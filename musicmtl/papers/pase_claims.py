@@ -6,7 +6,7 @@
 __all__ = ['ORDER', 'NEEDED', 'FIRST', 'TEMPO', 'RHYTHM', 'MISTAKEN', 'TUNED', 'SCENARIOS', 'CLAIMS', 'BOTH', 'PRINTED', 'STEPS',
            'CONFUSION_COLUMNS', 'TRIALS_BAR', 'board_of', 'asked', 'need', 'common', 'points', 'reweighted', 'pairs',
            'relative', 'worker_gain', 'weighting_gain', 'weighted_sets', 'loss_margins', 'relative_gain', 'named',
-           'share', 'either', 'budgets', 'fewest', 'number', 'paper_values', 'gain_rows', 'crossing', 'crossing_bounds',
+           'share', 'either', 'budgets', 'fewest', 'paper_values', 'gain_rows', 'crossing', 'crossing_bounds',
            'crossing_rows', 'size_rows', 'counts_of', 'confusion_rows', 'save_tables', 'split_label', 'summary',
            'by_label', 'read_scores', 'encoder_figure', 'weighting_figure', 'loss_figure', 'gain_figure',
            'confusion_figures', 'budget_figure', 'baseline_figures', 'protocol_gains', 'protocol_figure',
@@ -22,7 +22,7 @@ from ..metrics import confusion
 from ..nets import n_parameters
 from .pase import PASE, PASEPlus
 from .pase_study import ALL, BEST, LOSS_COLUMNS, SETS, clip_weights, label_of, loss_rows, result_rows, scores
-from ..runs import collect, published
+from ..runs import collect, number, published
 from .. import viz
 
 # %% ../../nbs/papers/pase_claims.ipynb #85330393
@@ -244,11 +244,6 @@ BOTH = ("P1", "P3", "P4", "P6", "P7", "P8", "P9", "P10", "P14") # the protocol c
 # %% ../../nbs/papers/pase_claims.ipynb #05668fd3
 PRINTED = {"openmic":"OpenMIC", "fma":"FMA", "ballroom":"Extended Ballroom"}
 
-def number(printed) -> float:
-    "A number as the paper prints it, such as ~6M."
-    m = re.fullmatch(r"~?([\d.]+)([kM]?)", str(printed))
-    return float(m[1])*{"":1, "k":1e3, "M":1e6}[m[2]]
-
 def paper_values() -> dict: # Variant of our tables -> paper_value, paper_ref
     "The paper's numbers by the names that ours have."
     names = {f"gain_{ALL}_{t}": f"all workers over WLP, {words}" for t,words in PRINTED.items()}
@@ -357,7 +352,7 @@ def split_label(label:str) -> tuple: # Variant, task, number of training clips a
 def summary(P, prep, table):
     "A run's macro F1 in per cent, seeds averaged: a row a variant and number of training clips, a column a task and protocol."
     t = table[(table.corpus == prep.name) & (table.preset == P.preset) & (table.metric == "macro_f1")]
-    parts = pd.DataFrame(t.variant.map(split_label).tolist(), ["variant", "task", "clips"] and t.index, ["variant", "task", "clips"])
+    parts = pd.DataFrame(t.variant.map(split_label).tolist(), t.index, ["variant", "task", "clips"])
     t = parts.assign(value=100*t.value, clips=parts.clips.fillna("all"), column=parts.task.map(viz.label) + ", " + t.protocol)
     return t.pivot_table(index=["variant", "clips"], columns="column", values="value", sort=False).rename_axis(columns=None).round(1)
 
