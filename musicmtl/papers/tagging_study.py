@@ -699,7 +699,8 @@ def curve_rows(P, prep, readings, run_id) -> list:
 
 def time_rows(P, prep, readings, run_id) -> list:
     "Rows of figures/data/tagging_time.csv: seconds of a step and of a training."
-    one = {r.job.job: r for r in readings[::-1] if r.job.protocol in Protocol.ends() and len(r.result.step_s)} # each network once, the first
+    ours = [r for r in readings if r.job.protocol in Protocol.ends() and len(r.result.step_s)]
+    one = {r.job.job: r for r in ours[::-1]} # each network once, under the protocol that comes first
     return [{**_base(P, prep, run_id), **_own(r), "machine":machine(), "seconds_per_step":r.seconds_per_step, "training_s":r.result.training_s}
             for r in list(one.values())[::-1]]
 
