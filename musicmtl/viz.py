@@ -42,7 +42,8 @@ NETWORKS = dict(as_0="#E69F00", as_50="#56B4E9", as_100="#0560C2", l2="#CA6805",
 WORKERS = dict(waveform="#000000", lps="#D55E00", prosody="#E69F00", mfcc=TASKS["mfcc"], chroma=TASKS["chroma"], tempogram="#CC79A7")
 ENCODERS = {"PASE":"#D55E00", "PASE+":"#0072B2"}
 TAGGERS = dict(cnn1d="#E69F00", cnn2d="#0072B2", fcn="#009E73", musicnn_0="#D55E00", musicnn_7="#CC79A7", musicnn_8="#882255",
-    musicnn_scratch="#8C564B", cnn1d_skeleton="#F2CB7A", cnn2d_skeleton="#8CBFDC", embed_linear="#E69F00", embed_cnn="#0072B2", embed_musicnn="#882255")
+    musicnn_scratch="#8C564B", cnn1d_skeleton="#F2CB7A", cnn2d_skeleton="#8CBFDC",
+    embed_linear="#E69F00", embed_cnn="#0072B2", embed_musicnn="#882255")
 SCENARIOS = dict(frozen="#0072B2", finetuned="#D55E00", supervised="#777777")
 ERRORS = dict(log_loss="#332288", double_softmax="#EE7733")
 PROTOCOLS = dict(published="#EE7733", corrected="#332288", majority="#777777", chance="#BBBBBB")
