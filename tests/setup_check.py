@@ -23,4 +23,15 @@ def main():
         if (r := imports(name)).returncode: sys.exit(f"setup: `import {name}` fails:\n{r.stderr.strip().splitlines()[-1]}")
 
 
-if __name__ == "__main__": main()
+def compile_librosa():
+    "Let numba compile and keep what librosa needs, in one process: several that do so at the same time spoil each other's cache."
+    code = ("import librosa, numpy as np\n"
+            "y = np.sin(np.arange(22050.)*.1)*(np.arange(22050) % 5000 < 2500)\n"
+            "librosa.onset.onset_detect(y=y, backtrack=True); librosa.pyin(y, fmin=80, fmax=400)")
+    if (r := subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)).returncode:
+        sys.exit(f"setup: librosa does not work:\n{r.stderr.strip().splitlines()[-1]}")
+
+
+if __name__ == "__main__":
+    main()
+    compile_librosa()
