@@ -292,7 +292,7 @@ def load_state_dict(self:Plateau, state):
 
 @patch
 def on_train_start(self:Plateau, trainer, module):
-    if module.decay: raise ParamsError("Plateau: expected a module with decay=False, found decay=True; one of the two can set the learning rate")
+    if module.decay: raise ParamsError(f"Plateau: expected a module with decay=False, found {module.decay!r}; one of them sets the learning rate")
     self._scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(trainer.optimizers[0], factor=self.factor, patience=self.patience)
     if self._counts: self._scheduler.load_state_dict(self._counts)
     if self.stopped: trainer.should_stop = True # killed between its last epoch and its end

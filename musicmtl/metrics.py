@@ -180,15 +180,10 @@ def multilabel_recall(
     return float(np.nanmean(_recalls(Y, similarity, k)))
 
 # %% ../nbs/07_metrics.ipynb #34cc6917
-def _known_and_said(Y, P, threshold):
-    "Zeros, ones and NaN [N, C], and whether each label was given [N, C]."
-    Y,P = _one_hot(Y, P)
-    return Y,P >= threshold
-
 def _label_f1(w, Y, P, threshold=.5):
     "Mean over labels with a positive, for each row of item weights [n, N] → [n]."
-    Y,said = _known_and_said(Y, P, threshold)
-    known,right = ~np.isnan(Y),Y == 1
+    Y,P = _one_hot(Y, P)
+    known,right,said = ~np.isnan(Y),Y == 1,P >= threshold
     return _macro(w@right.astype(float), w@(said & known).astype(float), w@(said & right).astype(float))
 
 def multilabel_f1(

@@ -533,7 +533,7 @@ class Pretraining(MultiTask):
 
     def configure_optimizers(self):
         groups = [dict(params=self.net.encoder.parameters(), lr=self.lr), dict(params=self.net.workers.parameters(), lr=self.worker_lr or self.lr)]
-        return torch.optim.Adam(groups, lr=self.lr)
+        return (self.optimizer or torch.optim.Adam)(groups, lr=self.lr, weight_decay=self.weight_decay)
 
 # %% ../../nbs/papers/pase.ipynb #c2de00f4
 def _standard(y, mean, std): return (y - mean[:, None].to(y))/std[:, None].to(y).clamp(min=1e-6)
