@@ -83,6 +83,7 @@ class MelNet(nn.Module):
         from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
         super().__init__()
         self.spec = MelSpectrogram(SR, n_fft=512, f_min=0., f_max=SR/2, n_mels=96) # hop 256, periodic Hann, HTK, no norm
+        self.spec.spectrogram.power = None # `mel` squares
         self.to_db,self.spec_bn = AmplitudeToDB(),nn.BatchNorm2d(1)
 
     @property
@@ -102,10 +103,11 @@ def mel(self:MelNet,
     if not isinstance(x, Tensor) or x.ndim != 2 or x.shape[1] != WINDOW or not x.is_floating_point():
         found = f"{list(x.shape)} {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
         raise ParamsError(f"wave: expected a floating-point tensor [B, {WINDOW}], three seconds of {SR} Hz, found {found}")
-    low,high = x.detach().aminmax(dim=1) # both pass NaN on
-    bad = (~((high - low)*0 == 0)).nonzero().flatten().tolist()
-    if bad: raise ParamsError(f"wave: expected finite samples, found NaN or infinity in clip {', '.join(map(str, bad))}")
-    return self.spec_bn(self.to_db(self.spec(x)).unsqueeze(1))
+    if not x.detach().sum().isfinite() and (bad := (~x.isfinite().all(1)).nonzero().flatten().tolist()):
+        raise ParamsError(f"wave: expected finite samples, found NaN or infinity in clip {', '.join(map(str, bad))}")
+    z = self.spec.spectrogram(x)
+    power = z.real.square() + z.imag.square() # a third of the time of the magnitude, squared
+    return self.spec_bn(self.to_db(self.spec.mel_scale(power)).unsqueeze(1))
 
 # %% ../../nbs/papers/tagging.ipynb #9a6f461f
 def _divided(width, width_divisor):
@@ -166,8 +168,9 @@ class CNN1D(TagNet):
 POOLS = (4, 3, 3, (2, 5)) # of the four blocks: 96×188 → 24×47 → 8×15 → 2×5 → 1×1
 
 def _blocks_2d(widths):
-    "Convolutions of 3×3 with the poolings of Table 2."
-    return [ConvBlock(nn.Conv2d(a, b, 3, padding=1), p) for (a,b),p in zip(pairwise((1, *widths)), POOLS, strict=True)]
+    "Convolutions of 3×3 with the poolings of Table 2; channels last in memory, which is a third quicker on a CPU."
+    blocks = [ConvBlock(nn.Conv2d(a, b, 3, padding=1), p) for (a,b),p in zip(pairwise((1, *widths)), POOLS, strict=True)]
+    return [b.to(memory_format=torch.channels_last) for b in blocks]
 
 class CNN2D(TagNet):
     "Four convolutions over bands and frames (Table 2, 2D-CNN): 299,892 parameters."
@@ -218,7 +221,8 @@ class VerticalConv(nn.Module):
     def forward(self,
         mel:Tensor, # [B, 1, M, F]
     ) -> Tensor: # [B, channels, F]
-        if mel.device.type != "cpu" or not torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+        learns = torch.is_grad_enabled() and (mel.requires_grad or self.conv.weight.requires_grad)
+        if mel.device.type != "cpu" or not learns or torch.is_autocast_enabled("cpu"):
             return self.relu(self.bn(self.conv(mel)).amax(2)) # the maximum first: the same, and less to rectify
         return self.relu(self.bn(_tall_conv(mel, self.conv)).unflatten(0, (len(mel), -1)).amax(1).squeeze(2))
 

@@ -360,7 +360,9 @@ def schedule_of(P:Settings, job:Job): # `Schedule`
     "How a job is trained."
     r,code = job.recipe,job.position("schedule") == "code"
     metric = r.kind in ("metric", "joint")
-    s = SCHEDULES["baseline" if r.skeleton else "metric" if metric else "tags", "published" if r.skeleton or code else "corrected"]
+    protocol = "published" if r.skeleton or code else "corrected"
+    s = SCHEDULES["baseline" if r.skeleton else "metric" if metric else "tags", protocol]
+    if r.kind == "joint": s = replace(s, lr=SCHEDULES["tags", protocol].lr) # its trunk is a tagger's
     most = P.metric_epochs if metric else P.pool_epochs if r.kind == "pool" else P.musicnn_epochs if r.waits else P.epochs
     s = replace(s, epochs=min(s.epochs or most, most))
     return s if r.skeleton or code else replace(s, patience=P.metric_patience if metric else P.patience)
