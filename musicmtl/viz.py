@@ -401,6 +401,7 @@ def tsne_map(
     *,
     loose=(), # Classes known to be loosely defined: named in italics
     rare=(), # Classes with few items: points with a black rim
+    rest:str|None=None, # The class of all that belongs to none: grey, without a name on the map, last in the legend
     spokes:bool=False, # Lines from each class's centre to its points, for classes of few points
     title:str="", # Shown above
     ax=None, # Axes to draw into
@@ -409,8 +410,9 @@ def tsne_map(
     points,labels = np.asarray(points, float), np.asarray(labels).astype(str)
     counts = _class_counts(points, labels, 2)
     ax,size = _axes(ax, 8, 5.6), float(np.clip(9000/len(labels), 5, 22))
-    for c,(col,mark) in class_marks(counts.index).items():
-        rim = dict(edgecolors="black", linewidths=.6, zorder=3) if c in rare else dict(edgecolors="none", linewidths=0, zorder=2)
+    marks = class_marks([c for c in counts.index if c != rest]) | ({rest:("#b5b5b5", "o")} if rest in counts else {})
+    for c,(col,mark) in marks.items():
+        rim = dict(edgecolors="black", linewidths=.6, zorder=3) if c in rare else dict(edgecolors="none", linewidths=0, zorder=1 + (c != rest))
         name = f"{c} ({counts[c]})" + (", rare" if c in rare else "") + (", loose" if c in loose else "")
         if spokes:
             for x in points[labels == c]: ax.plot(*np.stack([points[labels == c].mean(0), x]).T, color=col, lw=.7, alpha=.6, zorder=1)
@@ -419,7 +421,7 @@ def tsne_map(
     ax.margins(.04)
     if len(counts) <= 50:
         ax.legend(loc="center left", bbox_to_anchor=(1.01, .5), ncols=-(-len(counts)//25), markerscale=1.2, handletextpad=.2, labelspacing=.45)
-    if len(counts) <= 30: _name_classes(ax, {c:np.median(points[labels == c], 0) for c in counts.index}, loose)
+    if len(counts) <= 30: _name_classes(ax, {c:np.median(points[labels == c], 0) for c in marks if c != rest}, loose)
     return ax
 
 # %% ../nbs/12_viz.ipynb #8071db63
@@ -463,7 +465,7 @@ def _shares(counts, classes, normalize):
 def _share_unit(normalize): return "Items" if normalize is None else f"Share of the {normalize} class [%]"
 
 def _matrix(ax, m, rows, columns, unit, texts, **image):
-    "Heat map of `m` with named rows and columns, numbers in the cells where there are `texts`."
+    "Heat map of `m` with named rows and columns, numbers in the cells where there are `texts`, a colour bar where there is a `unit`."
     import matplotlib as mpl
     n,k = m.shape
     ax = _axes(ax, 2.6 + max(.34*k, 2), 1.6 + max(.3*n, 1.6))
@@ -476,7 +478,7 @@ def _matrix(ax, m, rows, columns, unit, texts, **image):
         if texts is None or not np.isfinite(m[i,j]) or not texts[i][j]: continue
         dark = np.dot(mpl.colors.to_rgb(im.cmap(im.norm(m[i,j]))), (.3, .59, .11)) < .5
         ax.text(j, i, texts[i][j], ha="center", va="center", fontsize=7, color="white" if dark else "black")
-    ax.figure.colorbar(im, ax=ax, label=unit, pad=.02, fraction=.05)
+    if unit is not None: ax.figure.colorbar(im, ax=ax, label=unit, pad=.02, fraction=.05)
     return ax
 
 # %% ../nbs/12_viz.ipynb #4d4d3053
@@ -566,6 +568,7 @@ def score_heatmap(
     *,
     diverging:bool=False, # Cells are differences: red up, blue down
     limits:tuple|None=None, # Lowest and highest colour, as scores; the table's own by default
+    bar:bool=True, # The scale of the colours beside it
     title:str="", # Shown above
     ax=None, # Axes to draw into
 ): # -> Axes
@@ -576,7 +579,7 @@ def score_heatmap(
     if limits is not None: image.update(zip(("vmin", "vmax"), (float(shown(metric, v)[0]) for v in limits), strict=True))
     texts = [[f"{v:+.1f}" if diverging else f"{v:.1f}" if unit == "%" else f"{v:.2f}" for v in r] for r in m]
     name = f"{'Change of ' if diverging else ''}{label(metric)}" + (f" [{unit}]" if unit else "")
-    ax = _matrix(ax, m, [label(str(r)) for r in table.index], [label(str(c)) for c in table.columns], name, texts, **image)
+    ax = _matrix(ax, m, [label(str(r)) for r in table.index], [label(str(c)) for c in table.columns], name if bar else None, texts, **image)
     ax.set_title(title)
     return ax
 
@@ -594,7 +597,10 @@ def score_heatmaps(
     fig,axes = plt.subplots(1, len(tables), figsize=(len(tables)*(2.4 + .5*columns), 1.5 + .42*rows), squeeze=False)
     all_cells = np.concatenate([t.to_numpy(float).ravel() for t in tables.values()])
     limits = np.nanmin(all_cells),np.nanmax(all_cells)
-    for ax,(name,t) in zip(axes[0], tables.items(), strict=True): score_heatmap(t, metric, limits=limits, title=name, ax=ax)
+    for ax,(name,t) in zip(axes[0], tables.items(), strict=True):
+        score_heatmap(t, metric, limits=limits, bar=ax is axes[0,-1], title=name, ax=ax)
+    if all(t.index.equals(tables[next(iter(tables))].index) for t in tables.values()):
+        for ax in axes[0,1:]: ax.set_yticklabels([]) # the rows are the same
     if title: fig.suptitle(title, x=.01, ha="left", fontsize=10)
     return axes[0]
 
@@ -610,6 +616,7 @@ def training_curves(
     ax=None, # Axes to draw into
 ): # -> Axes
     "Losses or scores over the epochs; mean over seeds, seeds faint."
+    from matplotlib.ticker import MultipleLocator
     _need(df, ["epoch", "value"], "training_curves")
     by = next((c for c in ("variant", "task") if c in df), None)
     df = df.assign(**{c:v for c,v in (("part", "valid"), ("seed", 0)) if c not in df}, name=df[by] if by else "value")
@@ -626,6 +633,7 @@ def training_curves(
         for p in df.part.unique(): handles[parts.get(p, p)] = dict(color="#555555", ls=(0, (4, 2)) if p == "train" else "-")
     for name,look in handles.items(): ax.plot([], [], label=name, **look)
     ax.set(xlabel="Epoch", ylabel=label(metric) + (f" [{unit}]" if unit else ""), yscale="log" if log else "linear")
+    if np.ptp(df.epoch) < 8: ax.xaxis.set_major_locator(MultipleLocator(1)) # no halves of an epoch
     _legend_above(ax, title, len(handles), columns)
     return ax
 
@@ -636,11 +644,12 @@ def curve_panels(
     *,
     columns:int=2, # Of the legends
     log:bool=False, # Logarithmic, all of them
+    sharey:bool=False, # One scale for all: panels of one quantity
     title:str="", # Shown above all
 ): # -> array of Axes
     "Several `training_curves` in a row, as in the LSTM paper, Figs 7, 8, 11 and 12."
     import matplotlib.pyplot as plt
-    fig,axes = plt.subplots(1, len(panels), figsize=(4.4*len(panels), 3.3), squeeze=False)
+    fig,axes = plt.subplots(1, len(panels), figsize=(4.4*len(panels), 3.3), squeeze=False, sharey=sharey)
     for ax,(name,(df,metric)) in zip(axes[0], panels.items(), strict=True):
         training_curves(df, metric=metric, columns=columns, log=log, title=name, ax=ax)
     if title: fig.suptitle(title, x=.01, ha="left", fontsize=10)
@@ -724,7 +733,7 @@ def score_bars(
     better = "larger" if is_score(metric) else "smaller"
     unit = shown(metric, 0)[1]
     ax.set_xlabel(f"{label(metric)}{f' [{unit}]' if unit else ''}, {better} is better; {what}")
-    ax.set_xlim(left=0)
+    ax.set_xlim(left=0 if metric != "roc_auc" else min(40, np.floor(100*means.low.min()))) # nothing is far below chance
     _legend_above(ax, title, len(ax.get_legend_handles_labels()[0]), 3)
     return ax
 
@@ -764,6 +773,7 @@ def score_panels(
     xlabel:str="",
     bars:str="95 % intervals", # What they are
     zero:bool=False, # A line at zero
+    sharey:bool=False, # One scale for all: panels that are to be compared
     title:str="", # Shown above all
 ): # -> array of Axes
     "Scores of several tasks, a panel each, as in the self-supervised paper, Figs 2, 3, 5 and 8."
@@ -773,7 +783,7 @@ def score_panels(
     every,unit = pd.concat(panels.values()),"%" if "percent" in metric else shown(metric, 0)[1]
     names = None if pd.api.types.is_numeric_dtype(every.x) else list(dict.fromkeys(every.x))
     wide = 3.4 if names is None else 1.4 + .26*max(len(names), 3)
-    fig,axes = plt.subplots(1, len(panels), figsize=(wide*len(panels), 3.5), squeeze=False)
+    fig,axes = plt.subplots(1, len(panels), figsize=(wide*len(panels), 3.5), squeeze=False, sharey=sharey)
     for ax,(name,t) in zip(axes[0], panels.items(), strict=True):
         if zero: ax.axhline(0, color="#999999", lw=.8, zorder=0)
         _panel_points(ax, t, looks or {}, metric, names)

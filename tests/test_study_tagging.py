@@ -70,7 +70,8 @@ def whole(folder, tmp_path_factory):
     "The study of preset smoke on the folder, as a process of its own."
     home = tmp_path_factory.mktemp("whole")
     env = {**os.environ, "MUSICMTL_RUNS":str(home), "MUSICMTL_CACHE":str(home/"cache"), "TQDM_DISABLE":"1", "OMP_NUM_THREADS":"1"}
-    args = [sys.executable, "-m", "musicmtl.runs", "tagging", "-p", "corpus", "folder", "-p", "root", str(folder)]
+    given = {"corpus":"folder", "root":folder, "recording":folder/"3-0.wav"}
+    args = [sys.executable, "-m", "musicmtl.runs", "tagging", *(w for k, v in given.items() for w in ("-p", k, str(v)))]
     p = subprocess.run(args, env=env, text=True, capture_output=True, timeout=600)
     assert p.returncode == 0, p.stderr
     run, = (d for d in (home/"tagging").iterdir() if (d/"manifest.json").exists())
@@ -89,8 +90,8 @@ def test_study_leaves_everything(whole):
     assert (own.low <= own.value + 1e-9).all() and (own.value <= own.high + 1e-9).all()
     assert t[t.metric == "training_s"].value.isna().all() # times stand apart
     names = {p.name for p in (whole/"figures"/"tagging").iterdir()}
-    expected = ("table6_roc_auc", "table6_parameters", "table7", "table7_recall_8", "tags", "taggram", "neighbours", "tsne_genre", "notions_linear",
-                "joint_roc_auc", "curves_tags", "switches_recall", "tables_time")
+    expected = ("table6_roc_auc", "table6_parameters", "table7", "table7_recall_8", "tags", "taggram", "taggram_recording", "neighbours",
+                "tsne_genre", "notions_linear", "joint_roc_auc", "curves_tags", "switches_recall", "tables_time")
     assert {f"music_{n}.png" for n in expected} <= names
     claims = pd.read_csv(whole/"figures/data/claims.csv")
     assert set(claims.claim) == {f"T{i}" for i in range(1, 8)} and set(claims[claims.protocol == "published"].claim) == set(BOTH)
@@ -201,6 +202,7 @@ def test_switches_name_only_the_networks_that_they_change():
     assert how("musicnn_8") == how("musicnn_8", *SWITCHES) and how("cnn1d_skeleton") == how("cnn1d_skeleton", *SWITCHES)
     assert {Protocol.corrected.with_(s).name for s in SWITCHES} == {f"corrected-{s}" for s in SWITCHES}
     with pytest.raises(ParamsError, match="found 'musicnn_9'"): replace(settings(), variants=("musicnn_9",))
+    with pytest.raises(ParamsError, match="recording: expected a sound file, found none at gone.mp3"): study.prepare(settings(recording="gone.mp3"))
     with pytest.raises(ParamsError, match="norms: expected one of moving, kept, found 'frozen'"): Protocol(norms="frozen")
 
 
@@ -220,7 +222,7 @@ def test_gradnorm_moves_in_short_runs(demo):
     for preset, clips in (("mini", 480), ("claims", 640)):
         P = settings(preset=preset)
         steps = P.metric_epochs*clips//P.triplets
-        assert steps >= 300 and P.gradnorm_lr == pytest.approx(3/steps, rel=.01)
+        assert steps >= 200 and P.gradnorm_lr == pytest.approx(3/steps, rel=.01)
 
 
 def trained(P, prep, root, *variants, protocol=Protocol.corrected):

@@ -6,10 +6,11 @@
 __all__ = ['CLAIMS', 'BOTH', 'MISTAKES', 'LEAK', 'BEST', 'board_of', 'common', 'area', 'recall_at', 'ks_of', 'recall',
            'switch_effects', 'of_run', 'with_chance', 'table6', 'parameter_figure', 'table7', 'recall_panels',
            'notion_panels', 'tag_figure', 'best_embedding', 'notion_words', 'maps', 'query_of', 'neighbour_table',
-           'neighbour_figure', 'curves', 'time_figure', 'taggram_of', 'joint_bars', 'effect_figures', 'score_figures',
+           'neighbour_figure', 'curves', 'time_figure', 'taggrams', 'joint_bars', 'effect_figures', 'score_figures',
            'clip_figures']
 
 # %% ../../nbs/papers/tagging_claims.ipynb #29be120a
+from pathlib import Path
 import numpy as np, pandas as pd
 from ..experiment import Board, as_row, best_rows, interval
 from .tagging import Tagger, load_net
@@ -154,7 +155,7 @@ def _paper_grid():
 def table7(P, prep, table) -> dict: # name -> axes
     "Recall of all embeddings."
     grids,source = {"Report":_paper_grid()},""
-    for protocol in ("corrected", "published"):
+    for protocol in ("published", "corrected"):
         columns = {}
         for k in KS:
             t,source = of_run(table, P, prep, list(EMBEDDINGS), f"recall_at_{k}")
@@ -162,9 +163,7 @@ def table7(P, prep, table) -> dict: # name -> axes
         grid = pd.DataFrame(columns).reindex(grids["Report"].index)
         if grid.notna().any(axis=None): grids[viz.label(protocol)] = grid
     if len(grids) == 1: return {}
-    axes = viz.score_heatmaps(grids, "recall_at_k", title=f"Recall of several labels{source}")
-    for ax in axes[1:]: ax.set_yticklabels([]) # the rows are the same
-    return {"table7":axes}
+    return {"table7":viz.score_heatmaps(grids, "recall_at_k", title=f"Recall of several labels{source}")}
 
 # %% ../../nbs/papers/tagging_claims.ipynb #7bdc27f7
 def recall_panels(P, prep, table, k:int): # -> axes, or None where nothing was trained
@@ -177,7 +176,7 @@ def recall_panels(P, prep, table, k:int): # -> axes, or None where nothing was t
         panels[title] = viz.seed_summary(t).assign(x=lambda d, way=way: d.variant.map(way), group=lambda d: d.protocol)
         paper[title] = {words: said[v, f"recall_at_{k}"][0] for v,words in way.items()}
     if not panels: return None
-    return viz.score_panels(panels, metric=f"recall_at_{k}", paper=paper, title=f"Recall at {k}{source}")
+    return viz.score_panels(panels, metric=f"recall_at_{k}", paper=paper, sharey=True, title=f"Recall at {k}{source}")
 
 # %% ../../nbs/papers/tagging_claims.ipynb #f2d0cdf6
 def notion_panels(P, prep, table, net:str, k:int=1): # -> axes, or None where nothing was trained
@@ -189,7 +188,7 @@ def notion_panels(P, prep, table, net:str, k:int=1): # -> axes, or None where no
     t = t.sort_values("x", kind="stable", key=lambda c: c.map({w: i for i,w in enumerate(_WORDS.values())}))
     panels = {notion.capitalize(): t[t.notion == notion] for notion in NOTIONS if (t.notion == notion).any()}
     if not panels: return None
-    return viz.score_panels(panels, metric=f"recall_at_{k}", title=f"{viz.label(f'embed_{net}')}, recall at {k} by notion{source}")
+    return viz.score_panels(panels, metric=f"recall_at_{k}", sharey=True, title=f"{viz.label(f'embed_{net}')}, recall at {k} by notion{source}")
 
 # %% ../../nbs/papers/tagging_claims.ipynb #1a21d8c9
 @viz.style()
@@ -231,7 +230,7 @@ def maps(P, prep, board) -> dict: # name -> axes
     for notion in NOTIONS if r else ():
         xy = viz.tsne(notion_block(r.result.embedded, notion), seed=P.seed, perplexity=15.)
         title = f"{viz.label(r.job.label)}: the quarter for {notion}"
-        made[f"tsne_{notion}"] = viz.tsne_map(xy, notion_words(r.Y, prep.classes, notion), title=title)
+        made[f"tsne_{notion}"] = viz.tsne_map(xy, notion_words(r.Y, prep.classes, notion), rest="none", title=title)
     return made
 
 # %% ../../nbs/papers/tagging_claims.ipynb #ee1acbea
@@ -277,13 +276,13 @@ def neighbour_figure(P, prep, board): # -> axes, or None where no embedding was 
 def curves(P, prep, table) -> dict: # name -> axes
     "Validation loss by epoch under both protocols: taggers, embeddings."
     made = {}
-    sets = {"curves_tags":([v for v,r in TAGGERS.items() if not r.leak], "tags", "loss"),
-            "curves_triplets":([v for v in EMBEDDINGS if v.endswith("_both")], "metric", "triplet_error")}
-    for name,(variants,task,metric) in sets.items():
+    sets = {"curves_tags":([v for v,r in TAGGERS.items() if not r.leak], "tags", "loss", "Taggers on validation"),
+            "curves_triplets":([v for v in EMBEDDINGS if v.endswith("_both")], "metric", "triplet_error", "Embeddings on validation")}
+    for name,(variants,task,metric,title) in sets.items():
         t,source = best_rows(table, P, prep, variants)
         t = t[(t.task == task) & (t.part == "valid")].sort_values("epoch", kind="stable")
         panels = {viz.label(p): (t[t.protocol == p], metric) for p in ("published", "corrected") if (t.protocol == p).any()}
-        if panels: made[name] = viz.curve_panels(panels, title=f"Validation loss{source}")
+        if panels: made[name] = viz.curve_panels(panels, sharey=True, title=f"{title}{source}")
     return made
 
 @viz.style()
@@ -305,15 +304,18 @@ def time_figure(P, prep, table): # -> axes, or None where nothing was trained
     return ax
 
 # %% ../../nbs/papers/tagging_claims.ipynb #0a6747e7
-def taggram_of(P, prep, board, root, hop_s:float=.5): # -> axes, or None where no tagger was trained
-    "Tags over time of a test recording, by the best tagger under `corrected` (on the test: it is a picture, not a score)."
+def taggrams(P, prep, board, root) -> dict: # name -> axes
+    "Tags over time of a test clip, and of a given recording, by the best tagger under `corrected` (on the test: a picture, not a score)."
     of = {v: board.by["corrected", v][P.seed] for v in TAGGERS if "leak" not in v and P.seed in board.by.get(("corrected", v), {})}
-    if not of: return None
+    if not of: return {}
     best = max(of, key=lambda v: board.all_scores(of[v])["roc_auc"][0])
     row = prep.clips.rows[prep.parts["test"][0]]
-    net,names = load_net(f"{root}/{of[best].job.job.name}/net.pt")
-    said = Tagger(net, names).tag(prep.corpus.path(row), hop_s=hop_s)
-    return viz.taggram(said.windows, said.names, hop_s=hop_s, title=f"“{prep.corpus.table.title.iloc[row]}” by {viz.label(best)}")
+    tagger = Tagger(*load_net(f"{root}/{of[best].job.job.name}/net.pt"))
+    def draw(path, title, hop_s):
+        said = tagger.tag(path, hop_s=hop_s)
+        return viz.taggram(said.windows, said.names, hop_s=hop_s, title=f"“{title}” by {viz.label(best)}")
+    made = {"taggram":draw(prep.corpus.path(row), prep.corpus.table.title.iloc[row], .5)}
+    return made | ({"taggram_recording":draw(P.recording, Path(P.recording).stem, 1.)} if P.recording else {})
 
 # %% ../../nbs/papers/tagging_claims.ipynb #40e03986
 def joint_bars(P, prep, table) -> dict: # name -> axes
@@ -346,7 +348,7 @@ def score_figures(P, prep, board, tables) -> dict: # name -> axes
 
 def clip_figures(P, prep, board, tables, root) -> dict: # name -> axes
     "Figures of tags, clips and notions."
-    made = {"tags":tag_figure(P, prep, tables["tags"]), "taggram":taggram_of(P, prep, board, root)}
+    made = {"tags":tag_figure(P, prep, tables["tags"]), **taggrams(P, prep, board, root)}
     if prep.has_notions:
         made |= {f"notions_{net}":notion_panels(P, prep, tables["notions"], net) for net in NETS}
         made |= {"neighbours":neighbour_figure(P, prep, board)} | maps(P, prep, board)

@@ -112,6 +112,7 @@ class Settings:
     root: str|None = None # Its folder
     split: Literal["homework", "folder", "clean"] = "homework" # Which folders of MagnaTagATune, and of Miniature
     checkpoint: str|None = None # A trained Musicnn in place of the pre-training
+    recording: str|None = which(None) # A sound file of which a taggram is drawn
     protocol: Literal["published", "corrected", "both"] = which("both")
     preset: str = which("smoke")
     seed: int = which(0) # The first; jobs have theirs
@@ -270,6 +271,7 @@ def prepare(
     P:Settings,
 ) -> Prepared:
     "Load, check, decode, divide. What cannot be used is named in the notes, with the reason."
+    if P.recording and not Path(P.recording).is_file(): raise ParamsError(f"recording: expected a sound file, found none at {P.recording}")
     corpus,n = open_corpus(P),round(P.clip_s*SR)
     store = decode(corpus, P)
     keep,notes = _usable(corpus, store, n)
