@@ -1,9 +1,6 @@
 """The artist-group-factor study as its users run it: papermill on whole corpora, killed, and fed with faults."""
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 
@@ -13,6 +10,8 @@ import psutil
 import pytest
 import soundfile as sf
 
+from processes import finish, ran, start, the_run
+
 from musicmtl.core import CorpusError, ParamsError, generator
 from musicmtl.experiment import draws, interval
 from musicmtl.papers import agf_study
@@ -20,18 +19,6 @@ from musicmtl.papers.agf import SWITCHES, Protocol
 from musicmtl.runs import resolve, settings_class
 
 OUT = "figures/data/agf.csv"
-
-
-def start(home, **params):
-    "The study as a process of its own, with its runs and cache in `home`."
-    env = {**os.environ, "MUSICMTL_RUNS":str(home/"runs"), "MUSICMTL_CACHE":str(home/"cache"), "TQDM_DISABLE":"1", "OMP_NUM_THREADS":"1"}
-    args = [a for k, v in params.items() for a in ("-p", k, str(v))]
-    return subprocess.Popen([sys.executable, "-m", "musicmtl.runs", "agf", *args], env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-def finish(p):
-    out, err = p.communicate(timeout=600)
-    return p.returncode, out, err
 
 
 def kill_when(p, seen):
@@ -46,23 +33,16 @@ def kill_when(p, seen):
     p.wait()
 
 
-def the_run(home):
-    found = [p for p in (home/"runs"/"agf").iterdir() if (p/"manifest.json").exists()]
-    assert len(found) == 1
-    return found[0]
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     "An undisturbed run of preset smoke."
     home = tmp_path_factory.mktemp("whole")
-    code, out, err = finish(start(home))
-    assert code == 0, err
+    ran("agf", home)
     return home
 
 
 def test_study_leaves_everything(whole):
-    r = the_run(whole)
+    r = the_run(whole, "agf")
     m = json.loads((r/"manifest.json").read_text())
     assert m["status"] == "done" and m["parameters"]["preset"] == "smoke" and m["wall_s"] > 0
     assert (r/"executed.ipynb").exists()
@@ -80,28 +60,28 @@ def test_study_leaves_everything(whole):
 
 
 def test_weights_add_up_and_start_at_one(whole):
-    w = pd.read_csv(the_run(whole)/"figures/data/agf_weights.csv")
+    w = pd.read_csv(the_run(whole, "agf")/"figures/data/agf_weights.csv")
     np.testing.assert_allclose(w.groupby(["protocol", "variant", "seed", "epoch"]).weight.sum(), w.task.nunique(), rtol=1e-5)
     assert w.weight.std() > .01
 
 
 def test_a_run_that_is_done_is_not_run_again(whole):
-    before = (the_run(whole)/"executed.ipynb").stat().st_mtime_ns
-    code, out, err = finish(start(whole))
+    before = (the_run(whole, "agf")/"executed.ipynb").stat().st_mtime_ns
+    code, out, err = finish(start("agf", whole))
     assert code == 0 and "done" in out
-    assert (the_run(whole)/"executed.ipynb").stat().st_mtime_ns == before
+    assert (the_run(whole, "agf")/"executed.ipynb").stat().st_mtime_ns == before
 
 
 def test_killed_twice_ends_with_the_same_numbers(whole, tmp_path):
     "SIGKILL in the middle of extraction, then in the middle of training."
-    p = start(tmp_path)
+    p = start("agf", tmp_path)
     kill_when(p, lambda: any((tmp_path/"cache").glob("features/*/shards/*")))
-    p = start(tmp_path)
+    p = start("agf", tmp_path)
     kill_when(p, lambda: any((tmp_path/"runs").glob("agf/jobs/*/*/network/last.ckpt")))
-    code, _, err = finish(start(tmp_path))
+    code, _, err = finish(start("agf", tmp_path))
     assert code == 0, err
     for name in ("agf.csv", "agf_weights.csv"):
-        assert (the_run(tmp_path)/"figures/data"/name).read_bytes() == (the_run(whole)/"figures/data"/name).read_bytes()
+        assert (the_run(tmp_path, "agf")/"figures/data"/name).read_bytes() == (the_run(whole, "agf")/"figures/data"/name).read_bytes()
 
 
 def tone(i, artist, seconds=9., sr=22050):
@@ -135,15 +115,15 @@ def test_faulty_files_are_named_and_do_not_stop_the_study(folder, tmp_path):
             enumerate((("text", "text.mp3"), ("silent", "silent.wav"), ("short", "short.wav")))]
     pd.concat([t, pd.DataFrame(more)]).to_csv(folder/"tracks.csv", index=False)
     home = tmp_path/"home"
-    code, _, err = finish(start(home, corpus="folder", root=folder))
+    code, _, err = finish(start("agf", home, corpus="folder", root=folder))
     assert code == 0, err
-    notes = "\n".join(json.loads((the_run(home)/"manifest.json").read_text())["notes"])
+    notes = "\n".join(json.loads((the_run(home, "agf")/"manifest.json").read_text())["notes"])
     for track, why in (("0-0", "truncated"), ("text", "text"), ("short", "frames"), ("silent", "silent")):
         assert any(track in line and why in line for line in notes.splitlines()), notes
     assert "subgenres" in notes
     index = pd.concat([pd.read_parquet(f) for f in (home/"cache"/"features").glob("*/index.parquet")]).set_index("track_id")
     assert index.status["text"] == "failed" and index.status["silent"] == "ok" and index.silent["silent"]
-    scores = pd.read_csv(the_run(home)/OUT)
+    scores = pd.read_csv(the_run(home, "agf")/OUT)
     assert set(scores.corpus) == {"music"}
 
 

@@ -1,14 +1,13 @@
 """The artist and language study as its users run it: papermill on whole corpora, folders of music with and without languages."""
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
+
+from processes import ran
 
 from musicmtl.core import CorpusError, ParamsError, generator
 from musicmtl.experiment import claim_rows, interval
@@ -19,20 +18,6 @@ from musicmtl.papers.artist_language_study import Job, Result, Settings
 from musicmtl.runs import claims_of, resolve
 
 OUT = "figures/data/artist_language.csv"
-
-
-def start(home, **params):
-    "The study as a process of its own, with its runs and cache in `home`."
-    env = {**os.environ, "MUSICMTL_RUNS":str(home/"runs"), "MUSICMTL_CACHE":str(home/"cache"), "TQDM_DISABLE":"1", "OMP_NUM_THREADS":"1"}
-    args = [a for k, v in params.items() for a in ("-p", k, str(v))]
-    p = subprocess.run([sys.executable, "-m", "musicmtl.runs", "artist_language", *args], env=env, text=True, capture_output=True, timeout=300)
-    return p.returncode, p.stdout, p.stderr
-
-
-def the_run(home):
-    found = [p for p in (home/"runs"/"artist_language").iterdir() if (p/"manifest.json").exists()]
-    assert len(found) == 1
-    return found[0]
 
 
 def song(artist, language, k, seconds=7., sr=16_000):
@@ -73,9 +58,7 @@ def settings(root, **changes): return resolve(Settings, "artist_language", {"cor
 # The whole study
 
 def test_study_leaves_everything(folder, tmp_path):
-    code, _, err = start(tmp_path, corpus="folder", root=folder)
-    assert code == 0, err
-    r = the_run(tmp_path)
+    r = ran("artist_language", tmp_path, corpus="folder", root=folder)
     m = json.loads((r/"manifest.json").read_text())
     assert m["status"] == "done" and "24 songs remain; 6 classes of artist, 2 classes of language" in m["notes"]
     t = pd.read_csv(r/OUT)

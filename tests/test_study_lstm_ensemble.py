@@ -1,8 +1,6 @@
 """The LSTM study as its users run it: on a folder of recordings, on Miniature and on the Million Song Dataset's files."""
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -13,6 +11,8 @@ import soundfile as sf
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
+from processes import ran
 
 from musicmtl.core import CorpusError, ParamsError, generator
 from musicmtl.experiment import claim_rows, interval
@@ -60,13 +60,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(folder, tmp_path_factory):
     "The study of preset smoke on the folder, as a process of its own."
-    home = tmp_path_factory.mktemp("whole")
-    env = {**os.environ, "MUSICMTL_RUNS":str(home), "MUSICMTL_CACHE":str(home/"cache"), "TQDM_DISABLE":"1", "OMP_NUM_THREADS":"1"}
-    args = [sys.executable, "-m", "musicmtl.runs", "lstm_ensemble", "-p", "corpus", "folder", "-p", "root", str(folder), "-p", "cuts", "2"]
-    p = subprocess.run(args, env=env, text=True, capture_output=True, timeout=600)
-    assert p.returncode == 0, p.stderr
-    run, = (d for d in (home/"lstm_ensemble").iterdir() if (d/"manifest.json").exists())
-    return run
+    return ran("lstm_ensemble", tmp_path_factory.mktemp("whole"), corpus="folder", root=folder, cuts=2)
 
 
 def test_study_leaves_everything(whole):

@@ -1,8 +1,6 @@
 """The tagging study as its users run it: on a folder of tagged recordings, on Miniature and on MagnaTagATune's layout."""
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -15,9 +13,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from processes import ran
+
 from musicmtl.core import CorpusError, ParamsError, RunError, generator
 from musicmtl.experiment import claim_rows, interval
-from musicmtl.metrics import average_precision, multilabel_recall, roc_auc
+from musicmtl.metrics import average_precision, multilabel_recall, ranks, roc_auc
 from musicmtl.papers import tagging_study as study
 from musicmtl.papers.tagging import WINDOW, load_net, make_net, save_net
 from musicmtl.papers.tagging_claims import BOTH, CLAIMS, board_of, neighbour_table, notion_words, query_of, switch_effects
@@ -68,14 +68,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(folder, tmp_path_factory):
     "The study of preset smoke on the folder, as a process of its own."
-    home = tmp_path_factory.mktemp("whole")
-    env = {**os.environ, "MUSICMTL_RUNS":str(home), "MUSICMTL_CACHE":str(home/"cache"), "TQDM_DISABLE":"1", "OMP_NUM_THREADS":"1"}
-    given = {"corpus":"folder", "root":folder, "recording":folder/"3-0.wav"}
-    args = [sys.executable, "-m", "musicmtl.runs", "tagging", *(w for k, v in given.items() for w in ("-p", k, str(v)))]
-    p = subprocess.run(args, env=env, text=True, capture_output=True, timeout=600)
-    assert p.returncode == 0, p.stderr
-    run, = (d for d in (home/"tagging").iterdir() if (d/"manifest.json").exists())
-    return run
+    return ran("tagging", tmp_path_factory.mktemp("whole"), corpus="folder", root=folder, recording=folder/"3-0.wav")
 
 
 def test_study_leaves_everything(whole):
@@ -294,7 +287,7 @@ def test_areas_are_those_of_the_metrics(seed, ties):
     Y, P = (rng.random((20, 6)) < .3).astype(np.float32), rng.random((20, 6))
     if ties: P = P.round(1)
     Y[:2] = [[0]*6, [1]*6] # every tag is there and is not
-    below, precision = study.ranks(Y, P)
+    below, precision = ranks(Y, P)
     ones = np.ones((1, 20))
     assert study.macro_over(ones, below)[0] == pytest.approx(roc_auc(Y, P))
     assert study.macro_over(ones, precision)[0] == pytest.approx(average_precision(Y, P))

@@ -6,10 +6,10 @@
 __all__ = ['MIN_SONGS', 'PAPER', 'METRICS', 'SWITCHES', 'CLAIMS', 'BOTH', 'Settings', 'Prepared', 'with_second', 'open_corpus',
            'front_end', 'prepare', 'usable', 'Job', 'variant_of', 'side_job', 'jobs', 'switch_jobs', 'Cut',
            'fewer_songs', 'cut_segments', 'tasks_of', 'balancer', 'Result', 'segments', 'train_network', 'wants_map',
-           'ask', 'run_job', 'load_result', 'joined', 'train_all', 'parts', 'by_song', 'items', 'macro', 'scores',
-           'board_of', 'paper_values', 'scored', 'result_rows', 'chance_rows', 'save_tables', 'summary', 'gain',
-           'gain_effects', 'switch_effects', 'main_protocol', 'table_figures', 'effect_figures', 'curve_figures',
-           'first_fold', 'artist_groups', 'confusion_figure', 'sweep_figure', 'other_figures', 'map_figures']
+           'ask', 'run_job', 'load_result', 'joined', 'train_all', 'by_song', 'items', 'macro', 'scores', 'board_of',
+           'paper_values', 'scored', 'result_rows', 'chance_rows', 'save_tables', 'summary', 'gain', 'gain_effects',
+           'switch_effects', 'main_protocol', 'table_figures', 'effect_figures', 'curve_figures', 'first_fold',
+           'artist_groups', 'confusion_figure', 'sweep_figure', 'other_figures', 'map_figures']
 
 # %% ../../nbs/papers/artist_language_study.ipynb #e3f79d04
 import time
@@ -25,7 +25,7 @@ from ..loaders import load_corpus
 from ..store import extract
 from ..tasks import classification
 from ..balance import Equal, GradNorm, Static, Uncertainty
-from ..metrics import confusion, pooled
+from ..metrics import confusion, pooled, ranks
 from ..learn import MultiTask, Windows, fit, outputs
 from ..runs import collect, published
 from ..experiment import (Board, as_row, best_device, draws, history_arrays, interval, read_history, run_jobs, save_times,
@@ -319,19 +319,6 @@ def train_all(prep, P, todo, root) -> list: # of `Result`
     "All jobs, `n_jobs` side by side, their folds joined."
     return joined(run_jobs(partial(run_job, prep, P, root=root), todo, root, P.n_jobs))
 
-# %% ../../nbs/papers/artist_language_study.ipynb #22f77dc6
-def parts(y, p):
-    "Of each item: share of those of other classes that rank below it (ties count half), precision at its score [n]; NaN where all are of its class."
-    below,precision = np.full(len(y), np.nan),np.full(len(y), np.nan)
-    for c in np.unique(y):
-        own,s = y == c,p[:, c]
-        if own.all(): continue
-        hit,miss = np.sort(s[own]),np.sort(s[~own])
-        lower,upper = (np.searchsorted(miss, s[own], side) for side in ("left", "right"))
-        true = len(hit) - np.searchsorted(hit, s[own], "left")
-        below[own],precision[own] = (lower + upper)/2/len(miss),true/(true + len(miss) - lower)
-    return below,precision
-
 # %% ../../nbs/papers/artist_language_study.ipynb #ea6c4593
 def by_song(y, p, song, fold):
     "The same with a song for an item: mean probability over its segments."
@@ -359,7 +346,9 @@ def scores(result, prep, task="artist", by="segment") -> dict: # roc_auc, pr_auc
     drawn = song if result.job.protocol.split != "artist" else prep.corpus.labels("artist").codes[song]
     group = np.unique(drawn, return_inverse=True)[1].ravel()
     w,found = draws(group.max() + 1, result.job.seed),np.full((2, len(y)), np.nan)
-    for f in np.unique(fold): found[:, fold == f] = parts(y[fold == f], p[fold == f])
+    for f in np.unique(fold):
+        at = np.flatnonzero(fold == f)
+        found[:, at] = ranks(y[at], p[at])[:, np.arange(len(at)), y[at]]
     return {m: macro(y, v, group, w) for m,v in zip(("roc_auc", "pr_auc"), found, strict=True)}
 
 def board_of(results, prep) -> Board:

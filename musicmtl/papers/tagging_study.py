@@ -9,8 +9,8 @@ __all__ = ['SWITCHES', 'TAGGERS', 'NETS', 'WAYS', 'KS', 'EMBEDDINGS', 'PAIRS', '
            'folder_tags', 'decode', 'cut_places', 'prepare', 'checked', 'matters', 'Job', 'pretraining', 'Trial',
            'trials', 'jobs', 'schedule_of', 'start', 'CutVectors', 'trunk_vectors', 'Classifier', 'train_network',
            'Result', 'load_vectors', 'run_job', 'keep_result', 'use_checkpoint', 'load_result', 'train_all', 'Reading',
-           'read_all', 'weights_of', 'ranks', 'macro_over', 'query_recalls', 'mean_over', 'scores', 'by_notion',
-           'chance', 'paper_values', 'result_rows', 'tag_rows', 'notion_rows', 'curve_rows', 'time_rows', 'save_tables',
+           'read_all', 'weights_of', 'macro_over', 'query_recalls', 'mean_over', 'scores', 'by_notion', 'chance',
+           'paper_values', 'result_rows', 'tag_rows', 'notion_rows', 'curve_rows', 'time_rows', 'save_tables',
            'summary']
 
 # %% ../../nbs/papers/tagging_study.ipynb #fe536963
@@ -27,7 +27,7 @@ from ..corpus import Corpus
 from ..experiment import TIME_COLUMNS, SwitchedProtocol, best_device, draws, history_arrays, interval, read_history, run_jobs, which
 from ..learn import MultiTask, StepTimes, fit
 from ..loaders import load_corpus
-from ..metrics import average_precision, multilabel_recall, replicates, roc_auc
+from ..metrics import average_precision, multilabel_recall, ranks, replicates, roc_auc
 from ..nets import n_parameters
 from ..runs import collect, machine, published
 from ..store import WaveBank, extract
@@ -565,18 +565,6 @@ def read_all(P, prep, results) -> list: # of `Reading`
 
 # %% ../../nbs/papers/tagging_study.ipynb #ee654cd1
 def weights_of(reading): return draws(reading.group.max() + 1, 0)[:, reading.group].astype(float) # [1 + draws, n]
-
-def ranks(Y, P) -> np.ndarray: # [2, n, C], NaN where a clip lacks the tag
-    "Of each clip with a tag: share of those without it that get less (ties count half), and precision at its probability."
-    found = np.full((2, *P.shape), np.nan)
-    for c in range(P.shape[1]):
-        own = Y[:, c] > 0
-        if own.all() or not own.any(): continue
-        s,hit,miss = P[own, c],np.sort(P[own, c]),np.sort(P[~own, c])
-        lower,upper = (np.searchsorted(miss, s, side) for side in ("left", "right"))
-        true = len(hit) - np.searchsorted(hit, s, "left")
-        found[:, own, c] = (lower + upper)/2/len(miss),true/(true + len(miss) - lower)
-    return found
 
 def macro_over(w, values) -> np.ndarray: # [1 + draws]
     "Mean over tags of clips' values [n, C]: a clip counts one over the clips of its tag."
