@@ -83,7 +83,6 @@ class MelNet(nn.Module):
         from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
         super().__init__()
         self.spec = MelSpectrogram(SR, n_fft=512, f_min=0., f_max=SR/2, n_mels=96) # hop 256, periodic Hann, HTK, no norm
-        self.spec.spectrogram.power = None # `mel` squares
         self.to_db,self.spec_bn = AmplitudeToDB(),nn.BatchNorm2d(1)
 
     @property
@@ -96,6 +95,15 @@ class MelNet(nn.Module):
 
 # %% ../../nbs/papers/tagging.ipynb #c0d25868
 @patch
+def decibels(self:MelNet,
+    x:Tensor, # Waveforms [B, T], 16 kHz
+) -> Tensor: # [B, 96, 1 + T//256]
+    "Mel spectrogram in decibels, `to_db(spec(x))`: a third quicker, because no root is taken and squared again."
+    s = self.spec.spectrogram
+    z = torch.stft(x, s.n_fft, s.hop_length, window=s.window, return_complex=True)
+    return self.to_db(self.spec.mel_scale(z.real.square() + z.imag.square()))
+
+@patch
 def mel(self:MelNet,
     x:Tensor, # Waveforms [B, 48000], 16 kHz
 ) -> Tensor: # [B, 1, 96, 188]
@@ -105,9 +113,7 @@ def mel(self:MelNet,
         raise ParamsError(f"wave: expected a floating-point tensor [B, {WINDOW}], three seconds of {SR} Hz, found {found}")
     if not x.detach().sum().isfinite() and (bad := (~x.isfinite().all(1)).nonzero().flatten().tolist()):
         raise ParamsError(f"wave: expected finite samples, found NaN or infinity in clip {', '.join(map(str, bad))}")
-    z = self.spec.spectrogram(x)
-    power = z.real.square() + z.imag.square() # a third of the time of the magnitude, squared
-    return self.spec_bn(self.to_db(self.spec.mel_scale(power)).unsqueeze(1))
+    return self.spec_bn(self.decibels(x).unsqueeze(1))
 
 # %% ../../nbs/papers/tagging.ipynb #9a6f461f
 def _divided(width, width_divisor):
