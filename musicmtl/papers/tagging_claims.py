@@ -321,8 +321,8 @@ def taggrams(P, prep, board, root) -> dict: # name -> axes
 def joint_bars(P, prep, table) -> dict: # name -> axes
     "Tags and embedding in one network: what each costs the other."
     made,names = {},["joint_equal", "joint_gradnorm", "joint_uncertainty"]
-    for metric,alone in (("roc_auc", "joint_tags"), ("recall_at_1", "joint_metric")):
-        t,source = of_run(table, P, prep, [*names, alone], metric)
+    for metric,alone in (("roc_auc", ["joint_tags"]), ("recall_at_1", ["joint_metric", "joint_tags"])):
+        t,source = of_run(table, P, prep, [*names, *alone], metric)
         title = f"Tags and embedding in one network{source}"
         if len(t): made[f"joint_{metric}"] = viz.score_bars(with_chance(t, table, metric), metric=metric, title=title)
     return made
