@@ -728,7 +728,8 @@ def score_bars(
         said = df.dropna(subset=["paper_value"]).groupby("variant").paper_value.first()
         ax.scatter([paper_number(metric, v) for v in said], [variants.index(v) for v in said.index], marker="D", s=26, color="black", zorder=3,
                    label="Paper")
-    what = "95 % t intervals over seeds (dots)" if means.n.max() > 1 else "95 % bootstrap intervals"
+    what = " or ".join(w for w,yes in (("95 % bootstrap intervals", 1), ("means of two seeds (dots)", 2), ("95 % t intervals over seeds (dots)", 3))
+                       if (means.n.clip(upper=3) == yes).any())
     ax.set_yticks(range(len(variants)), [label(v) for v in variants]); ax.invert_yaxis(); ax.set_ylim(len(variants) - .5, -.5)
     better = "larger" if is_score(metric) else "smaller"
     unit = shown(metric, 0)[1]
