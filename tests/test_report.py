@@ -47,6 +47,11 @@ def figures(tmp_path):
     return tmp_path/"figures"
 
 
+def test_the_tables_of_this_checkout_can_be_read():
+    r = report.read_results()
+    assert {"agf", "artist_language", "lstm_ensemble", "pase", "tagging"} <= set(r.scores.study) and set(r.claims.study) <= set(r.studies)
+
+
 class Page(html.parser.HTMLParser):
     "Checks nesting and collects references and text."
     def __init__(self, text):

@@ -23,6 +23,7 @@ from musicmtl.papers.tagging import WINDOW, load_net, make_net, save_net
 from musicmtl.papers.tagging_claims import BOTH, CLAIMS, board_of, neighbour_table, notion_words, query_of, switch_effects
 from musicmtl.papers.tagging_metric import NOTIONS, cosine_matrix, published_recall
 from musicmtl.papers.tagging_study import KS, SWITCHES, Job, Protocol, Reading, Result, Trial, paper_values, recipe, scores
+from musicmtl.report import read_results
 from musicmtl.runs import claims_of, published, resolve, settings_class
 from musicmtl.tagatune import TAGS
 
@@ -90,6 +91,7 @@ def test_study_leaves_everything(whole):
     assert set(claims.claim) == {f"T{i}" for i in range(1, 8)} and set(claims[claims.protocol == "published"].claim) == set(BOTH)
     assert (claims.verdict != "not testable here").eq(claims.effect.notna()).all()
     assert claims.set_index("claim").loc["T7", ["effect", "low", "high"]].tolist() == [0, 0, 0]
+    assert read_results(whole/"figures/data").studies == ["tagging"]
 
 
 def test_tables_agree(whole):

@@ -182,7 +182,7 @@ def recall_panels(P, prep, table, k:int): # -> axes, or None where nothing was t
 def notion_panels(P, prep, table, net:str, k:int=1): # -> axes, or None where nothing was trained
     "Recall at K by notion, a panel each, of an embedding's four rows."
     t,source = best_rows(table, P, prep, _rows(net))
-    t = t[(t.protocol == "corrected") & (t.metric == f"recall_at_{k}")]
+    t = t[(t.protocol == "corrected") & (t.score == f"recall_at_{k}")]
     words = {f"embed_{net}{w}": said for w,said in _WORDS.items()}
     t = t.assign(x=t.variant.map(words), group=t.part.map({"whole":"Whole embedding", "block":"Its quarter"}))
     t = t.sort_values("x", kind="stable", key=lambda c: c.map({w: i for i,w in enumerate(_WORDS.values())}))
