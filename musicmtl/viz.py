@@ -616,7 +616,7 @@ def training_curves(
     ax=None, # Axes to draw into
 ): # -> Axes
     "Losses or scores over the epochs; mean over seeds, seeds faint."
-    from matplotlib.ticker import MultipleLocator
+    from matplotlib.ticker import MaxNLocator
     _need(df, ["epoch", "value"], "training_curves")
     by = next((c for c in ("variant", "task") if c in df), None)
     df = df.assign(**{c:v for c,v in (("part", "valid"), ("seed", 0)) if c not in df}, name=df[by] if by else "value")
@@ -633,7 +633,7 @@ def training_curves(
         for p in df.part.unique(): handles[parts.get(p, p)] = dict(color="#555555", ls=(0, (4, 2)) if p == "train" else "-")
     for name,look in handles.items(): ax.plot([], [], label=name, **look)
     ax.set(xlabel="Epoch", ylabel=label(metric) + (f" [{unit}]" if unit else ""), yscale="log" if log else "linear")
-    if np.ptp(df.epoch) < 8: ax.xaxis.set_major_locator(MultipleLocator(1)) # no halves of an epoch
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10])) # no halves of an epoch
     _legend_above(ax, title, len(handles), columns)
     return ax
 
