@@ -290,8 +290,8 @@ def test_tags_and_triplets_train_together(balancer, tmp_path):
     m = MultiTask(net, [multilabel("tags", 4), MetricTask(classes)], make[balancer](), lr=1e-2)
     fixed = Triplets(x, Y, labels=True, redraw=False, seed=1)
     before = judged(m, fixed)
-    fit(m, Triplets(x, Y, labels=True), epochs=12, batch_size=8, root=tmp_path, device="cpu")
-    assert (judged(m, fixed) < .7*before).all() and len(m.history) == 12*2*2
+    fit(m, Triplets(x, Y, labels=True), epochs=30, batch_size=8, root=tmp_path, device="cpu") # of fewer, rounding decides how the last triplet ends
+    assert (judged(m, fixed) < .7*before).all() and len(m.history) == 30*2*2
     if balancer != "equal": assert m.history.weight.std() > 0
 
 
