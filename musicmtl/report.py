@@ -107,6 +107,7 @@ def _chip(verdict):
 def _number(v, digits=3):
     "A number for a reader; a dash where there is none."
     if v is None or not np.isfinite(v): return "–"
+    if abs(v) >= 1000 and float(v).is_integer(): return f"{v:,.0f}".replace("-", "−") # a count
     return f"{v:.{digits}f}".replace("-", "−")
 
 def _glyph(effect, low, high, verdict):
@@ -172,7 +173,7 @@ def scores_section(
             unit = shown(r.metric, 0)[1]
             digits = 1 if unit == "%" else 3
             base = dict.fromkeys(_number(r[k], digits) for k in ("published_majority", "corrected_majority") if np.isfinite(r[k]))
-            paper = f"{r.paper:g}<br><small>{_text(r.ref)}</small>" if np.isfinite(r.paper) else "–"
+            paper = f"{r.paper:,g}<br><small>{_text(r.ref)}</small>" if np.isfinite(r.paper) else "–"
             name = f"<b>{_text(label(r.metric))}</b>{f' [{unit}]' if unit else ''}" if r.metric != last else ""
             rows.append([name, _text(label(r.variant)), paper, _score(r, "published", digits), _score(r, "corrected", digits),
                 ("+" if r.difference > 0 else "") + _number(r.difference, digits), " / ".join(base) or "–"])
