@@ -161,16 +161,16 @@ def average_precision(
     return float(_areas(_ones(S), Y, S, _precision_area)[0])
 
 def ranks(
-    Y, # Codes [N], or zeros and ones [N, C] (or [N])
+    Y, # Codes [N], or zeros and ones [N, C] (or [N]), NaN for an entry that is not known
     S, # Scores [N, C] (or [N])
-) -> np.ndarray: # [2, N, C], 0…1; NaN where an item is not of the class, or all are
+) -> np.ndarray: # [2, N, C], 0…1; NaN where an item is not of the class, or no other is known not to be
     "Both areas taken apart: of each item of a class, the share of the others that score less (ties count half), and the precision at its score."
     Y,S = _one_hot(Y, S)
     found = np.full((2, *S.shape), np.nan)
     for c in range(S.shape[1]):
-        own = Y[:, c] > 0
-        if own.all() or not own.any(): continue
-        s,hit,miss = S[own, c],np.sort(S[own, c]),np.sort(S[~own, c])
+        own,other = Y[:, c] == 1,Y[:, c] == 0
+        if not own.any() or not other.any(): continue
+        s,hit,miss = S[own, c],np.sort(S[own, c]),np.sort(S[other, c])
         lower,upper = (np.searchsorted(miss, s, side) for side in ("left", "right"))
         true = len(hit) - np.searchsorted(hit, s, "left")
         found[:, own, c] = (lower + upper)/2/len(miss),true/(true + len(miss) - lower)

@@ -734,7 +734,7 @@ def score_bars(
     better = "larger" if is_score(metric) else "smaller"
     unit = shown(metric, 0)[1]
     ax.set_xlabel(f"{label(metric)}{f' [{unit}]' if unit else ''}, {better} is better; {what}")
-    ax.set_xlim(left=0 if metric != "roc_auc" else min(40, np.floor(100*means.low.min()))) # nothing is far below chance
+    ax.set_xlim(left=0 if metric != "roc_auc" else min(40, np.floor(100*means[["low", "value"]].min(axis=None)))) # little is far below chance
     _legend_above(ax, title, len(ax.get_legend_handles_labels()[0]), 3)
     return ax
 

@@ -320,3 +320,9 @@ def test_architecture_draws_lanes_side_by_side():
     (xa, ya), (xb, yb) = at["branches.0.0"], at["branches.1.0"]
     assert ya == yb and xb > xa and at["rnn"][1] > ya
     assert any("not called" in t for t in at)
+
+
+def test_auc_axes_leave_out_what_is_empty_and_nothing_else():
+    rows = lambda *values: pd.DataFrame([dict(variant="a", protocol="corrected", metric="roc_auc", value=v, low=v - .1, high=v + .1) for v in values])
+    left = lambda *values: viz.score_bars(rows(*values)).get_xlim()[0]
+    assert left(.8) == 40 and left(.3) == pytest.approx(20) and left(.3, .32) == pytest.approx(31) # two seeds have no interval

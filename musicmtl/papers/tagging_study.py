@@ -8,9 +8,9 @@ __all__ = ['SWITCHES', 'TAGGERS', 'NETS', 'WAYS', 'KS', 'EMBEDDINGS', 'PAIRS', '
            'CURVE_COLUMNS', 'Protocol', 'Recipe', 'recipe', 'Settings', 'Clips', 'Prepared', 'open_corpus',
            'folder_tags', 'decode', 'cut_places', 'prepare', 'checked', 'matters', 'Job', 'pretraining', 'Trial',
            'trials', 'jobs', 'schedule_of', 'start', 'CutVectors', 'trunk_vectors', 'Classifier', 'train_network',
-           'Result', 'load_vectors', 'run_job', 'keep_result', 'use_checkpoint', 'load_result', 'quick', 'train_all',
-           'Reading', 'read_all', 'weights_of', 'macro_over', 'query_recalls', 'mean_over', 'scores', 'by_notion',
-           'chance', 'paper_values', 'result_rows', 'tag_rows', 'notion_rows', 'curve_rows', 'time_rows', 'save_tables',
+           'Result', 'load_vectors', 'run_job', 'keep_result', 'use_checkpoint', 'load_result', 'train_all', 'Reading',
+           'read_all', 'weights_of', 'macro_over', 'query_recalls', 'mean_over', 'scores', 'by_notion', 'chance',
+           'paper_values', 'result_rows', 'tag_rows', 'notion_rows', 'curve_rows', 'time_rows', 'save_tables',
            'summary']
 
 # %% ../../nbs/papers/tagging_study.ipynb #fe536963
@@ -535,13 +535,13 @@ def load_result(f, job) -> Result:
                       valid, z["step_s"])
 
 # %% ../../nbs/papers/tagging_study.ipynb #34eba070
-def quick(job): return job.recipe.net in ("CNN1D", "LinearEmbedding") or job.recipe.frozen and job.position("norms") == "kept"
+def _quick(job): return job.recipe.net in ("CNN1D", "LinearEmbedding") or job.recipe.frozen and job.position("norms") == "kept"
 
 def train_all(prep, P, todo, root) -> dict: # Job -> `Result`
     "All jobs, `n_jobs` side by side: those that wait for nothing, then those that start from a pre-trained Musicnn; quick ones last."
     made = {}
     for waiting in (False, True):
-        now = sorted((j for j in todo if j.recipe.waits == waiting), key=quick) # so that no core waits long for another
+        now = sorted((j for j in todo if j.recipe.waits == waiting), key=_quick) # so that no core waits long for another
         if now: made |= dict(zip(now, run_jobs(partial(run_job, prep, P, root=root), now, root, P.n_jobs), strict=True))
     return made
 
