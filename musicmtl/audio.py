@@ -12,242 +12,321 @@ import numpy as np
 from .core import AudioError, ParamsError
 
 # %% ../nbs/01_audio.ipynb #070cf4c8
-_UNKNOWN = 0x7FFFF000 # sizes from here on are what writers into pipes put where they cannot know
+_UNKNOWN = 0x7FFFF000  # sizes from here on are what writers into pipes put where they cannot know
+
 
 def _wav_missing(f, size) -> int:
     "Bytes that the `data` chunk of a RIFF, RIFX or RF64 file promises beyond the end of the file."
     end = ">" if f.read(4) == b"RIFX" else "<"
-    at,long = 12,None
+    at, long = 12, None
     while True:
         f.seek(at)
         head = f.read(8)
-        if len(head) < 8: return 0
-        name,n = head[:4],struct.unpack(end + "I", head[4:])[0]
-        if name == b"ds64": long = struct.unpack("<QQ", f.read(16))[1]
+        if len(head) < 8:
+            return 0
+        name, n = head[:4], struct.unpack(end + "I", head[4:])[0]
+        if name == b"ds64":
+            long = struct.unpack("<QQ", f.read(16))[1]
         if name == b"data":
-            if n == 0xFFFFFFFF and long: n = long
-            elif n >= _UNKNOWN: return 0
+            if n == 0xFFFFFFFF and long:
+                n = long
+            elif n >= _UNKNOWN:
+                return 0
             return max(0, at + 8 + n - size)
         at += 8 + n + n % 2
+
 
 def _au_missing(f, size) -> int:
     "Bytes that the header of an au file promises beyond the end of the file."
     head = f.read(12)
-    if len(head) < 12: return 0
-    offset,n = struct.unpack(">II" if head[:4] == b".snd" else "<II", head[4:])
+    if len(head) < 12:
+        return 0
+    offset, n = struct.unpack(">II" if head[:4] == b".snd" else "<II", head[4:])
     return 0 if n >= _UNKNOWN else max(0, offset + n - size)
 
 # %% ../nbs/01_audio.ipynb #a8908e93
 def _ogg_ends(f, size) -> bool:
     "Is the last page whole and marked as the end of a stream?"
-    f.seek(max(0, size - 2**17)) # a page has at most 65307 bytes
+    f.seek(max(0, size - 2**17))  # a page has at most 65307 bytes
     tail = f.read()
     at = len(tail)
     while (at := tail.rfind(b"OggS", 0, at)) >= 0:
         page = tail[at:]
-        if len(page) < 27: return False
-        if page[4] == 0: # version; anything else is sound that happens to spell OggS
+        if len(page) < 27:
+            return False
+        if page[4] == 0:  # version; anything else is sound that happens to spell OggS
             n = 27 + page[26]
             return bool(page[5] & 4) and n + sum(page[27:n]) <= len(page)
     return False
 
 # %% ../nbs/01_audio.ipynb #798c6ba4
-def _mp3_promise(f) -> tuple: # (has a frame count, bytes promised or None, offset of the first frame)
+def _mp3_promise(f) -> tuple:  # (has a frame count, bytes promised or None, offset of the first frame)
     "The Xing, Info or VBRI header of an mp3 file."
-    at,head = 0,f.read(10)
-    if head[:3] == b"ID3" and len(head) == 10: at = 10 + sum((b & 127) << 7*(3 - i) for i,b in enumerate(head[6:10])) # 7 bits a byte
+    at, head = 0, f.read(10)
+    if head[:3] == b"ID3" and len(head) == 10:
+        at = 10 + sum((b & 127) << 7 * (3 - i) for i, b in enumerate(head[6:10]))  # 7 bits a byte
     f.seek(at)
     frame = f.read(4096)
-    skip = next((i for i in range(len(frame) - 4) if frame[i] == 0xFF and frame[i + 1] & 0xE6 == 0xE2), None) # sync, layer III
-    if skip is None: return False, None, at
-    at,frame = at + skip,frame[skip:]
-    mpeg1,mono = frame[1] & 0x18 == 0x18,frame[3] & 0xC0 == 0xC0
+    skip = next(
+        (i for i in range(len(frame) - 4) if frame[i] == 0xFF and frame[i + 1] & 0xE6 == 0xE2), None
+    )  # sync, layer III
+    if skip is None:
+        return False, None, at
+    at, frame = at + skip, frame[skip:]
+    mpeg1, mono = frame[1] & 0x18 == 0x18, frame[3] & 0xC0 == 0xC0
     side = 4 + ((17 if mono else 32) if mpeg1 else (9 if mono else 17))
-    if frame[side:side + 4] in (b"Xing", b"Info") and len(frame) >= side + 16:
+    if frame[side : side + 4] in (b"Xing", b"Info") and len(frame) >= side + 16:
         flags = frame[side + 7]
-        n = struct.unpack(">I", frame[side + 8 + 4*(flags & 1):][:4])[0] if flags & 2 else None
+        n = struct.unpack(">I", frame[side + 8 + 4 * (flags & 1) :][:4])[0] if flags & 2 else None
         return bool(flags & 1), n, at
-    if frame[36:40] == b"VBRI" and len(frame) >= 54: return True, struct.unpack(">I", frame[46:50])[0], at
+    if frame[36:40] == b"VBRI" and len(frame) >= 54:
+        return True, struct.unpack(">I", frame[46:50])[0], at
     return False, None, at
 
 # %% ../nbs/01_audio.ipynb #1d045cb1
-def _is_text(head:bytes) -> bool:
+def _is_text(head: bytes) -> bool:
     "Do these first bytes of a file read as text? Every sound format has bytes early on that no text has."
-    try: text = head.decode()
+    try:
+        text = head.decode()
     except UnicodeDecodeError as e:
-        if e.end < len(head): return False
-        text = head[:e.start].decode() # the cut went through a letter
+        if e.end < len(head):
+            return False
+        text = head[: e.start].decode()  # the cut went through a letter
     return all(c.isprintable() or c in "\t\r\n\f\ufeff" for c in text)
 
-def _truncated(path, missing): return AudioError(path, f"truncated: {missing} of the bytes that its header promises are missing")
+
+def _truncated(path, missing):
+    return AudioError(path, f"truncated: {missing} of the bytes that its header promises are missing")
+
 
 def _check_file(
-    path:Path, # Sound file
-) -> bool: # Does its header state the number of samples?
+    path: Path,  # Sound file
+) -> bool:  # Does its header state the number of samples?
     "Raise `AudioError` for a file that is missing, a folder, empty, unreadable or truncated."
-    if path.is_dir(): raise AudioError(path, "is a folder, not a file")
-    if not path.exists(): raise AudioError(path, "file does not exist")
+    if path.is_dir():
+        raise AudioError(path, "is a folder, not a file")
+    if not path.exists():
+        raise AudioError(path, "file does not exist")
     size = path.stat().st_size
-    if size == 0: raise AudioError(path, "file is empty (0 bytes)")
-    try: f = open(path, "rb")
-    except OSError as e: raise AudioError(path, f"cannot be read ({e.strerror})") from None
+    if size == 0:
+        raise AudioError(path, "file is empty (0 bytes)")
+    try:
+        f = open(path, "rb")
+    except OSError as e:
+        raise AudioError(path, f"cannot be read ({e.strerror})") from None
     with f:
-        head = f.read(512); f.seek(0)
+        head = f.read(512)
+        f.seek(0)
         magic = head[:4]
         if magic in (b"RIFF", b"RIFX", b"RF64", b".snd", b"dns."):
             missing = (_au_missing if b"s" in magic else _wav_missing)(f, size)
-            if missing: raise _truncated(path, missing)
+            if missing:
+                raise _truncated(path, missing)
         elif magic == b"OggS":
-            if not _ogg_ends(f, size): raise AudioError(path, "truncated: no end-of-stream page")
+            if not _ogg_ends(f, size):
+                raise AudioError(path, "truncated: no end-of-stream page")
         elif magic[:3] == b"ID3" or (magic[0] == 0xFF and len(magic) > 1 and magic[1] & 0xE0 == 0xE0):
-            counted,n,first = _mp3_promise(f)
+            counted, n, first = _mp3_promise(f)
             missing = first + (n or 0) - size
-            if missing > 1441: raise _truncated(path, missing) # a frame's grace: encoders do not agree on what to count
+            if missing > 1441:
+                raise _truncated(path, missing)  # a frame's grace: encoders do not agree on what to count
             return counted
-        elif _is_text(head): raise AudioError(path, "not audio, but text")
+        elif _is_text(head):
+            raise AudioError(path, "not audio, but text")
     return True
 
 # %% ../nbs/01_audio.ipynb #5fc3dbc9
-_MARGIN_S = .1 # longer than soxr's filters
+_MARGIN_S = 0.1  # longer than soxr's filters
+
 
 def _span(
-    n0:int, n:int|None, # First sample and number of samples wanted, at `sr`
-    src:int, sr:int, # Rates of the file and of the result, Hz
-    frames:int, # Samples in the file
-) -> tuple: # first sample to read, number to read, first sample to keep after resampling
+    n0: int,
+    n: int | None,  # First sample and number of samples wanted, at `sr`
+    src: int,
+    sr: int,  # Rates of the file and of the result, Hz
+    frames: int,  # Samples in the file
+) -> tuple:  # first sample to read, number to read, first sample to keep after resampling
     "What to read for a cut."
     g = math.gcd(src, sr)
-    p,q = src//g,sr//g # p samples of the file last as long as q of the result
+    p, q = src // g, sr // g  # p samples of the file last as long as q of the result
     margin = 0 if src == sr else _MARGIN_S
-    block = max(0, (n0 - math.ceil(margin*sr))//q)
-    end = frames if n is None else min(frames, math.ceil((n0 + n)*src/sr) + math.ceil(margin*src))
-    return block*p, max(0, end - block*p), n0 - block*q
+    block = max(0, (n0 - math.ceil(margin * sr)) // q)
+    end = frames if n is None else min(frames, math.ceil((n0 + n) * src / sr) + math.ceil(margin * src))
+    return block * p, max(0, end - block * p), n0 - block * q
 
 # %% ../nbs/01_audio.ipynb #1caf8636
-_ENDLESS = 2**60 # libsndfile reports at least so many samples where a header leaves their number open
+_ENDLESS = 2**60  # libsndfile reports at least so many samples where a header leaves their number open
+
 
 class SilenceWarning(UserWarning):
     "Every sample that was read is zero."
 
-def _asked(start_s, duration_s): return f"{duration_s:g} s from {start_s:g} s" if duration_s is not None else f"sound from {start_s:g} s"
 
-def _decode(path, f, start, n, counted) -> np.ndarray: # [n, channels]
+def _asked(start_s, duration_s):
+    return f"{duration_s:g} s from {start_s:g} s" if duration_s is not None else f"sound from {start_s:g} s"
+
+
+def _decode(path, f, start, n, counted) -> np.ndarray:  # [n, channels]
     "Read `n` samples from `start` on; `AudioError` where decoding fails or ends early."
     import soundfile as sf
+
     try:
-        if start: f.seek(start)
+        if start:
+            f.seek(start)
         x = f.read(n, dtype="float32", always_2d=True)
-    except sf.SoundFileError as e: raise AudioError(path, f"cannot be decoded ({getattr(e, 'error_string', e)})") from None
-    grace = 4*1152 if f.format == "MP3" else 0 # encoders do not agree on whether the header's own frame and the padding count
-    if len(x) < n - grace and counted: raise AudioError(path, f"truncated: its header promises {f.frames} samples, {start + len(x)} decode")
+    except sf.SoundFileError as e:
+        raise AudioError(path, f"cannot be decoded ({getattr(e, 'error_string', e)})") from None
+    grace = (
+        4 * 1152 if f.format == "MP3" else 0
+    )  # encoders do not agree on whether the header's own frame and the padding count
+    if len(x) < n - grace and counted:
+        raise AudioError(path, f"truncated: its header promises {f.frames} samples, {start + len(x)} decode")
     return x
 
+
 def _check_frames(path, f):
-    if f.frames <= 0: raise AudioError(path, "zero-length: holds no samples")
-    if f.frames >= _ENDLESS: raise AudioError(path, "its header leaves its length open, and libsndfile cannot decode that")
+    if f.frames <= 0:
+        raise AudioError(path, "zero-length: holds no samples")
+    if f.frames >= _ENDLESS:
+        raise AudioError(path, "its header leaves its length open, and libsndfile cannot decode that")
+
 
 def _open(path):
     "Open by libsndfile; `AudioError` if it is no format that it knows."
     import soundfile as sf
-    try: return sf.SoundFile(path)
+
+    try:
+        return sf.SoundFile(path)
     except sf.SoundFileError as e:
-        with open(path, "rb") as f: magic = f.read(4)
+        with open(path, "rb") as f:
+            magic = f.read(4)
         known = magic in (b"RIFF", b"RIFX", b"RF64", b".snd", b"dns.", b"fLaC", b"OggS")
-        why = f"cannot be decoded ({getattr(e, 'error_string', e)})" if known else "not audio, or no format that libsndfile knows"
+        why = (
+            f"cannot be decoded ({getattr(e, 'error_string', e)})"
+            if known
+            else "not audio, or no format that libsndfile knows"
+        )
         raise AudioError(path, why) from None
 
 # %% ../nbs/01_audio.ipynb #bbf0f090
 def _check_cut(sr, start_s, duration_s):
-    number = lambda x: isinstance(x, (int, float, np.number)) and math.isfinite(x)
-    if not (isinstance(sr, (int, np.integer)) and sr > 0): raise ParamsError(f"sr: expected a positive integer (Hz), found {sr!r}")
-    if not (number(start_s) and start_s >= 0): raise ParamsError(f"start_s: expected seconds from 0 on, found {start_s!r}")
+    def number(x):
+        return isinstance(x, (int, float, np.number)) and math.isfinite(x)
+
+    if not (isinstance(sr, (int, np.integer)) and sr > 0):
+        raise ParamsError(f"sr: expected a positive integer (Hz), found {sr!r}")
+    if not (number(start_s) and start_s >= 0):
+        raise ParamsError(f"start_s: expected seconds from 0 on, found {start_s!r}")
     if not (duration_s is None or (number(duration_s) and duration_s > 0)):
         raise ParamsError(f"duration_s: expected seconds above 0 or None, found {duration_s!r}")
 
+
 def load_audio(
-    path:str|Path, # wav, flac, ogg, opus, mp3, au or what else libsndfile decodes
-    sr:int, # Sample rate of the result, Hz
+    path: str | Path,  # wav, flac, ogg, opus, mp3, au or what else libsndfile decodes
+    sr: int,  # Sample rate of the result, Hz
     *,
-    start_s:float=0., # Where to begin, seconds into the file
-    duration_s:float|None=None, # How much to read, seconds; to the end by default
-) -> np.ndarray: # Mono waveform float32 [T], -1…1 (a lossy decoder may overshoot), `duration_s*sr` samples
+    start_s: float = 0.0,  # Where to begin, seconds into the file
+    duration_s: float | None = None,  # How much to read, seconds; to the end by default
+) -> np.ndarray:  # Mono waveform float32 [T], -1…1 (a lossy decoder may overshoot), `duration_s*sr` samples
     "Decode, mix to mono, resample. `AudioError` names file and reason; silence is legal and gives a `SilenceWarning`."
     _check_cut(sr, start_s, duration_s)
     path = Path(path)
     counted = _check_file(path)
-    n0,n = round(start_s*sr),None if duration_s is None else round(duration_s*sr)
+    n0, n = round(start_s * sr), None if duration_s is None else round(duration_s * sr)
     with _open(path) as f:
         _check_frames(path, f)
-        held = int(f.frames*sr/f.samplerate + .5)
-        short = lambda held: AudioError(path, f"shorter than asked for: {_asked(start_s, duration_s)}, holds {held/sr:.2f} s")
-        if counted and n0 + (n or 1) > held: raise short(held)
-        first,count,keep = _span(n0, n, f.samplerate, sr, f.frames)
+        held = int(f.frames * sr / f.samplerate + 0.5)
+
+        def short(held):
+            return AudioError(path, f"shorter than asked for: {_asked(start_s, duration_s)}, holds {held / sr:.2f} s")
+
+        if counted and n0 + (n or 1) > held:
+            raise short(held)
+        first, count, keep = _span(n0, n, f.samplerate, sr, f.frames)
         x = _decode(path, f, first, count, counted).mean(1, dtype=np.float32)
         src = f.samplerate
-    if not np.isfinite(x).all(): raise AudioError(path, "holds NaN or infinite samples")
+    if not np.isfinite(x).all():
+        raise AudioError(path, "holds NaN or infinite samples")
     if src != sr and len(x):
         import soxr
+
         x = soxr.resample(x, src, sr, quality="HQ")
-    x = np.ascontiguousarray(x[keep:] if n is None else x[keep:keep + n])
-    if len(x) < (n or 1): raise short(first*sr//src + keep + len(x))
-    if not x.any(): warnings.warn(f"{path}: silence, every sample read is zero", SilenceWarning, stacklevel=2)
+    x = np.ascontiguousarray(x[keep:] if n is None else x[keep : keep + n])
+    if len(x) < (n or 1):
+        raise short(first * sr // src + keep + len(x))
+    if not x.any():
+        warnings.warn(f"{path}: silence, every sample read is zero", SilenceWarning, stacklevel=2)
     return x
 
 # %% ../nbs/01_audio.ipynb #7e0a25e8
-def _blocks(path, f, size, counted): # -> mono float32 blocks at the file's own rate
+def _blocks(path, f, size, counted):  # -> mono float32 blocks at the file's own rate
     done = 0
     while done < f.frames:
         wanted = min(size, f.frames - done)
         x = _decode(path, f, 0, wanted, False).mean(1, dtype=np.float32)
         done += len(x)
-        if not np.isfinite(x).all(): raise AudioError(path, "holds NaN or infinite samples")
-        if len(x): yield x
-        if len(x) < wanted: break
-    grace = 4*1152 if f.format == "MP3" else 0
-    if done < f.frames - grace and counted: raise AudioError(path, f"truncated: its header promises {f.frames} samples, {done} decode")
+        if not np.isfinite(x).all():
+            raise AudioError(path, "holds NaN or infinite samples")
+        if len(x):
+            yield x
+        if len(x) < wanted:
+            break
+    grace = 4 * 1152 if f.format == "MP3" else 0
+    if done < f.frames - grace and counted:
+        raise AudioError(path, f"truncated: its header promises {f.frames} samples, {done} decode")
 
 # %% ../nbs/01_audio.ipynb #04996725
 def stream_audio(
-    path:str|Path, # As for `load_audio`
-    sr:int, # Sample rate of the result, Hz
+    path: str | Path,  # As for `load_audio`
+    sr: int,  # Sample rate of the result, Hz
     *,
-    block_s:float=10., # Sound decoded at a time, seconds
-): # -> iterator of mono float32 blocks, which joined are `load_audio(path, sr)`
+    block_s: float = 10.0,  # Sound decoded at a time, seconds
+):  # -> iterator of mono float32 blocks, which joined are `load_audio(path, sr)`
     "The waveform block by block, in memory that does not grow with the file. Raises `AudioError` and `ParamsError` once iteration begins."
     _check_cut(sr, 0, block_s)
-    path,heard = Path(path),False
+    path, heard = Path(path), False
     counted = _check_file(path)
     with _open(path) as f:
         _check_frames(path, f)
-        blocks = _blocks(path, f, max(1, round(block_s*f.samplerate)), counted)
+        blocks = _blocks(path, f, max(1, round(block_s * f.samplerate)), counted)
         for y in blocks if f.samplerate == sr else _resampled(blocks, f.samplerate, sr):
             heard = heard or bool(y.any())
-            if len(y): yield y
-    if not heard: warnings.warn(f"{path}: silence, every sample read is zero", SilenceWarning, stacklevel=2)
+            if len(y):
+                yield y
+    if not heard:
+        warnings.warn(f"{path}: silence, every sample read is zero", SilenceWarning, stacklevel=2)
+
 
 def _resampled(blocks, src, sr):
     import soxr
+
     stream = soxr.ResampleStream(src, sr, 1, dtype="float32", quality="HQ")
-    for x in blocks: yield stream.resample_chunk(x)
-    yield stream.resample_chunk(np.zeros(0, np.float32), last=True) # what the filters still hold
+    for x in blocks:
+        yield stream.resample_chunk(x)
+    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)  # what the filters still hold
 
 # %% ../nbs/01_audio.ipynb #e8647186
 def windows(
-    x, # Tensor or array [..., F]
-    length:int, # Frames in a window
-    hop:int, # Frames between the starts of windows
-): # -> view [..., W, length]
+    x,  # Tensor or array [..., F]
+    length: int,  # Frames in a window
+    hop: int,  # Frames between the starts of windows
+):  # -> view [..., W, length]
     "All whole windows of `length` frames, `hop` apart: `1 + (F - length)//hop` of them."
-    if not (length >= 1 and hop >= 1): raise ParamsError(f"windows: expected length and hop of at least 1, found {length} and {hop}")
-    if x.shape[-1] < length: raise ParamsError(f"windows: expected at least {length} frames, found {x.shape[-1]}")
-    if isinstance(x, np.ndarray): return np.lib.stride_tricks.sliding_window_view(x, length, axis=-1)[..., ::hop, :]
+    if not (length >= 1 and hop >= 1):
+        raise ParamsError(f"windows: expected length and hop of at least 1, found {length} and {hop}")
+    if x.shape[-1] < length:
+        raise ParamsError(f"windows: expected at least {length} frames, found {x.shape[-1]}")
+    if isinstance(x, np.ndarray):
+        return np.lib.stride_tricks.sliding_window_view(x, length, axis=-1)[..., ::hop, :]
     return x.unfold(-1, length, hop)
 
+
 def snippets(
-    x, # Tensor or array [..., F]
-    n:int, # Parts
-): # -> view [..., n, F//n]
+    x,  # Tensor or array [..., F]
+    n: int,  # Parts
+):  # -> view [..., n, F//n]
     "`n` equal consecutive parts; up to `n-1` frames at the end are dropped."
-    if not 1 <= n <= x.shape[-1]: raise ParamsError(f"snippets: expected 1 to {x.shape[-1]} parts of {x.shape[-1]} frames, found {n}")
-    length = x.shape[-1]//n
-    return windows(x[..., :n*length], length, length)
+    if not 1 <= n <= x.shape[-1]:
+        raise ParamsError(f"snippets: expected 1 to {x.shape[-1]} parts of {x.shape[-1]} frames, found {n}")
+    length = x.shape[-1] // n
+    return windows(x[..., : n * length], length, length)

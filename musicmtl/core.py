@@ -14,44 +14,53 @@ import numpy as np
 # %% ../nbs/00_core.ipynb #fdd9c735
 class AudioError(ValueError):
     "A sound file that cannot be used: which one, and why."
-    def __init__(self,
-        path:str|Path, # File that was read
-        reason:str, # What is wrong with it, in a few words
+
+    def __init__(
+        self,
+        path: str | Path,  # File that was read
+        reason: str,  # What is wrong with it, in a few words
     ):
-        self.path,self.reason = str(path),reason
+        self.path, self.reason = str(path), reason
         super().__init__(f"{path}: {reason}")
 
-    def __reduce__(self): return type(self), (self.path, self.reason) # an error must survive the way back from a worker process
+    def __reduce__(self):
+        return type(self), (self.path, self.reason)  # an error must survive the way back from a worker process
 
 # %% ../nbs/00_core.ipynb #be9ec8bc
 class CorpusError(ValueError):
     "A corpus whose table, labels or layout is not what was expected; says the file, the row and the column."
 
+
 class ParamsError(ValueError):
     "A parameter with an unknown name, the wrong type or an impossible value."
+
 
 class RunError(RuntimeError):
     "A run that cannot start, resume or be read."
 
 # %% ../nbs/00_core.ipynb #63dcb434
 def repo_root(
-    start:str|Path|None=None, # Where to begin; the current folder by default
-) -> Path: # The folder that holds musicmtl's `settings.ini`
+    start: str | Path | None = None,  # Where to begin; the current folder by default
+) -> Path:  # The folder that holds musicmtl's `settings.ini`
     "Root of the musicmtl checkout around `start`; raises `RunError` outside of one."
     here = Path(start or Path.cwd()).resolve()
     for d in (here, *here.parents):
-        if (d/"settings.ini").is_file() and (d/"nbs").is_dir(): return d
+        if (d / "settings.ini").is_file() and (d / "nbs").is_dir():
+            return d
     raise RunError(f"no musicmtl checkout (a folder with settings.ini and nbs/) at or above {here}")
 
 # %% ../nbs/00_core.ipynb #7af45f8e
 def cache_dir(
-    *parts:str, # Folders below the cache
-) -> Path: # An existing folder
+    *parts: str,  # Folders below the cache
+) -> Path:  # An existing folder
     "Folder for what can be made again."
-    if env := os.environ.get("MUSICMTL_CACHE"): base = Path(env)
+    if env := os.environ.get("MUSICMTL_CACHE"):
+        base = Path(env)
     else:
-        try: base = repo_root()/"runs"/"cache"
-        except RunError: base = Path.home()/".cache"/"musicmtl"
+        try:
+            base = repo_root() / "runs" / "cache"
+        except RunError:
+            base = Path.home() / ".cache" / "musicmtl"
     d = base.joinpath(*parts)
     d.mkdir(parents=True, exist_ok=True)
     return d
@@ -59,46 +68,54 @@ def cache_dir(
 # %% ../nbs/00_core.ipynb #89d53c8d
 @contextlib.contextmanager
 def atomic(
-    path:str|Path, # Final name
-): # -> Path: temporary name in the same folder, to be written to
+    path: str | Path,  # Final name
+):  # -> Path: temporary name in the same folder, to be written to
     "Write to a temporary name; `path` appears when the block has ended well."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}") # the suffix stays last: numpy and others look at it
+    tmp = path.with_name(
+        f".{path.stem}.{os.getpid()}.tmp{path.suffix}"
+    )  # the suffix stays last: numpy and others look at it
     try:
         yield tmp
         os.replace(tmp, path)
-    finally: tmp.unlink(missing_ok=True)
+    finally:
+        tmp.unlink(missing_ok=True)
 
 # %% ../nbs/00_core.ipynb #78a6879e
 def seed_everything(
-    seed:int, # Any non-negative integer
-) -> int: # The same
+    seed: int,  # Any non-negative integer
+) -> int:  # The same
     "Seed Python, NumPy and torch (all devices)."
     import torch
-    random.seed(seed); np.random.seed(seed % 2**32); torch.manual_seed(seed) # noqa: NPY002 (libraries draw from the global generator)
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)  # noqa: NPY002 (libraries draw from the global generator)
     return seed
 
 # %% ../nbs/00_core.ipynb #dd800d94
 def stable_hash(
-    *parts, # Anything whose `repr` is stable: numbers, strings, tuples of them
-) -> int: # 63-bit integer, the same in every process and on every machine
+    *parts,  # Anything whose `repr` is stable: numbers, strings, tuples of them
+) -> int:  # 63-bit integer, the same in every process and on every machine
     "Integer that depends on `parts` alone (Python's own `hash` is salted per process)."
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big") >> 1
 
+
 def generator(
-    *parts, # A seed and names: `generator(0, "artist", 12)`
-) -> np.random.Generator: # Independent stream
+    *parts,  # A seed and names: `generator(0, "artist", 12)`
+) -> np.random.Generator:  # Independent stream
     "NumPy generator that depends on `parts` alone."
     return np.random.default_rng(stable_hash(*parts))
 
 # %% ../nbs/00_core.ipynb #71408c92
 def progress(
-    it, # Iterable
-    desc:str, # What is being done
-    **kwargs, # Passed to `tqdm`
+    it,  # Iterable
+    desc: str,  # What is being done
+    **kwargs,  # Passed to `tqdm`
 ):
     "Progress bar over `it`; silent with `TQDM_DISABLE=1`."
     from tqdm.auto import tqdm
-    silent = os.environ.get("TQDM_DISABLE", "0") not in ("", "0") # in a notebook, tqdm does not look there by itself
-    return tqdm(it, desc=desc, **{"leave":False, "disable":silent, **kwargs})
+
+    silent = os.environ.get("TQDM_DISABLE", "0") not in ("", "0")  # in a notebook, tqdm does not look there by itself
+    return tqdm(it, desc=desc, **{"leave": False, "disable": silent, **kwargs})

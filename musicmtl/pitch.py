@@ -16,59 +16,72 @@ from torch.nn.functional import pad
 from .core import ParamsError
 
 # %% ../nbs/02_pitch.ipynb #bc4b3cd2
-PER_SEMITONE = 10                                                          # pitch bins
+PER_SEMITONE = 10  # pitch bins
+
 
 @dataclass(frozen=True)
 class PitchGrid:
     "Where pYIN looks: frames, periods and pitch bins. Raises `ParamsError` for a range that the rate or the frames cannot hold."
-    sr: int = 16000 # Sample rate, Hz
-    hop: int = 160 # Samples between frames
-    frame: int = 2048 # Samples in a frame
-    fmin: float = 65.41 # Lowest pitch, Hz
-    fmax: float = 2093. # Highest pitch, Hz
+
+    sr: int = 16000  # Sample rate, Hz
+    hop: int = 160  # Samples between frames
+    frame: int = 2048  # Samples in a frame
+    fmin: float = 65.41  # Lowest pitch, Hz
+    fmax: float = 2093.0  # Highest pitch, Hz
 
     def __post_init__(self):
-        low = self.sr/(self.frame - 1)
+        low = self.sr / (self.frame - 1)
         if not low < self.fmin:
-            raise ParamsError(f"fmin: expected more than {low:.2f} Hz, a period in a frame of {self.frame} samples, found {self.fmin:g}")
-        if not self.fmin < self.fmax <= self.sr/2:
-            raise ParamsError(f"fmax: expected more than fmin={self.fmin:g} and at most sr/2={self.sr/2:g} Hz, found {self.fmax:g}")
+            raise ParamsError(
+                f"fmin: expected more than {low:.2f} Hz, a period in a frame of {self.frame} samples, found {self.fmin:g}"
+            )
+        if not self.fmin < self.fmax <= self.sr / 2:
+            raise ParamsError(
+                f"fmax: expected more than fmin={self.fmin:g} and at most sr/2={self.sr / 2:g} Hz, found {self.fmax:g}"
+            )
 
     @property
-    def periods(self): return math.floor(self.sr/self.fmax), min(math.ceil(self.sr/self.fmin), self.frame - 1) # first and last, samples
+    def periods(self):
+        return math.floor(self.sr / self.fmax), min(
+            math.ceil(self.sr / self.fmin), self.frame - 1
+        )  # first and last, samples
+
     @property
-    def n_bins(self): return math.floor(12*PER_SEMITONE*math.log2(self.fmax/self.fmin)) + 1
+    def n_bins(self):
+        return math.floor(12 * PER_SEMITONE * math.log2(self.fmax / self.fmin)) + 1
 
 # %% ../nbs/02_pitch.ipynb #3e74150c
 def centred_frames(
-    x:Tensor, # Clips [..., T]
-    frame:int, # Samples in a frame
-    hop:int, # Samples between frames
-) -> Tensor: # A view [..., 1 + T//hop, frame]
+    x: Tensor,  # Clips [..., T]
+    frame: int,  # Samples in a frame
+    hop: int,  # Samples between frames
+) -> Tensor:  # A view [..., 1 + T//hop, frame]
     "Frames centred on every `hop`-th sample, zeros outside of the clip."
-    return pad(x, (frame//2, frame//2)).unfold(-1, frame, hop)
+    return pad(x, (frame // 2, frame // 2)).unfold(-1, frame, hop)
 
 # %% ../nbs/02_pitch.ipynb #d22557b2
-def _fft_length(n:int): return min(2**a*3**b for b in range(3) for a in range(20) if 2**a*3**b >= n) # quick ones
+def _fft_length(n: int):
+    return min(2**a * 3**b for b in range(3) for a in range(20) if 2**a * 3**b >= n)  # quick ones
+
 
 def yin_difference(
-    frames:Tensor, # [..., N], float64
-    periods:tuple, # First and last, samples
-) -> Tensor: # [..., last - first + 1], zero for silence
+    frames: Tensor,  # [..., N], float64
+    periods: tuple,  # First and last, samples
+) -> Tensor:  # [..., last - first + 1], zero for silence
     "Cumulative mean normalised difference of each frame at each period, in librosa's variant (de Cheveigné and Kawahara, 2002, equation 8)."
-    (first,last),n = periods,_fft_length(frames.shape[-1] + periods[1])
+    (first, last), n = periods, _fft_length(frames.shape[-1] + periods[1])
     X = torch.fft.rfft(frames, n)
-    r = torch.fft.irfft(X.real.square() + X.imag.square(), n)[..., :last + 1]
+    r = torch.fft.irfft(X.real.square() + X.imag.square(), n)[..., : last + 1]
     energy = frames[..., :last].square().cumsum(-1)
-    energy[..., 0] = 0                                                     # librosa clears it before it is subtracted
-    d = 2*(r[..., :1] - r[..., 1:]) - energy
-    mean = d.cumsum(-1)/torch.arange(1, last + 1, dtype=d.dtype, device=d.device)
-    return d[..., first-1:]/(mean[..., first-1:] + torch.finfo(d.dtype).tiny)
+    energy[..., 0] = 0  # librosa clears it before it is subtracted
+    d = 2 * (r[..., :1] - r[..., 1:]) - energy
+    mean = d.cumsum(-1) / torch.arange(1, last + 1, dtype=d.dtype, device=d.device)
+    return d[..., first - 1 :] / (mean[..., first - 1 :] + torch.finfo(d.dtype).tiny)
 
 # %% ../nbs/02_pitch.ipynb #2dc28be9
 def find_troughs(
-    d:Tensor, # Normalised difference [..., L]
-) -> Tensor: # bool [..., L]
+    d: Tensor,  # Normalised difference [..., L]
+) -> Tensor:  # bool [..., L]
     "Local minima, the ends among them."
     down = d[..., 1:] < d[..., :-1]
     falls = torch.cat([torch.ones_like(down[..., :1]), down], -1)
@@ -76,75 +89,86 @@ def find_troughs(
     rises[..., 0] = d[..., 0] < d[..., 1]
     return falls & rises
 
+
 def parabolic_shift(
-    d:Tensor, # Normalised difference [..., L]
-) -> Tensor: # Samples [..., L], between -1 and 1
+    d: Tensor,  # Normalised difference [..., L]
+) -> Tensor:  # Samples [..., L], between -1 and 1
     "From each point to the vertex of the parabola through it and its neighbours; 0 at the ends and where the vertex is further off."
-    bend,slope = d[..., 2:] + d[..., :-2] - 2*d[..., 1:-1], (d[..., 2:] - d[..., :-2])/2
-    return pad(torch.where(slope.abs() < bend.abs(), -slope/bend, 0.), (1, 1))
+    bend, slope = d[..., 2:] + d[..., :-2] - 2 * d[..., 1:-1], (d[..., 2:] - d[..., :-2]) / 2
+    return pad(torch.where(slope.abs() < bend.abs(), -slope / bend, 0.0), (1, 1))
 
 # %% ../nbs/02_pitch.ipynb #c2cbd2db
 N_THRESHOLDS = 100
 
-def threshold_prior(device=None) -> Tensor: # [100], float64, sums to one
+
+def threshold_prior(device=None) -> Tensor:  # [100], float64, sums to one
     "Probability of each threshold 0.01, 0.02 … 1: the differences of the distribution function of Beta(2, 18)."
     x = torch.linspace(0, 1, N_THRESHOLDS + 1, dtype=torch.float64, device=device)
-    return (1 - (1 - x)**18*(1 + 18*x)).diff()
+    return (1 - (1 - x) ** 18 * (1 + 18 * x)).diff()
 
 # %% ../nbs/02_pitch.ipynb #5b15f7da
-DECAY = math.exp(-2)                                                       # librosa's Boltzmann parameter 2
+DECAY = math.exp(-2)  # librosa's Boltzmann parameter 2
+
 
 def _shares(
-    rank:Tensor, # First threshold above each trough; `N_THRESHOLDS` for none [N, K], from the shortest period to the longest
-    prior:Tensor, # Of the thresholds [J]
-) -> Tensor: # [N, K]
+    rank: Tensor,  # First threshold above each trough; `N_THRESHOLDS` for none [N, K], from the shortest period to the longest
+    prior: Tensor,  # Of the thresholds [J]
+) -> Tensor:  # [N, K]
     "What the thresholds give to each trough."
-    n = rank.new_zeros(len(rank), N_THRESHOLDS + 1).scatter_add_(1, rank, torch.ones_like(rank)).cumsum(1)[:, :len(prior)]
-    left = (prior*(1 - DECAY)/(1 - DECAY**n.clamp_min(1).to(prior.dtype))).T.contiguous() # [J, N]
-    j,out = torch.arange(len(prior), device=rank.device)[:, None],left.new_zeros(rank.shape)
+    n = (
+        rank.new_zeros(len(rank), N_THRESHOLDS + 1)
+        .scatter_add_(1, rank, torch.ones_like(rank))
+        .cumsum(1)[:, : len(prior)]
+    )
+    left = (prior * (1 - DECAY) / (1 - DECAY ** n.clamp_min(1).to(prior.dtype))).T.contiguous()  # [J, N]
+    j, out = torch.arange(len(prior), device=rank.device)[:, None], left.new_zeros(rank.shape)
     for k in range(rank.shape[1]):
-        taken = torch.where(rank[:, k] <= j, left, 0.)
+        taken = torch.where(rank[:, k] <= j, left, 0.0)
         out[:, k] = taken.sum(0)
         left.sub_(taken, alpha=1 - DECAY)
     return out
 
 # %% ../nbs/02_pitch.ipynb #aac8ef11
-NO_TROUGH = .01                                                            # what a threshold below all troughs gives to the lowest
+NO_TROUGH = 0.01  # what a threshold below all troughs gives to the lowest
+
 
 def trough_probabilities(
-    d:Tensor, # Normalised difference [N, L], float64
-) -> Tensor: # [N, L]; each row sums to at most one
+    d: Tensor,  # Normalised difference [N, L], float64
+) -> Tensor:  # [N, L]; each row sums to at most one
     "Probability that each period is the frame's, zero where there is no trough; `librosa.pyin`'s step from YIN to candidates."
-    is_trough,prior = find_troughs(d),threshold_prior(d.device)
+    is_trough, prior = find_troughs(d), threshold_prior(d.device)
     edges = torch.linspace(0, 1, N_THRESHOLDS + 1, dtype=d.dtype, device=d.device)[1:]
-    given = int((prior > 0).sum())                                         # the highest round to nothing
-    frame,period = (is_trough & (d < edges[given - 1])).nonzero(as_tuple=True)
+    given = int((prior > 0).sum())  # the highest round to nothing
+    frame, period = (is_trough & (d < edges[given - 1])).nonzero(as_tuple=True)
     count = torch.bincount(frame, minlength=len(d))
     column = torch.arange(len(frame), device=d.device) - (count.cumsum(0) - count)[frame]
     rank = frame.new_full((len(d), int(count.max())), N_THRESHOLDS)
     rank[frame, column] = torch.bucketize(d[frame, period], edges, right=True)
     out = torch.zeros_like(d)
     out[frame, period] = _shares(rank, prior[:given])[frame, column]
-    height,lowest = torch.where(is_trough, d, torch.inf).min(1)
+    height, lowest = torch.where(is_trough, d, torch.inf).min(1)
     below = pad(prior.cumsum(0), (1, 0))[torch.bucketize(height, edges, right=True)]
-    return out.scatter_add_(1, lowest[:, None], torch.where(is_trough.any(1), NO_TROUGH*below, 0.)[:, None])
+    return out.scatter_add_(1, lowest[:, None], torch.where(is_trough.any(1), NO_TROUGH * below, 0.0)[:, None])
 
 # %% ../nbs/02_pitch.ipynb #aea2d90c
-_TINY = math.log(torch.finfo(torch.float64).tiny)                          # librosa's log of zero
+_TINY = math.log(torch.finfo(torch.float64).tiny)  # librosa's log of zero
 
-def _log(x): return (x + torch.finfo(torch.float64).tiny).log()
+
+def _log(x):
+    return (x + torch.finfo(torch.float64).tiny).log()
+
 
 def pitch_observations(
-    d:Tensor, # Normalised difference [N, L], float64
-    grid:PitchGrid,
-): # -> log-probability of each voiced bin [N, S], and of voicing, linear [N]
+    d: Tensor,  # Normalised difference [N, L], float64
+    grid: PitchGrid,
+):  # -> log-probability of each voiced bin [N, S], and of voicing, linear [N]
     "Observation probabilities of pYIN's hidden Markov model (Mauch and Dixon, 2014, section 2.2)."
-    p,S = trough_probabilities(d),grid.n_bins
-    frame,i = p.nonzero(as_tuple=True)
-    hz = grid.sr/(grid.periods[0] + i + parabolic_shift(d)[frame, i])
-    pitch = (12*PER_SEMITONE*torch.log2(hz/grid.fmin)).round().clamp(0, S).long()
-    cell = frame*(S + 1) + pitch
-    last = torch.ones_like(cell, dtype=torch.bool)                         # of those in one bin, in the order of their periods
+    p, S = trough_probabilities(d), grid.n_bins
+    frame, i = p.nonzero(as_tuple=True)
+    hz = grid.sr / (grid.periods[0] + i + parabolic_shift(d)[frame, i])
+    pitch = (12 * PER_SEMITONE * torch.log2(hz / grid.fmin)).round().clamp(0, S).long()
+    cell = frame * (S + 1) + pitch
+    last = torch.ones_like(cell, dtype=torch.bool)  # of those in one bin, in the order of their periods
     last[:-1] = cell[1:] != cell[:-1]
     obs = p.new_zeros(len(d), S + 1)
     obs.view(-1)[cell[last]] = p[frame, i][last]
@@ -152,106 +176,122 @@ def pitch_observations(
     return _log(obs), obs.sum(1).clamp(0, 1)
 
 # %% ../nbs/02_pitch.ipynb #59213cbe
-SWITCH = .01                                                               # probability of turning voiced or unvoiced
+SWITCH = 0.01  # probability of turning voiced or unvoiced
 
-def _transitions(grid:PitchGrid, device):
+
+def _transitions(grid: PitchGrid, device):
     "Log-probabilities: of the offsets [2r + 1], of each row's normaliser [S], of v → v′ [2, 2]."
-    reach = round(35.92*12*grid.hop/grid.sr)*PER_SEMITONE//2
-    triangle = 1 - torch.arange(-reach, reach + 1, dtype=torch.float64, device=device).abs()/(reach + 1)
-    inside = pad(triangle.new_ones(grid.n_bins), (reach, reach)).unfold(0, 2*reach + 1, 1)
+    reach = round(35.92 * 12 * grid.hop / grid.sr) * PER_SEMITONE // 2
+    triangle = 1 - torch.arange(-reach, reach + 1, dtype=torch.float64, device=device).abs() / (reach + 1)
+    inside = pad(triangle.new_ones(grid.n_bins), (reach, reach)).unfold(0, 2 * reach + 1, 1)
     switch = torch.tensor([[1 - SWITCH, SWITCH], [SWITCH, 1 - SWITCH]], dtype=torch.float64, device=device)
-    return triangle.log(), (inside*triangle).sum(1).log(), switch.log()
+    return triangle.log(), (inside * triangle).sum(1).log(), switch.log()
 
 # %% ../nbs/02_pitch.ipynb #ba7d9d13
 def _forward(
-    log_obs:Tensor, # Of the voiced bins [F, S, B]
-    log_unvoiced:Tensor, # Of each unvoiced bin [F, B]
-    offsets:Tensor, rows:Tensor, switch:Tensor, # From `_transitions`
-) -> Tensor: # [F, 2, 2r + S, B], -∞ at the sides
+    log_obs: Tensor,  # Of the voiced bins [F, S, B]
+    log_unvoiced: Tensor,  # Of each unvoiced bin [F, B]
+    offsets: Tensor,
+    rows: Tensor,
+    switch: Tensor,  # From `_transitions`
+) -> Tensor:  # [F, 2, 2r + S, B], -∞ at the sides
     "Viterbi's values, less the log-normaliser of the state's row."
-    F,S,B = log_obs.shape
-    r,W = len(offsets)//2,log_obs.new_full((F, 2, S + len(offsets) - 1, B), -torch.inf)
-    into,k,tall = switch[:, :, None, None],offsets[:, None, None, None],rows[:, None]
-    both,moved = W.new_empty(W.shape[1:]),W.new_empty(len(k), 2, S, B)
-    shifted,best = both.unfold(1, S, 1).permute(1, 0, 3, 2),log_obs.new_zeros(2, S, B)
+    F, S, B = log_obs.shape
+    r, W = len(offsets) // 2, log_obs.new_full((F, 2, S + len(offsets) - 1, B), -torch.inf)
+    into, k, tall = switch[:, :, None, None], offsets[:, None, None, None], rows[:, None]
+    both, moved = W.new_empty(W.shape[1:]), W.new_empty(len(k), 2, S, B)
+    shifted, best = both.unfold(1, S, 1).permute(1, 0, 3, 2), log_obs.new_zeros(2, S, B)
     for t in range(F):
         if t:
-            torch.maximum(W[t-1, :1] + into[0], W[t-1, 1:] + into[1], out=both)
+            torch.maximum(W[t - 1, :1] + into[0], W[t - 1, 1:] + into[1], out=both)
             torch.amax(torch.add(shifted, k, out=moved), 0, out=best)
-            torch.maximum(best, (W[t-1, :, r:r+S] + tall).amax((0, 1)) + _TINY, out=best)
+            torch.maximum(best, (W[t - 1, :, r : r + S] + tall).amax((0, 1)) + _TINY, out=best)
         best[0] += log_obs[t]
         best[1] += log_unvoiced[t]
-        torch.sub(best, tall, out=W[t, :, r:r+S])
+        torch.sub(best, tall, out=W[t, :, r : r + S])
     return W
 
+
 def _backward(
-    W:Tensor, # From `_forward` [F, 2, 2r + S, B]
-    offsets:Tensor, rows:Tensor, switch:Tensor, # From `_transitions`
-) -> Tensor: # State of each frame [F, B]: voiced bins, then unvoiced ones
+    W: Tensor,  # From `_forward` [F, 2, 2r + S, B]
+    offsets: Tensor,
+    rows: Tensor,
+    switch: Tensor,  # From `_transitions`
+) -> Tensor:  # State of each frame [F, B]: voiced bins, then unvoiced ones
     "The likeliest path."
-    S,F,r = len(rows),len(W),len(offsets)//2
-    top,state = (W[:, :, r:r+S] + rows[:, None]).flatten(1, 2).max(1)      # of each frame, and by that the last state
+    S, F, r = len(rows), len(W), len(offsets) // 2
+    top, state = (W[:, :, r : r + S] + rows[:, None]).flatten(1, 2).max(1)  # of each frame, and by that the last state
     o = torch.arange(len(offsets), device=W.device)
-    near,source = (torch.cat([o, o + n])[:, None] for n in (W.shape[2], S)) # in W's padded rows, and as states
-    gain = (switch[:, None] + offsets[:, None]).flatten(0, 1)              # [2(2r + 1), 2]: from there, to voiced or unvoiced
+    near, source = (torch.cat([o, o + n])[:, None] for n in (W.shape[2], S))  # in W's padded rows, and as states
+    gain = (switch[:, None] + offsets[:, None]).flatten(0, 1)  # [2(2r + 1), 2]: from there, to voiced or unvoiced
     for t in range(F - 2, -1, -1):
-        v,j = state[t+1] >= S, state[t+1] % S
-        value,i = (W[t].flatten(0, 1).gather(0, near + j) + gain[:, v.long()]).max(0)
+        v, j = state[t + 1] >= S, state[t + 1] % S
+        value, i = (W[t].flatten(0, 1).gather(0, near + j) + gain[:, v.long()]).max(0)
         state[t] = torch.where(value >= top[t] + _TINY, source[i, 0] + j - r, state[t])
     return state
 
 # %% ../nbs/02_pitch.ipynb #80e2a5ff
-def check_wave(wave,
-    shortest:int, # Samples that a clip must have
-    name:str, # What needs them
+def check_wave(
+    wave,
+    shortest: int,  # Samples that a clip must have
+    name: str,  # What needs them
 ):
     "Raise `ParamsError` unless `wave` is a batch of finite clips [B, T] that are long enough."
     if not isinstance(wave, Tensor) or wave.ndim != 2 or not wave.is_floating_point() or not len(wave):
         found = f"{list(wave.shape)} {wave.dtype}" if isinstance(wave, Tensor) else type(wave).__name__
         raise ParamsError(f"wave: expected a floating-point tensor [B, T], found {found}")
-    if wave.shape[1] < shortest: raise ParamsError(f"wave: expected clips of at least {name}={shortest} samples, found {wave.shape[1]}")
-    low,high = wave.amin(1),wave.amax(1)                                   # both pass NaN on, and are much faster than isfinite
+    if wave.shape[1] < shortest:
+        raise ParamsError(f"wave: expected clips of at least {name}={shortest} samples, found {wave.shape[1]}")
+    low, high = wave.amin(1), wave.amax(1)  # both pass NaN on, and are much faster than isfinite
     bad = (~(torch.isfinite(low) & torch.isfinite(high))).nonzero().flatten().tolist()
-    if bad: raise ParamsError(f"wave: expected finite samples, found NaN or infinity in clip {', '.join(map(str, bad))}")
+    if bad:
+        raise ParamsError(f"wave: expected finite samples, found NaN or infinity in clip {', '.join(map(str, bad))}")
 
 # %% ../nbs/02_pitch.ipynb #4e018a47
 def _decode(
-    wave:Tensor, # As many clips as fit the memory [B, T]
-    grid:PitchGrid,
-): # -> state and probability of voicing, each [B, F]
-    B,S = len(wave),grid.n_bins
+    wave: Tensor,  # As many clips as fit the memory [B, T]
+    grid: PitchGrid,
+):  # -> state and probability of voicing, each [B, F]
+    B, S = len(wave), grid.n_bins
     parts = wave.split(1) if wave.device.type == "cpu" else (wave,)
     frames = (centred_frames(w.double(), grid.frame, grid.hop).flatten(0, 1) for w in parts)
-    obs,voiced = map(torch.cat, zip(*(pitch_observations(yin_difference(x, grid.periods), grid) for x in frames), strict=True))
-    obs,voiced = obs.view(B, -1, S).permute(1, 2, 0).contiguous(),voiced.view(B, -1)
+    obs, voiced = map(
+        torch.cat, zip(*(pitch_observations(yin_difference(x, grid.periods), grid) for x in frames), strict=True)
+    )
+    obs, voiced = obs.view(B, -1, S).permute(1, 2, 0).contiguous(), voiced.view(B, -1)
     tables = _transitions(grid, wave.device)
-    return _backward(_forward(obs, _log((1 - voiced)/S).T, *tables), *tables).T, voiced
+    return _backward(_forward(obs, _log((1 - voiced) / S).T, *tables), *tables).T, voiced
 
 # %% ../nbs/02_pitch.ipynb #e08f2ab9
 @torch.no_grad()
 def pyin(
-    wave:Tensor, # Clips [B, T], `grid.sr` Hz
-    grid:PitchGrid=PitchGrid(),
-): # -> f0 in Hz (NaN where unvoiced), voiced or not, probability of voicing; each [B, 1 + T//hop]
+    wave: Tensor,  # Clips [B, T], `grid.sr` Hz
+    grid: PitchGrid = PitchGrid(),
+):  # -> f0 in Hz (NaN where unvoiced), voiced or not, probability of voicing; each [B, 1 + T//hop]
     "`librosa.pyin` with its defaults (Mauch and Dixon, 2014), of a batch. Raises `ParamsError` for clips shorter than a frame or not finite."
     check_wave(wave, grid.frame, "frame")
-    room = (2**12 if wave.device.type == "cpu" else 2**15)//(1 + wave.shape[1]//grid.hop) # some 25 and, with all transforms, 100 kB a frame
-    state,probability = map(torch.cat, zip(*(_decode(w, grid) for w in wave.split(max(1, room))), strict=True))
+    room = (2**12 if wave.device.type == "cpu" else 2**15) // (
+        1 + wave.shape[1] // grid.hop
+    )  # some 25 and, with all transforms, 100 kB a frame
+    state, probability = map(torch.cat, zip(*(_decode(w, grid) for w in wave.split(max(1, room))), strict=True))
     voiced = state < grid.n_bins
-    f0 = grid.fmin*2**((state % grid.n_bins).double()/(12*PER_SEMITONE))
+    f0 = grid.fmin * 2 ** ((state % grid.n_bins).double() / (12 * PER_SEMITONE))
     return torch.where(voiced, f0, torch.nan), voiced, probability
 
 # %% ../nbs/02_pitch.ipynb #878d2070
 def log_f0(
-    f0:Tensor, # Hz, NaN where unvoiced [B, F]
-    fill:float=PitchGrid.fmin, # Where a clip has no voiced frame, Hz
-) -> Tensor: # ln Hz [B, F]
+    f0: Tensor,  # Hz, NaN where unvoiced [B, F]
+    fill: float = PitchGrid.fmin,  # Where a clip has no voiced frame, Hz
+) -> Tensor:  # ln Hz [B, F]
     "Natural logarithm of the pitch, interpolated over unvoiced frames."
-    n,x = torch.arange(f0.shape[1], device=f0.device).expand(f0.shape),f0.log()
-    known,end = ~x.isnan(),f0.shape[1]
+    n, x = torch.arange(f0.shape[1], device=f0.device).expand(f0.shape), f0.log()
+    known, end = ~x.isnan(), f0.shape[1]
     before = torch.where(known, n, -1).cummax(1)[0]
     after = torch.where(known, n, end).flip(1).cummin(1)[0].flip(1)
-    before,after = torch.where(before < 0, after, before).clamp_max(end - 1),torch.where(after == end, before, after).clamp_min(0)
-    share = (n - before)/(after - before).clamp_min(1)
+    before, after = (
+        torch.where(before < 0, after, before).clamp_max(end - 1),
+        torch.where(after == end, before, after).clamp_min(0),
+    )
+    share = (n - before) / (after - before).clamp_min(1)
     out = torch.lerp(x.gather(1, before), x.gather(1, after), share.to(x.dtype))
     return torch.where(known.any(1, keepdim=True), out, math.log(fill))

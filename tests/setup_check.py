@@ -3,6 +3,7 @@
 torch and torchaudio come as separate builds. Where only a CPU build of torch is installed, torchaudio's compiled
 extension (a CUDA build) cannot load and its import fails; nothing in musicmtl needs it, so that one file is removed.
 """
+
 import importlib.util
 import subprocess
 import sys
@@ -17,17 +18,22 @@ def main():
     if imports("torchaudio").returncode:
         spec = importlib.util.find_spec("torchaudio")
         for so in Path(spec.submodule_search_locations[0]).glob("lib/_torchaudio*"):
-            print(f"setup: torchaudio's compiled extension does not load with this torch; removing {so.name}, which nothing here uses")
+            print(
+                f"setup: torchaudio's compiled extension does not load with this torch; removing {so.name}, which nothing here uses"
+            )
             so.unlink()
     for name in ("torch", "torchaudio", "nbdev", "musicmtl"):
-        if (r := imports(name)).returncode: sys.exit(f"setup: `import {name}` fails:\n{r.stderr.strip().splitlines()[-1]}")
+        if (r := imports(name)).returncode:
+            sys.exit(f"setup: `import {name}` fails:\n{r.stderr.strip().splitlines()[-1]}")
 
 
 def compile_librosa():
     "Let numba compile and keep what librosa needs, in one process: several that do so at the same time spoil each other's cache."
-    code = ("import librosa, numpy as np\n"
-            "y = np.sin(np.arange(22050.)*.1)*(np.arange(22050) % 5000 < 2500)\n"
-            "librosa.onset.onset_detect(y=y, backtrack=True); librosa.pyin(y, fmin=80, fmax=400)")
+    code = (
+        "import librosa, numpy as np\n"
+        "y = np.sin(np.arange(22050.)*.1)*(np.arange(22050) % 5000 < 2500)\n"
+        "librosa.onset.onset_detect(y=y, backtrack=True); librosa.pyin(y, fmin=80, fmax=400)"
+    )
     if (r := subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)).returncode:
         sys.exit(f"setup: librosa does not work:\n{r.stderr.strip().splitlines()[-1]}")
 

@@ -1,4 +1,5 @@
 """Files that are whole or absent, seeds that mean the same everywhere, and an import that costs nothing."""
+
 import os
 import subprocess
 import sys
@@ -10,8 +11,9 @@ from musicmtl.core import AudioError, RunError, atomic, cache_dir, generator, re
 
 
 def test_atomic_keeps_the_old_file_when_writing_fails(tmp_path):
-    f = tmp_path/"a"/"x.txt"
-    with atomic(f) as tmp: tmp.write_text("old")
+    f = tmp_path / "a" / "x.txt"
+    with atomic(f) as tmp:
+        tmp.write_text("old")
     with pytest.raises(KeyError), atomic(f) as tmp:
         tmp.write_text("half")
         raise KeyError
@@ -20,43 +22,56 @@ def test_atomic_keeps_the_old_file_when_writing_fails(tmp_path):
 
 
 def test_atomic_leaves_nothing_under_the_final_name_when_killed(tmp_path):
-    code = ("import os, signal\nfrom musicmtl.core import atomic\n"
-            f"with atomic({str(tmp_path/'x.txt')!r}) as t:\n    t.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)")
+    code = (
+        "import os, signal\nfrom musicmtl.core import atomic\n"
+        f"with atomic({str(tmp_path / 'x.txt')!r}) as t:\n    t.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == -9
-    assert not (tmp_path/"x.txt").exists()
+    assert not (tmp_path / "x.txt").exists()
 
 
 def test_stable_hash_is_the_same_in_another_process():
     code = "from musicmtl.core import stable_hash; print(stable_hash(0, 'artist', (1, 2.5)))"
-    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED":"1"})
+    other = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONHASHSEED": "1"},
+    )
     assert int(other.stdout) == stable_hash(0, "artist", (1, 2.5))
 
 
 def test_generators_are_independent_by_name():
     draws = [generator(0, "track", i).normal(size=1000) for i in range(3)]
     corr = np.corrcoef(draws)
-    assert np.abs(corr[np.triu_indices(3, 1)]).max() < .15
+    assert np.abs(corr[np.triu_indices(3, 1)]).max() < 0.15
 
 
 def test_audio_error_survives_pickling():
     import pickle
+
     e = pickle.loads(pickle.dumps(AudioError("a.ogg", "file is empty")))
     assert (e.path, e.reason, str(e)) == ("a.ogg", "file is empty", "a.ogg: file is empty")
 
 
 def test_repo_root_and_cache(tmp_path, monkeypatch):
-    assert (repo_root()/"settings.ini").is_file()
-    with pytest.raises(RunError, match="no musicmtl checkout"): repo_root(tmp_path)
-    monkeypatch.setenv("MUSICMTL_CACHE", str(tmp_path/"c"))
-    assert cache_dir("a", "b") == tmp_path/"c"/"a"/"b" and (tmp_path/"c"/"a"/"b").is_dir()
+    assert (repo_root() / "settings.ini").is_file()
+    with pytest.raises(RunError, match="no musicmtl checkout"):
+        repo_root(tmp_path)
+    monkeypatch.setenv("MUSICMTL_CACHE", str(tmp_path / "c"))
+    assert cache_dir("a", "b") == tmp_path / "c" / "a" / "b" and (tmp_path / "c" / "a" / "b").is_dir()
 
 
-@pytest.mark.parametrize("module,absent", [
-    ("musicmtl", "torch numpy pandas matplotlib librosa sklearn"),
-    ("musicmtl.features", "librosa torchaudio sklearn matplotlib"),
-    ("musicmtl.viz", "matplotlib seaborn plotly openTSNE"),
-    ("musicmtl.papers.agf", "librosa sklearn faiss matplotlib lightning"),
-])
+@pytest.mark.parametrize(
+    "module,absent",
+    [
+        ("musicmtl", "torch numpy pandas matplotlib librosa sklearn"),
+        ("musicmtl.features", "librosa torchaudio sklearn matplotlib"),
+        ("musicmtl.viz", "matplotlib seaborn plotly openTSNE"),
+        ("musicmtl.papers.agf", "librosa sklearn faiss matplotlib lightning"),
+    ],
+)
 def test_import_loads_no_heavy_library(module, absent):
     code = f"import sys, {module}; print(*[m for m in {absent.split()!r} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -1,0 +1,2 @@
+"""Miniature, a small musical world: rendered to real audio, its truth known."""
+from .world import *

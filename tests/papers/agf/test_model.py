@@ -1,0 +1,438 @@
+"Networks, artist group factors and switches of the first paper."
+
+import copy
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+
+from musicmtl.core import CorpusError, ParamsError
+from musicmtl.learn import n_parameters
+from musicmtl.papers.agf.model import (
+    SWITCHES,
+    ArtistGroupFactors,
+    Branch,
+    GenrePredictor,
+    Protocol,
+    SharedLayerNet,
+    SingleTaskNet,
+    agf_targets,
+    agf_tasks,
+    artist_factors,
+    descriptive_features,
+    n_topics,
+)
+from musicmtl.viz import architecture_table
+
+SMALL = dict(n_classes=[6, 4, 4, 4, 4], width_divisor=8)
+
+
+def windows(b=3, f=64, seed=0):
+    "Log-mel windows [B, 1, 128, F] in a plausible range of dB."
+    return torch.randn(b, 1, 128, f, generator=torch.Generator().manual_seed(seed)) * 20 - 40
+
+
+# Networks
+
+
+def test_parameter_counts():
+    net = SharedLayerNet()
+    assert n_parameters(net.conv1) == 416
+    assert [n_parameters(b) for b in net.branches] == [496_096] * 5
+    assert n_parameters(net.conv1) + n_parameters(net.branches) == 2_480_896
+    assert n_parameters(net) == 2_857_648
+    assert n_parameters(GenrePredictor(1280, 16)) == 1_328_144
+    assert n_parameters(SingleTaskNet()) == 3_809_040 == 2_480_896 + 1_328_144
+    assert net.shared_weight.numel() == 400
+
+
+def test_shapes_of_the_paper():
+    net = SharedLayerNet().eval()
+    net.stacked = False
+    t = architecture_table(net, (1, 1, 128, 322)).set_index("layer").output
+    assert t["pool1"] == "16×64×322"
+    assert [t[f"branches.0.{n}"] for n in ("dropout2", "pool3", "dropout4", "pool5", "conv6", "bn7", "bn_gap")] == [
+        "32×32×161",
+        "64×16×80",
+        "64×8×40",
+        "128×4×20",
+        "256×4×20",
+        "256×4×20",
+        "256",
+    ]
+    assert [z.shape[1] for z in net(windows(1, 322))] == [16, 40, 40, 40, 40]
+    assert net.embed(windows(1, 322)).shape == (1, 1280)
+
+
+@pytest.mark.parametrize("frames", [33, 322, 500])
+def test_any_length(frames):
+    net = SharedLayerNet(**SMALL)
+    x = windows(2, frames)
+    assert [tuple(z.shape) for z in net(x)] == [(2, 6)] + [(2, 4)] * 4
+    assert net.embed(x).shape == (2, 160)
+    assert SingleTaskNet(7, 8)(x).shape == (2, 7)
+
+
+def without_dropout(net):
+    for m in net.modules():
+        if isinstance(m, torch.nn.Dropout):
+            m.p = 0.0
+    return net
+
+
+def fresh(cls, **options):
+    torch.manual_seed(1)
+    net = without_dropout(cls(**options))
+    with torch.no_grad():
+        for name, p in net.named_parameters():
+            if "bn" in name:
+                p.copy_(torch.randn_like(p))  # negative scales too: pooling must not be moved across batch norm
+    return net
+
+
+@pytest.mark.parametrize("views", ["one tensor", "views", "copies"])
+@pytest.mark.parametrize("divisor", [2, 8])
+def test_stacked_equals_branch_by_branch(divisor, views):
+    "In float64, where nothing but rounding can differ: outputs, all gradients, running statistics, and evaluation after it."
+    fast = fresh(SharedLayerNet, n_classes=[3, 2, 4], width_divisor=divisor).double()
+    slow = copy.deepcopy(fast)
+    slow.stacked = False
+    x = windows(4, 50).double()
+    split = {
+        "one tensor": lambda h: [h] * 3,
+        "views": lambda h: [h.view_as(h) for _ in range(3)],
+        "copies": lambda h: [h.clone() for _ in range(3)],
+    }
+    outs = []
+    for net in (fast, slow):
+        vs = split[views](net.shared(x))
+        for v in vs:
+            v.retain_grad()
+        zs = net.heads(vs)
+        sum((z * torch.linspace(-1, 1, z.numel(), dtype=z.dtype).view_as(z)).sum() for z in zs).backward()
+        outs.append((zs, vs))
+    for a, b in zip(outs[0][0], outs[1][0], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+    for a, b in zip(outs[0][1], outs[1][1], strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-7, atol=1e-9)
+    for (n, p), q in zip(fast.named_parameters(), slow.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, rtol=1e-7, atol=1e-8, msg=lambda m, n=n: f"{n}: {m}")
+    for (n, p), q in zip(fast.state_dict().items(), slow.state_dict().values(), strict=True):
+        torch.testing.assert_close(p, q, msg=lambda m, n=n: f"{n}: {m}")
+    fast.eval(), slow.eval()
+    torch.testing.assert_close(fast.embed(x), slow.embed(x))
+
+
+def test_stacked_drops_out_at_the_same_rate():
+    net = SharedLayerNet(**SMALL)
+    h = net.shared(windows(8, 64)).detach()
+    spread = []
+    for net.stacked in (True, False):
+        spread.append(torch.stack([net.pooled([h] * 5)[0] for _ in range(40)]).std(0).mean())
+    assert spread[0] > 0.05
+    assert 0.8 < spread[0] / spread[1] < 1.25
+
+
+def test_each_view_gets_its_own_gradient():
+    net = without_dropout(SharedLayerNet(**SMALL))
+    h = net.shared(windows()).detach()
+    views = [h.clone().requires_grad_() for _ in range(5)]
+    joined = h.clone().requires_grad_()
+    same = [joined.view_as(joined) for _ in range(5)]
+    for s in same:
+        s.retain_grad()
+    net.heads(views)[2].square().sum().backward()
+    net.heads(same)[2].square().sum().backward()
+    assert views[2].grad.abs().max() > 0
+    assert all(v.grad is None or v.grad.abs().max() == 0 for i, v in enumerate(views) if i != 2)
+    torch.testing.assert_close(same[2].grad, views[2].grad, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(joined.grad, views[2].grad, rtol=1e-3, atol=1e-5)
+
+
+def test_a_step_lowers_the_loss():
+    torch.manual_seed(0)
+    net = without_dropout(SharedLayerNet(**SMALL))
+    x, y = windows(8), [torch.randint(0, n, (8,)) for n in SMALL["n_classes"]]
+    opt = torch.optim.Adam(net.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(8):
+        opt.zero_grad()
+        loss = sum(F.cross_entropy(z, t) for z, t in zip(net(x), y, strict=True))
+        loss.backward()
+        opt.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] - 0.5
+
+
+def test_first_loss_is_that_of_ignorance():
+    "From the published logs: the first total is near ln 16 + 4 ln 40 = 17.53."
+    torch.manual_seed(0)
+    net = SharedLayerNet(width_divisor=4).eval()
+    total = sum(F.cross_entropy(z, torch.zeros(16, dtype=torch.long)) for z in net(windows(16))).item()
+    assert abs(total - 17.53) < 1
+
+
+def test_predictor_sees_1024_units():
+    p = GenrePredictor(20, 3, hidden=12).eval()
+    e = torch.randn(5, 20)
+    torch.testing.assert_close(p(e), p.out(p.hidden(e)))
+    assert p.hidden(e).shape == (5, 12)
+    assert p.hidden(e).min() > -1  # ELU
+
+
+def test_wrong_widths_and_views():
+    with pytest.raises(ParamsError, match="width_divisor"):
+        SharedLayerNet(width_divisor=3)
+    net = SharedLayerNet(**SMALL)
+    with pytest.raises(ParamsError, match="expected 5"):
+        net.heads([net.shared(windows())] * 4)
+
+
+# Switches
+
+
+def test_each_switch_turns_alone():
+    for s in SWITCHES:
+        p = Protocol.published.with_(s)
+        assert [getattr(p, t) != getattr(Protocol.published, t) for t in SWITCHES] == [t == s for t in SWITCHES]
+        assert p.with_(s) == Protocol.published
+        assert p.name == f"published+{s}"
+    assert Protocol.published.with_(*SWITCHES) == Protocol.corrected == Protocol()
+    assert (
+        len({Protocol.published.with_(s).name for s in SWITCHES} | {Protocol.corrected.with_(s).name for s in SWITCHES})
+        == 8
+    )
+    with pytest.raises(ParamsError, match="expected one of"):
+        Protocol.published.with_("speed")
+    with pytest.raises(ParamsError, match="fit_on"):
+        Protocol(fit_on="valid")
+
+
+def test_orientation_decides_the_features():
+    assert descriptive_features(Protocol.published)["chroma"] == "chroma_transposed"
+    assert descriptive_features(Protocol.corrected) == {
+        "mfcc": "mfcc",
+        "chroma": "chroma",
+        "spectral_contrast": "spectral_contrast",
+    }
+    assert descriptive_features(Protocol.published)["mfcc"] == "mfcc"
+
+
+# Artist group factors
+
+
+def two_groups(n_artists=24, tracks=2, frames=80, seed=0):
+    "Artists of two kinds whose frames lie around different centres; [F, C] arrays and the artist of each."
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(2, 6, 5)) * 4
+    artist = np.repeat(np.arange(n_artists), tracks)
+    return [
+        (centres[a % 2][rng.integers(6, size=frames)] + rng.normal(size=(frames, 5)) * 0.3).astype(np.float32)
+        for a in artist
+    ], artist
+
+
+def similarity(t):
+    t = t / np.linalg.norm(t, axis=1, keepdims=True)
+    return t @ t.T
+
+
+@pytest.mark.parametrize("passes", [1, 30])
+def test_two_groups_of_artists_are_told_apart(passes):
+    x, artist = two_groups()
+    s = similarity(ArtistGroupFactors(16, 4, passes=passes).fit(x, artist).transform(x, artist))
+    same = (artist[:, None] - artist[None]) % 2 == 0
+    assert s[same].mean() > s[~same].mean() + 0.4
+
+
+def test_deterministic_in_the_seed():
+    x, artist = two_groups()
+    a, b, c = (ArtistGroupFactors(16, 4, seed=s).fit(x, artist).transform(x, artist) for s in (3, 3, 4))
+    assert (a == b).all()
+    assert (a != c).any()
+
+
+def test_an_unseen_artist_is_placed_with_its_kind():
+    x, artist = two_groups()
+    seen = artist < 20
+    agf = ArtistGroupFactors(16, 4).fit([t for t, s in zip(x, seen, strict=True) if s], artist[seen])
+    t = agf.transform(x, artist)
+    s = similarity(t)
+    for i in np.flatnonzero(~seen):
+        assert artist[np.flatnonzero(seen)[s[i][seen].argmax()]] % 2 == artist[i] % 2
+    np.testing.assert_allclose(t.sum(1), 1, rtol=1e-5)
+
+
+def test_softmax_of_gamma_is_one_hot_and_theta_is_not():
+    "Artists who mix six styles: their bags hold some thousand frames, so γ does too."
+    rng = np.random.default_rng(0)
+    bags = np.stack([rng.multinomial(2500, p) for p in rng.dirichlet([0.3] * 6, 60) @ rng.dirichlet([0.1] * 50, 6)])
+    theta, gamma = (
+        ArtistGroupFactors(50, 20, t, passes=10).fit_topics(bags).targets(bags) for t in ("theta", "softmax_gamma")
+    )
+    assert np.median(gamma.max(1)) > 0.9999
+    assert np.median(theta.max(1)) < 0.8
+    assert (gamma.argmax(1) == theta.argmax(1)).all()
+    np.testing.assert_allclose(gamma.sum(1), 1, rtol=1e-5)
+
+
+def test_gamma_is_theta_times_the_count_and_one():
+    "γ sums to the number of words and one, because the prior 1/K of K topics sums to one."
+    bags = np.random.default_rng(0).integers(0, 3, (12, 8))
+    agf = ArtistGroupFactors(8, 3, "softmax_gamma", passes=1).fit_topics(bags)
+    gamma = agf.theta(bags) * (bags.sum(1, keepdims=True) + 1)
+    ours = agf.lda._e_step(bags.astype(float), cal_sstats=False, random_init=False)[0]
+    np.testing.assert_allclose(gamma, ours, rtol=1e-6)
+    expected = torch.from_numpy(gamma).softmax(1).numpy()
+    np.testing.assert_allclose(agf.targets(bags), expected, rtol=1e-5)
+
+
+def test_bags_count_every_frame_once():
+    x, artist = two_groups()
+    agf = ArtistGroupFactors(16, 4).fit_words(x)
+    unknown = np.where(artist == 3, -1, artist)
+    bags = agf.bags(x, unknown)
+    assert (bags.sum(1) == np.where(np.arange(24) == 3, 0, 160)).all()
+    nearest = ((x[0][:, None] - agf.centroids[None]) ** 2).sum(-1).argmin(1)
+    assert (agf.words(x[0]) == nearest).all()
+    agf.fit_topics(bags)
+    assert np.isnan(agf.transform(x, unknown)[artist == 3]).all()
+    assert np.isfinite(agf.transform(x, unknown)[artist != 3]).all()
+
+
+def test_topics_follow_the_artists():
+    assert [n_topics(n) for n in (4, 12, 60, 120, 5000)] == [2, 4, 20, 40, 40]
+
+
+def test_errors_say_what_was_found():
+    x, artist = two_groups(6, 1, 10)
+    with pytest.raises(CorpusError, match="at least 100 frames.*found 60"):
+        ArtistGroupFactors(100).fit(x, artist)
+    with pytest.raises(CorpusError, match="at least 40 artists.*found 6"):
+        ArtistGroupFactors(8).fit(x, artist)
+    with pytest.raises(ParamsError, match="softmax_gamma or theta"):
+        ArtistGroupFactors(target="softmax")
+    with pytest.raises(ParamsError, match="n_topics"):
+        ArtistGroupFactors(n_topics=1)
+    with pytest.raises(ParamsError, match="fitted"):
+        ArtistGroupFactors(8).words(x[0])
+    with pytest.raises(CorpusError, match="finite"):
+        ArtistGroupFactors(8, 2).fit([np.full((20, 3), np.nan)], [0])
+
+
+# From a corpus
+
+
+class Store:
+    "Features in memory, read like those on disk."
+
+    def __init__(self, features, ok=None):
+        self.features, self.ok = features, np.arange(len(features["mfcc"])) if ok is None else ok
+
+    def read(self, feature, row):
+        return self.features[feature][row].T
+
+
+class Corpus:
+    "The few things that are asked of a corpus."
+
+    def __init__(self, **columns):
+        self.table = pd.DataFrame(columns)
+
+    def __len__(self):
+        return len(self.table)
+
+    def labels(self, column):
+        v = self.table[column]
+        if column == "artist":
+            classes = tuple(v.dropna().value_counts().index)
+            return SimpleNamespace(
+                classes=classes, codes=np.array([classes.index(a) if isinstance(a, str) else -1 for a in v])
+            )
+        classes = tuple(sorted({g for gs in v for g in gs}))
+        return SimpleNamespace(classes=classes, matrix=np.array([[c in gs for c in classes] for gs in v], np.float32))
+
+
+def small_world(n=24, **columns):
+    x, artist = two_groups(n)
+    names = [f"artist {a}" for a in artist]
+    genres = [["rock", "punk"][: 1 + i % 2] if a % 2 else ["jazz", "bop"][: 1 + i % 2] for i, a in enumerate(artist)]
+    store = Store(
+        {f: x for f in ("mfcc", "chroma", "spectral_contrast", "chroma_transposed", "spectral_contrast_transposed")}
+    )
+    return store, Corpus(**{"artist": names, "genres": genres, **columns}), artist
+
+
+OPTIONS = dict(n_clusters=16, topics=3, passes=5)
+
+
+def test_four_factors_in_the_papers_order():
+    store, corpus, artist = small_world()
+    t = agf_targets(store, corpus, **OPTIONS)
+    assert list(t) == ["subgenres", "mfcc", "chroma", "spectral_contrast"]
+    assert all(v.shape == (48, 3) and v.dtype == np.float32 and np.isfinite(v).all() for v in t.values())
+    assert all((v[artist == 5] == v[artist == 5][0]).all() for v in t.values())
+
+
+@pytest.mark.parametrize("by", ["artist", "track"])
+def test_validation_tracks_leave_the_training_targets_alone(by):
+    store, corpus, artist = small_world()
+    fit = np.flatnonzero(artist < 18) if by == "artist" else np.arange(0, 48, 2)
+    before = artist_factors(store, corpus, fit, **OPTIONS)
+    for i in set(range(48)) - set(fit):
+        store.features["mfcc"][i] = store.features["mfcc"][i] * 3 + 1
+        corpus.table.at[i, "genres"] = ["bop"]
+    after = artist_factors(store, corpus, fit, **OPTIONS)
+    for name in before:
+        assert (before[name].targets[fit] == after[name].targets[fit]).all()
+        assert (before[name].model.lda.components_ == after[name].model.lda.components_).all()
+        changed = (before[name].targets != after[name].targets).any()
+        assert changed == (
+            by == "artist"
+        )  # an artist with training tracks is known by these only; another by what it has
+
+
+def test_fitting_on_everything_leaks():
+    store, corpus, artist = small_world()
+    train = np.flatnonzero(artist < 18)
+    a, b = (agf_targets(store, corpus, rows, **OPTIONS)["mfcc"][train] for rows in (None, train))
+    assert (a != b).any()
+
+
+def test_without_subgenres_or_artists():
+    store, corpus, artist = small_world(genres=None)
+    names, left_out = agf_tasks(corpus)
+    assert names == ("mfcc", "chroma", "spectral_contrast")
+    assert left_out == {"subgenres": "no track has subgenres"}
+    assert list(agf_targets(store, corpus, **OPTIONS)) == list(names)
+    nobody = Corpus(artist=[None] * 48, genres=[["a"]] * 48)
+    assert agf_tasks(nobody)[0] == ()
+    assert len(agf_tasks(nobody)[1]) == 4
+
+
+def test_tracks_without_artist_or_features_have_no_target():
+    store, corpus, artist = small_world()
+    corpus.table.loc[[0, 7], "artist"] = None
+    store.ok = np.setdiff1d(np.arange(48), [10, 11])  # both tracks of artist 5
+    t = agf_targets(store, corpus, **OPTIONS)
+    for v in t.values():
+        assert np.flatnonzero(np.isnan(v).any(1)).tolist() == [0, 7, 10, 11]
+
+
+def test_branch_has_papers_order():
+    "BN, ELU, pool: with a negative scale, pooling before batch norm would give something else."
+    torch.manual_seed(0)
+    b = Branch(2, 4).eval()
+    with torch.no_grad():
+        b.bn2.weight.fill_(-1)
+    h = torch.randn(1, 2, 16, 16)
+    by_hand = F.max_pool2d(F.elu(b.bn2(b.conv2(h))), 2)
+    wrong = F.elu(b.bn2(F.max_pool2d(b.conv2(h), 2)))
+    caught = {}
+    b.conv3.register_forward_hook(lambda m, args, out: caught.update(h=args[0]))
+    b(h)
+    torch.testing.assert_close(caught["h"], by_hand)
+    assert (wrong - by_hand).abs().max() > 0.1

@@ -1,0 +1,288 @@
+"Network, segments and splits of the artist and language paper."
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from musicmtl.balance import GradNorm, Static, backward, fan_out
+from musicmtl.core import CorpusError, ParamsError
+from musicmtl.corpus import Corpus
+from musicmtl.features import FeatureBank
+from musicmtl.learn import n_parameters
+from musicmtl.papers.artist_language.model import (
+    FOLDS,
+    FRONT_END,
+    PIECE,
+    SEGMENT,
+    Block,
+    FiveBlockCNN,
+    Protocol,
+    held_out,
+    label_count_weight,
+    leave_one_song_out,
+    published_split,
+    segment_starts,
+    song_pieces,
+    unheard_artists,
+)
+from musicmtl.study.runs import published
+from musicmtl.viz import architecture_table
+
+
+def segments(b=3, seed=0):
+    return torch.randn(b, 1, 96, SEGMENT, generator=torch.Generator().manual_seed(seed))
+
+
+def songs(counts, languages=4):
+    "A corpus without sound: `counts` songs of each artist, artists dealt to languages."
+    rows = [
+        dict(track_id=f"{a}-{k}", path=f"{a}/{k}.wav", artist=f"artist {a:02d}", language=f"language {a % languages}")
+        for a, n in enumerate(counts)
+        for k in range(n)
+    ]
+    return Corpus(pd.DataFrame(rows), "nowhere", name="songs")
+
+
+# Network
+
+
+def test_parameter_counts():
+    net = FiveBlockCNN([68, 17])
+    assert n_parameters(net.blocks) == 185_568
+    assert [n_parameters(FiveBlockCNN(n)) for n in ([17], [68], [68, 17])] == [193_745, 218_276, 226_453]
+    assert n_parameters(FiveBlockCNN([17])) // 1000 == 193  # as the paper prints it
+
+
+def test_shapes_of_the_paper():
+    t = architecture_table(FiveBlockCNN(), (1, 1, 96, 187)).set_index("layer").output
+    assert [t[f"blocks.{i}.pool"] for i in range(5)] == ["32×48×93", "64×24×46", "128×12×23", "64×6×11", "32×3×5"]
+    assert t["flatten"] == "480"
+    assert [z.shape for z in FiveBlockCNN([68, 17])(segments(2))] == [(2, 68), (2, 17)]
+
+
+@pytest.mark.parametrize("divisor", [1, 2, 4, 8])
+def test_width_divisor(divisor):
+    net = FiveBlockCNN([5], divisor)
+    assert net.embed(segments(2)).shape == (2, 480 // divisor)
+    assert net.shared_weight.shape == (32 // divisor, 64 // divisor, 3, 3)
+    assert net.shared_weight is net.blocks[4].conv.weight
+
+
+def test_order_inside_a_block():
+    torch.manual_seed(0)
+    block = Block(2, 3).eval()
+    with torch.no_grad():
+        for p in block.bn.parameters():
+            p.copy_(torch.randn_like(p))  # a negative scale tells whether the pool comes before or after
+        block.bn.running_mean.normal_()
+    x = torch.randn(2, 2, 6, 7)
+    want = F.max_pool2d(block.bn(F.relu(block.conv(x))), 2)
+    torch.testing.assert_close(block(x), want)
+    assert not torch.allclose(block.bn(F.max_pool2d(F.relu(block.conv(x)), 2)), want)
+
+
+def test_channels_last_is_the_same_network():
+    net = FiveBlockCNN([5, 2], 4).eval()
+    x = segments()
+    h = x
+    for b in net.blocks:
+        h = b(h)
+    torch.testing.assert_close(net.embed(x), h.flatten(1))
+
+
+def test_time_and_mel_may_be_exchanged():
+    "The paper's (187, 96): with transposed kernels the blocks give the transposed map."
+    net = FiveBlockCNN([5], 8).eval()
+    turned = FiveBlockCNN([5], 8).eval()
+    turned.load_state_dict({k: v.transpose(2, 3) if v.ndim == 4 else v for k, v in net.state_dict().items()})
+    h = segments()
+    g = h.transpose(2, 3)
+    for a, b in zip(net.blocks, turned.blocks, strict=True):
+        h, g = a(h), b(g)
+    torch.testing.assert_close(g, h.transpose(2, 3))
+
+
+def test_head_left_out_changes_nothing_else():
+    net = FiveBlockCNN([6, 3], 8).eval()
+    artist = net.keep_heads(0)
+    torch.testing.assert_close(artist(segments())[0], net(segments())[0])
+    assert len(artist.tops) == 1 and len(net.tops) == 2
+    with torch.no_grad():
+        artist.blocks[0].conv.weight.zero_()  # a copy
+    assert net.blocks[0].conv.weight.abs().sum() > 0
+
+
+@pytest.mark.parametrize("wrong", [(2, 1, 187, 96), (2, 96, 187), (2, 1, 96, 188)])
+def test_other_inputs_are_refused(wrong):
+    with pytest.raises(ParamsError, match=r"expected segments \[B, 1, 96, 187\]"):
+        FiveBlockCNN([5], 8)(torch.zeros(wrong))
+
+
+# Loss
+
+
+def test_loss_by_hand_and_its_gradient():
+    torch.manual_seed(0)
+    net, x, y = FiveBlockCNN([8, 2], 8).eval(), segments(4), (torch.tensor([0, 3, 7, 1]), torch.tensor([0, 1, 1, 0]))
+    alpha = label_count_weight(8, 2)
+    z = net(x)
+    by_hand = sum(w * -torch.log_softmax(a, 1)[range(4), t].mean() for w, a, t in zip((1, 4), z, y, strict=True))
+    by_hand.backward()
+    want = [p.grad.clone() for p in net.parameters()]
+    net.zero_grad()
+    fan = fan_out(net.shared(x), 2)
+    losses = torch.stack([F.cross_entropy(a, t) for a, t in zip(net.heads(fan), y, strict=True)])
+    log = backward(losses, fan, Static([1, alpha]), net.shared_weight)
+    torch.testing.assert_close(log["total"], by_hand.detach())
+    for p, w in zip(net.parameters(), want, strict=True):
+        torch.testing.assert_close(p.grad, w, rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_that_a_balancer_sees():
+    "At the fifth convolution, through batch norm, pool and flatten: what each loss alone would give."
+    torch.manual_seed(0)
+    net, x, y = FiveBlockCNN([8, 2], 8).eval(), segments(4), (torch.tensor([0, 3, 7, 1]), torch.tensor([0, 1, 1, 0]))
+    norms = [torch.autograd.grad(F.cross_entropy(net(x)[i], y[i]), net.shared_weight)[0].norm() for i in range(2)]
+    fan = fan_out(net.shared(x), 2)
+    losses = torch.stack([F.cross_entropy(a, t) for a, t in zip(net.heads(fan), y, strict=True)])
+    log = backward(losses, fan, GradNorm(2), net.shared_weight, new_epoch=True)
+    torch.testing.assert_close(log["gramian"].diagonal().sqrt().float(), torch.stack(norms), rtol=1e-4, atol=1e-6)
+
+
+def test_alpha():
+    assert label_count_weight(68, 17) == 4
+    assert label_count_weight(64, 17) == pytest.approx(3.76, abs=0.01)
+    with pytest.raises(ParamsError, match="found 0 and 3"):
+        label_count_weight(0, 3)
+
+
+# Front end and segments
+
+
+def test_front_end_is_librosas():
+    librosa = pytest.importorskip("librosa")
+    wave = np.random.default_rng(0).normal(size=16_000).astype(np.float32) * 0.1
+    mel = FeatureBank(features=["mel"], **FRONT_END)(torch.from_numpy(wave)[None])["mel"][0].numpy()
+    want = librosa.feature.melspectrogram(y=wave, sr=16_000, n_fft=512, hop_length=256, n_mels=96, pad_mode="constant")
+    np.testing.assert_allclose(mel, np.log10(10_000 * want + 1), atol=2e-3)
+
+
+def test_three_seconds_are_188_centred_frames():
+    bank = FeatureBank(features=["mel"], **FRONT_END)
+    assert bank.n_frames(48_000) == SEGMENT + 1 and PIECE * 256 == 60 * 16_000
+
+
+def test_segment_counts_of_the_paper():
+    rows = published("artist_language").query("variant == 'corpus'").set_index("metric").paper_value.astype(float)
+    minutes = [bool(n) for _ in range(340) for _, n in song_pieces(4 * 3750)]
+    assert len(minutes) == rows["one_minute_pieces"]
+    assert 340 * len(segment_starts(4 * 3750, 2)) == rows["three_second_segments"]
+    assert 340 * len(segment_starts(4 * 3750)) == 10 * rows["three_second_segments"]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 40_000), st.sampled_from([20, 2]))
+def test_segments_lie_inside_and_apart(frames, per_piece):
+    s = segment_starts(frames, per_piece)
+    assert len(s) == 0 if frames < SEGMENT else 1 <= len(s) <= 2 * per_piece
+    if len(s):
+        assert s[0] >= 0 and s[-1] + SEGMENT <= frames
+        assert (np.diff(s) >= SEGMENT).all()
+        assert set(s) <= set(segment_starts(frames))
+        for a, n in song_pieces(frames):
+            assert n <= PIECE and a >= 0 and a + n <= frames
+
+
+# Splits
+
+
+def test_protocols():
+    assert [Protocol(s).name for s in ("song", "fold", "segment", "artist")] == [
+        "published",
+        "corrected",
+        "corrected-leak",
+        "corrected-unheard",
+    ]
+    with pytest.raises(ParamsError, match="per_piece: expected one of 20, 2, found 3"):
+        Protocol(per_piece=3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(2, 9), min_size=1, max_size=12), st.integers(2, 6), st.integers(0, 5))
+def test_folds_deal_every_song_once_and_evenly(counts, folds, seed):
+    corpus = songs(counts)
+    fold = leave_one_song_out(corpus, folds, seed)
+    assert fold.min() >= 0 and fold.max() < folds
+    assert np.ptp(np.bincount(fold, minlength=folds)) <= 1
+    artist = corpus.labels("artist").codes
+    for a in range(len(counts)):
+        dealt = np.bincount(fold[artist == a], minlength=folds)
+        assert np.ptp(dealt) <= 1
+        for f in range(folds):  # whoever is asked for has been heard
+            if dealt[f]:
+                assert dealt.sum() > dealt[f]
+
+
+def test_folds_do_not_depend_on_the_order_of_rows():
+    corpus = songs([5, 3, 4])
+    back = corpus.subset(np.arange(len(corpus))[::-1])
+    assert dict(zip(corpus.table.track_id, leave_one_song_out(corpus), strict=True)) == dict(
+        zip(back.table.track_id, leave_one_song_out(back), strict=True)
+    )
+    assert (leave_one_song_out(corpus, seed=1) != leave_one_song_out(corpus)).any()
+
+
+def test_folds_that_cannot_be():
+    with pytest.raises(CorpusError, match="needs two of every artist, found one of artist 01"):
+        leave_one_song_out(songs([2, 1, 3]))
+    with pytest.raises(ParamsError, match="at least 2, found 1"):
+        leave_one_song_out(songs([2, 2]), 1)
+    t = songs([2, 2]).table
+    t.loc[0, "artist"] = None
+    t.loc[1, "artist"] = "artist 01"
+    with pytest.raises(CorpusError, match="1 tracks have no artist"):
+        leave_one_song_out(Corpus(t, "nowhere", name="songs"))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 4), st.integers(2, 5), st.integers(0, 7), st.integers(0, 5))
+def test_unheard_artists_are_heard_nowhere(languages, per_language, turn, seed):
+    corpus = songs([2] * languages * per_language, languages)
+    out = unheard_artists(corpus, turn=turn, seed=seed)
+    t = corpus.table
+    assert t[out].groupby("language").artist.nunique().tolist() == [1] * languages
+    assert not set(t.artist[out]) & set(t.artist[~out])
+    assert set(t.language[out]) == set(t.language[~out])
+
+
+def test_turns_reach_every_artist():
+    corpus = songs([3] * 12, 3)
+    turns = [set(corpus.table.artist[unheard_artists(corpus, turn=t)]) for t in range(4)]
+    assert set().union(*turns) == set(corpus.table.artist) and sum(map(len, turns)) == 12
+
+
+def test_unheard_artists_need_company():
+    with pytest.raises(CorpusError, match="two values of 'language' with two artists each, found 0"):
+        unheard_artists(songs([2] * 4, 4))
+
+
+@pytest.mark.parametrize("split,both", [("song", False), ("fold", False), ("artist", False), ("segment", True)])
+def test_songs_are_on_both_sides_only_where_it_leaks(split, both):
+    corpus, n = songs([5] * 8), 6
+    s = held_out(corpus, Protocol(split), n_segments=n)
+    train, test = (set(s[p] // n if split == "segment" else s[p]) for p in ("train", "test"))
+    assert bool(train & test) == both
+    assert train and test and not set(s["train"]) & set(s["test"])
+
+
+def test_published_split_asks_for_half_of_the_artists_at_most():
+    corpus = songs([5] * 68, 17)
+    s = published_split(corpus)
+    assert [len(s[p]) for p in ("train", "valid", "test")] == [272, 34, 34]
+    assert corpus.table.artist[s["test"]].nunique() <= 34
+    corrected = held_out(corpus, fold=2)
+    assert corpus.table.artist[corrected["test"]].nunique() == 68 and len(corrected["test"]) == 340 // FOLDS
