@@ -1,1 +1,5 @@
+"""Balanced multi-task learning of artist group factors."""
+
 from .model import *
+
+STUDIES = {"agf": "musicmtl.papers.agf.experiment", "agf_truth": "musicmtl.papers.agf.truth"}

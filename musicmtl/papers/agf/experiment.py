@@ -29,8 +29,8 @@ from ...tasks import classification, class_weights, distribution
 from ...balance import Equal, GradNorm
 from ...metrics import macro_f1, micro_f1
 from ...learn import EpochOutputs, Items, MultiTask, Windows, fit, outputs
-from ...study.runs import collect, published
-from musicmtl.study.experiment import (
+from ...study import collect, published
+from musicmtl.study import (
     Board,
     as_row,
     best_device,

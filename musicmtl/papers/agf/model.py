@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from fastcore.basics import patch
 from ...core import *
 from ...learn import *
-from ...study.experiment import SwitchedProtocol
+from ...study import SwitchedProtocol
 
 # %% ../../../nbs/papers/agf/model.ipynb #d1e6798a
 SWITCHES = {

@@ -15,7 +15,7 @@ from ...core import generator
 from ...miniature.world import miniature, world
 from .model import Protocol, artist_factors, descriptive_features
 from . import experiment as agf_study
-from ...study.experiment import as_row, interval
+from ...study import as_row, interval
 from .experiment import Job, Prepared, board_of, train_all, world_size
 
 # %% ../../../nbs/papers/agf/truth.ipynb #70e578c4

@@ -1,1 +1,5 @@
+"""Multi-task recognition of artist and language."""
+
 from .model import *
+
+STUDIES = {"artist_language": "musicmtl.papers.artist_language.experiment"}

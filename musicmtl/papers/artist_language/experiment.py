@@ -27,8 +27,8 @@ from ...tasks import classification
 from ...balance import Equal, GradNorm, Static, Uncertainty
 from ...metrics import confusion, pooled, ranks
 from ...learn import MultiTask, Windows, fit, outputs
-from ...study.runs import collect, published
-from musicmtl.study.experiment import (
+from ...study import collect, published
+from musicmtl.study import (
     Board,
     as_row,
     best_device,

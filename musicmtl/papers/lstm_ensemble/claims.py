@@ -13,7 +13,7 @@ __all__ = ['BETAS', 'LAMBDAS', 'WIDTHS', 'SNIPPETS', 'CLAIMS', 'BOTH', 'MISTAKES
 from functools import partial, wraps
 import numpy as np, pandas as pd
 from ...core import generator
-from ...study.experiment import DRAWS, Board, as_row, best_rows, interval, over_seeds, shuffled
+from ...study import DRAWS, Board, as_row, best_rows, interval, over_seeds, shuffled
 from .experiment import BASE, SECOND, Protocol, scores
 from ... import viz
 

@@ -21,7 +21,7 @@ from fastcore.basics import patch
 from ...balance import GradNorm, Static
 from ...core import CorpusError, ParamsError, atomic, cache_dir, generator, seed_everything, stable_hash
 from ...corpus import Corpus
-from musicmtl.study.experiment import (
+from musicmtl.study import (
     SwitchedProtocol,
     draws,
     history_arrays,
@@ -34,7 +34,7 @@ from musicmtl.study.experiment import (
 from ...learn import EpochOutputs, Items, MultiTask, StepTimes, fit
 from ...loaders import load_corpus
 from ...metrics import accuracy, log_loss, macro_f1, replicates
-from ...study.runs import collect, published
+from ...study import collect, published
 from ...store import extract
 from musicmtl.papers.lstm_ensemble.model import (
     SEGMENTS,

@@ -1,1 +1,5 @@
+"""Multi-task self-supervised pre-training for music (PASE workers)."""
+
 from .model import *
+
+STUDIES = {"pase": "musicmtl.papers.pase.experiment"}

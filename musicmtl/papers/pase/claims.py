@@ -17,7 +17,7 @@ import re
 from functools import partial
 from itertools import product
 import numpy as np, pandas as pd
-from ...study.experiment import Board, as_row, best_rows, interval, over_seeds, resampled, shuffled
+from ...study import Board, as_row, best_rows, interval, over_seeds, resampled, shuffled
 from ...metrics import confusion
 from ...learn import n_parameters
 from .model import PASE, PASEPlus
@@ -32,7 +32,7 @@ from musicmtl.papers.pase.experiment import (
     result_rows,
     scores,
 )
-from ...study.runs import collect, number, published
+from ...study import collect, number, published
 from ... import viz
 
 # %% ../../../nbs/papers/pase/claims.ipynb #85330393

@@ -24,7 +24,7 @@ from fastcore.basics import patch
 from ...balance import GradNorm, Reciprocal, Uncertainty
 from ...core import CorpusError, ParamsError, atomic, cache_dir, generator, seed_everything, stable_hash
 from ...corpus import Corpus
-from ...study.experiment import SwitchedProtocol, best_device, draws, interval, over_seeds, run_jobs, which
+from ...study import SwitchedProtocol, best_device, draws, interval, over_seeds, run_jobs, which
 from ...learn import MultiTask, Plateau, fit, outputs
 from ...loaders import load_corpus
 from ...metrics import macro_f1, multilabel_f1, replicates

@@ -1,2 +1,6 @@
-from .model import *
+"""Music auto-tagging: multi-label classification and metric learning."""
+
 from .metric import *
+from .model import *
+
+STUDIES = {"tagging": "musicmtl.papers.tagging.experiment"}

@@ -12,7 +12,7 @@ __all__ = ['CLAIMS', 'BOTH', 'MISTAKES', 'LEAK', 'BEST', 'board_of', 'common', '
 # %% ../../../nbs/papers/tagging/claims.ipynb #29be120a
 from pathlib import Path
 import numpy as np, pandas as pd
-from ...study.experiment import Board, as_row, best_rows, interval
+from ...study import Board, as_row, best_rows, interval
 from .model import Tagger, load_net
 from .metric import NOTIONS, neighbours, notion_block, tag_notions
 from musicmtl.papers.tagging.experiment import (

@@ -24,7 +24,7 @@ from torch import nn
 from ...balance import GradNorm, Static, Uncertainty
 from ...core import CorpusError, ParamsError, atomic, cache_dir, generator, seed_everything, stable_hash
 from ...corpus import Corpus
-from musicmtl.study.experiment import (
+from musicmtl.study import (
     TIME_COLUMNS,
     SwitchedProtocol,
     best_device,
@@ -39,7 +39,7 @@ from ...learn import MultiTask, StepTimes, fit
 from ...loaders import load_corpus
 from ...metrics import average_precision, multilabel_recall, ranks, replicates, roc_auc
 from ...learn import n_parameters
-from ...study.runs import collect, machine, published
+from ...study import collect, machine, published
 from ...store import WaveBank, extract
 from ...miniature.tagatune import TAGS, by_folder, tag_matrix
 from ...tasks import multilabel
