@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Windows', 'Items', 'EpochBatches', 'MultiTask', 'outputs', 'probabilities', 'EpochOutputs', 'StepTimes', 'Plateau',
-           'fit', 'n_parameters']
+           'fit']
 
 # %% ../nbs/25_learn.ipynb #9b9c343b
 import json, logging, os, time, warnings
@@ -548,10 +548,3 @@ def _trainer(root, epochs, device, devices, precision, validate, callbacks):
         use_distributed_sampler=False,
         limit_val_batches=None if validate else 0,
     )
-
-# %% ../nbs/25_learn.ipynb #db92aee1
-def n_parameters(
-    module: nn.Module,  # Any network or part of one
-) -> int:  # Trainable and frozen parameters, without buffers
-    "Number of parameters of `module`; a parameter that is used twice counts once."
-    return sum(p.numel() for p in module.parameters())

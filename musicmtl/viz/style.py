@@ -9,7 +9,7 @@ __all__ = ['TASKS', 'METHODS', 'NETWORKS', 'WORKERS', 'ENCODERS', 'TAGGERS', 'SC
            'confusion_difference', 'confusion_changes', 'score_heatmap', 'score_heatmaps', 'training_curves',
            'curve_panels', 'seed_summary', 'paper_number', 'score_bars', 'score_panels', 'roc_curves',
            'precision_recall_curves', 'setting_sweep', 'protocol_effects', 'claim_forest', 'architecture_table',
-           'architecture']
+           'architecture', 'n_parameters']
 
 # %% ../../nbs/viz/30_style.ipynb #3e8d6d95
 import contextlib, re
@@ -1631,3 +1631,10 @@ def _draw_box(ax, box, place, width):
     arrow = dict(arrowstyle="-|>", lw=0.7, color="#777777", shrinkA=0, shrinkB=0)
     if row:
         ax.annotate("", (middle, row + 0.14), (middle, row - 0.08), arrowprops=arrow)
+
+# %% ../../nbs/viz/30_style.ipynb #db92aee1
+def n_parameters(
+    module: torch.nn.Module,  # Any network or part of one
+) -> int:  # Trainable and frozen parameters, without buffers
+    "Number of parameters of `module`; a parameter that is used twice counts once."
+    return sum(p.numel() for p in module.parameters())

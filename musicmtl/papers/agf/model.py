@@ -14,7 +14,7 @@ from torch import nn, Tensor
 from torch.autograd.function import once_differentiable
 from fastcore.basics import patch
 from ...core import *
-from ...learn import *
+from ...viz import n_parameters
 from ...study import SwitchedProtocol
 
 # %% ../../../nbs/papers/agf/model.ipynb #d1e6798a

@@ -17,7 +17,7 @@ from torch import nn, Tensor
 from fastcore.basics import patch
 from ...core import *
 from ...learn import MultiTask
-from ...learn import *
+from ...viz import n_parameters
 from ...tasks import classification, regression
 from .data import *
 

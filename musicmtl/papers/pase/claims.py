@@ -19,7 +19,7 @@ from itertools import product
 import numpy as np, pandas as pd
 from ...study import Board, as_row, best_rows, interval, over_seeds, resampled, shuffled
 from ...metrics import confusion
-from ...learn import n_parameters
+from ...viz import n_parameters
 from .model import PASE, PASEPlus
 from musicmtl.papers.pase.experiment import (
     ALL,

@@ -38,7 +38,7 @@ from musicmtl.study import (
 from ...learn import MultiTask, StepTimes, fit
 from ...loaders import load_corpus
 from ...metrics import average_precision, multilabel_recall, ranks, replicates, roc_auc
-from ...learn import n_parameters
+from ...viz import n_parameters
 from ...study import collect, machine, published
 from ...store import WaveBank, extract
 from ...miniature.tagatune import TAGS, by_folder, tag_matrix

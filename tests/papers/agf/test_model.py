@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from musicmtl.core import CorpusError, ParamsError
-from musicmtl.learn import n_parameters
+from musicmtl.viz import n_parameters
 from musicmtl.papers.agf.model import (
     SWITCHES,
     ArtistGroupFactors,

@@ -12,7 +12,7 @@ from musicmtl.balance import GradNorm, Static, backward, fan_out
 from musicmtl.core import CorpusError, ParamsError
 from musicmtl.corpus import Corpus
 from musicmtl.features import FeatureBank
-from musicmtl.learn import n_parameters
+from musicmtl.viz import n_parameters
 from musicmtl.papers.artist_language.model import (
     FOLDS,
     FRONT_END,

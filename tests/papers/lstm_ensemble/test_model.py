@@ -17,7 +17,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from musicmtl.balance import GradNorm, Static
 from musicmtl.core import CorpusError, ParamsError
 from musicmtl.learn import EpochOutputs, Items, MultiTask, fit
-from musicmtl.learn import n_parameters
+from musicmtl.viz import n_parameters
 from musicmtl.papers.lstm_ensemble.model import (
     FeedForward,
     OneBiasLSTM,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from musicmtl.balance import Equal, GradNorm, Uncertainty, backward, fan_out
 from musicmtl.core import ParamsError, RunError, seed_everything
 from musicmtl.learn import Items, MultiTask, fit
-from musicmtl.learn import n_parameters
+from musicmtl.viz import n_parameters
 from musicmtl.papers import pase as module
 from musicmtl.papers.pase.model import (
     BLOCKS,

@@ -19,7 +19,7 @@ from musicmtl import metrics
 from musicmtl.balance import Equal, GradNorm, Uncertainty
 from musicmtl.core import AudioError, ParamsError, RunError, seed_everything
 from musicmtl.learn import Items, MultiTask, fit
-from musicmtl.learn import n_parameters
+from musicmtl.viz import n_parameters
 from musicmtl.papers.tagging.model import (
     CNN1D,
     CNN2D,
