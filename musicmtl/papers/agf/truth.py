@@ -170,14 +170,15 @@ class NoisyJob(Job):
     "A network of the study, trained on labels of which a share is wrong."
 
     rate: float
-    network: NetworkJob
+    network: Job  # `NetworkJob` or `FactorJob`
 
     @property
     def name(self) -> str:
-        return f"rate_{self.rate:g}"
+        return f"rate_{self.rate:g}/{self.network.name}"
 
     def result(self, data, settings, root) -> dict:
-        return self.network.result(with_noise(data, settings, self.rate), settings, self.folder(root))
+        noisy, folder = with_noise(data, settings, self.rate), self.folder(root).parent
+        return self.network.result(noisy, settings, folder)
 
 # %% ../../../nbs/papers/agf/truth.ipynb #f1a6fa6a
 VARIANTS = ("single_task", "gradnorm_epoch")
