@@ -10,6 +10,7 @@ __all__ = ['TRUE', 'DISTRIBUTIONS', 'VARIANTS', 'study', 'Settings', 'similarity
 
 # %% ../../../nbs/papers/agf/truth.ipynb #01f5f386
 from dataclasses import dataclass, replace
+from functools import lru_cache
 import numpy as np, pandas as pd
 from scipy.stats import rankdata
 from ... import viz
@@ -106,6 +107,7 @@ def factor_similarities(data: GenreData, settings: Settings, protocol: Protocol)
     return {name: similarity(factor.theta, "hellinger") for name, factor in factors.items()}
 
 # %% ../../../nbs/papers/agf/truth.ipynb #a420d361
+@lru_cache(maxsize=1)  # rows, figures and the notebook all ask
 def recoveries(
     data: GenreData, settings: Settings
 ) -> pd.DataFrame:  # factor, made (corrected, published, raw), truth, effect, low, high, chance_high
