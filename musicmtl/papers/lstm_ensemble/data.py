@@ -282,15 +282,20 @@ _DAMAGE = (zipfile.BadZipFile, EOFError, OSError, zlib.error)
 _UNKNOWN_ZIP = (NotImplementedError, RuntimeError)  # another method of compression, a password
 
 
+def _read_npz(path: Path, file, wanted: tuple) -> dict:
+    "The arrays `wanted` of an open .npz file."
+    archive = np.load(file, allow_pickle=False)
+    if isinstance(archive, np.ndarray):
+        raise CorpusError(f"{path}: expected an .npz archive, found a single array")
+    _check_keys(path, archive.files, wanted)
+    return {name: _array(path, archive, name) for name in wanted}
+
+
 def _arrays(path: Path, wanted: tuple) -> dict:
     "The arrays `wanted` of an .npz file. Raises `CorpusError`."
     try:
-        archive = np.load(path, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            raise CorpusError(f"{path}: expected an .npz archive, found a single array")
-        with archive:
-            _check_keys(path, archive.files, wanted)
-            return {name: _array(path, archive, name) for name in wanted}
+        with open(path, "rb") as file:  # numpy would leave a damaged file open
+            return _read_npz(path, file, wanted)
     except CorpusError:
         raise  # it is a ValueError too
     except FileNotFoundError:
