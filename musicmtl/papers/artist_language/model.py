@@ -25,7 +25,7 @@ SPLITS = {  # what is held out -> name of the protocol
 }
 PER_PIECE = (20, 2)  # segments of a piece: as section 3.2.1 has it, and as Table 1 reports it
 
-
+# %% ../../../nbs/papers/artist_language/model.ipynb #e5f193a1
 @dataclass(frozen=True)
 class Protocol:
     "What is held out, and how much of each song is used. Raises `ParamsError` for values that are not known."
