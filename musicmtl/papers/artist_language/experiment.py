@@ -275,11 +275,9 @@ def corrected_trials(data: SongData, settings: Settings) -> dict[Trial, range]: 
     return dict.fromkeys(trials, folds)
 
 # %% ../../../nbs/papers/artist_language/experiment.ipynb #4e6a4b00
-LEAK, SPARSE, UNHEARD = (
-    Protocol.corrected.with_(split="segment"),
-    Protocol.corrected.with_(per_piece=2),
-    Protocol.corrected.with_(split="artist"),
-)
+LEAK = Protocol.corrected.with_(split="segment")
+SPARSE = Protocol.corrected.with_(per_piece=2)
+UNHEARD = Protocol.corrected.with_(split="artist")
 
 
 def switch_trials(data: SongData, settings: Settings) -> dict[Trial, range]:  # Trial -> folds that are held out
@@ -371,7 +369,7 @@ def balancer(
 # %% ../../../nbs/papers/artist_language/experiment.ipynb #2b9ca1f1
 @dataclass(frozen=True)
 class NetworkJob(Job):
-    "One network to be trained and asked."
+    "One network to be trained, and its answers."
 
     trial: Trial
     fold: int = 0  # The one held out; for unheard artists, whose turn it is
@@ -448,7 +446,7 @@ def song_embeddings(data: SongData, module: MultiTask, cut: Cut, device: str) ->
 def train(
     self: NetworkJob, data: SongData, settings: Settings, root: Path
 ) -> dict:  # p_<task>, y_<task>, track, embedding, seconds, history
-    "Train the network; keep what tables, figures and claims ask of it."
+    "Train the network; keep what tables, figures and claims need."
     module, cut, seconds = train_network(data, settings, self, root)
     device, song = best_device(settings), cut.track[cut.test]
     arrays = {"track": song, "seconds": seconds, "embedding": np.zeros((0, 0), np.float32)}
