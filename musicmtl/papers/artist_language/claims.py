@@ -43,9 +43,8 @@ def reported(
     return paper_values() if data.second == "language" else {}
 
 # %% ../../../nbs/papers/artist_language/claims.ipynb #6c21790d
-def gain(board: Board, protocol: str, task: str, metric: str, seeds=None) -> np.ndarray:  # [1 + DRAWS], points
-    "Multi-task minus single-task score; over all common seeds by default."
-    seeds = common_seeds(board, protocol, "multitask", task) if seeds is None else seeds
+def gain(board: Board, protocol: str, task: str, metric: str, seeds: list[int]) -> np.ndarray:  # [1 + DRAWS], points
+    "Multi-task minus single-task score. Raises `KeyError` where one of them was not trained."
     multi, single = (board.scores(label, protocol, metric, seeds=seeds, task=task) for label in ("multitask", task))
     return 100 * (multi - single)
 
@@ -55,18 +54,20 @@ def n_networks(board: Board, protocol: str, seeds: list[int]) -> int:
     return sum(reading.n_folds for reading in board.readings("multitask", protocol, seeds))
 
 
-def least_gain(board: Board, protocol: str, task: str):  # -> (values, n)
+def least_gain(board: Board, protocol: str, task: str) -> tuple[np.ndarray, int]:  # Draws in points, networks
     "The smaller gain of the two areas."
     seeds = common_seeds(board, protocol, "multitask", task)
     gains = [gain(board, protocol, task, metric, seeds) for metric in METRICS]
     return np.min(gains, axis=0), n_networks(board, protocol, seeds)
 
 # %% ../../../nbs/papers/artist_language/claims.ipynb #48a60c15
-def l1_helps_artists(board: Board, protocol: str):  # -> (values, n)
+def l1_helps_artists(board: Board, protocol: str) -> tuple[np.ndarray, int]:
+    "L1: both areas gain in artist recognition (Table 1)."
     return least_gain(board, protocol, "artist")
 
 
-def l2_helps_languages(board: Board, protocol: str):  # -> (values, n)
+def l2_helps_languages(board: Board, protocol: str) -> tuple[np.ndarray, int]:
+    "L2: both areas gain in language recognition (Table 1). Raises `LookupError` where no language is known."
     if board.data.second != "language":
         raise LookupError(f"no language is known; the second task is the {board.data.second}")
     return least_gain(board, protocol, "language")
@@ -81,7 +82,8 @@ def both_tasks(board: Board, protocol: str, label: str, seeds: list[int]) -> np.
     return np.mean(areas, axis=0)
 
 
-def l3_label_counts_work_well(board: Board, protocol: str):  # -> (values, n)
+def l3_label_counts_work_well(board: Board, protocol: str) -> tuple[np.ndarray, int]:
+    "L3: α by label counts against the best of the others (section 3.2.4). Raises `LookupError` where there are none."
     others = sorted(label for label in board.labels(protocol) if label.startswith(OTHERS))
     if not others:
         raise LookupError("no other α and no other balancer was run")
@@ -90,7 +92,8 @@ def l3_label_counts_work_well(board: Board, protocol: str):  # -> (values, n)
     return 100 * (both_tasks(board, protocol, "multitask", seeds) - best), len(seeds) * len(others)
 
 # %% ../../../nbs/papers/artist_language/claims.ipynb #5069685b
-def l4_more_helps(board: Board, protocol: str):  # -> (values, n)
+def l4_more_helps(board: Board, protocol: str) -> tuple[np.ndarray, int]:
+    "L4: both more tasks and more songs help artist recognition (section 4)."
     labels = ("multitask", "multitask_tasks_4", "multitask_songs_2")
     seeds = common_seeds(board, protocol, *labels)
     plain, four_tasks, two_songs = (

@@ -183,7 +183,7 @@ def usable(
     corpus: Corpus,
     store: FeatureStore,  # Of its songs
     tasks: tuple[str, ...],
-    notes=(),  # So far
+    notes: list[str] | tuple[str, ...] = (),  # So far
 ) -> SongData:
     "The songs that can be used. Raises `CorpusError` where fewer than ten can, or where no song can be held out."
     rows, short = usable_tracks(corpus, store, "mel", SEGMENT, lambda n: f"{n} frames, a segment needs {SEGMENT}")
@@ -376,6 +376,7 @@ class NetworkJob(Job):
 
     @property
     def name(self) -> str:
+        "Its folder: protocol, label, seed, fold."
         return f"{self.trial.protocol.name}-{self.trial.label}-{self.trial.seed}-{self.fold}"
 
     @property
@@ -394,8 +395,8 @@ def stages(data: SongData, settings: Settings) -> dict[str, list[Job]]:  # words
 def windows_of(
     data: SongData,
     cut: Cut,
-    part=slice(None),  # Of the segments
-    targets=(),  # Codes by song [N], per task
+    part: np.ndarray | slice = slice(None),  # Of the segments
+    targets: list[np.ndarray] | tuple = (),  # Codes by song [N], per task
 ) -> Windows:
     "Segments of a part of a cut, as a data set."
     track, start = cut.track[part], cut.start[part]
@@ -484,11 +485,12 @@ class Reading:
 
 # %% ../../../nbs/papers/artist_language/experiment.ipynb #5f71d7d8
 def by_task(
-    arrays: dict,  # Of a job's file
+    folds: list[dict],  # Arrays of the jobs' files
     prefix: str,  # "p_" or "y_"
-) -> dict:  # Task -> array
-    "The arrays of a job's file that there are for each task."
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+) -> dict:  # Task -> array, folds one after the other
+    "What there is for each task, joined."
+    names = [name for name in folds[0] if name.startswith(prefix)]
+    return {name.removeprefix(prefix): np.concatenate([arrays[name] for arrays in folds]) for name in names}
 
 
 def joined(
@@ -496,22 +498,17 @@ def joined(
     folds: dict,  # Fold -> arrays of its job
 ) -> Reading:
     "Put the folds of a trial together."
-    arrays = list(folds.values())
-    first = arrays[0]
-
-    def concatenated(prefix):
-        parts = [by_task(found, prefix) for found in arrays]
-        return {task: np.concatenate([part[task] for part in parts]) for task in parts[0]}
-
+    found = list(folds.values())
+    tracks = [arrays["track"] for arrays in found]
     return Reading(
         trial,
-        y=concatenated("y_"),
-        p=concatenated("p_"),
-        track=np.concatenate([found["track"] for found in arrays]),
-        fold=np.repeat(list(folds), [len(found["track"]) for found in arrays]),
-        embedding=first["embedding"],
-        history=read_history(first),
-        seconds_per_step=float(np.mean([found["seconds"] for found in arrays])),
+        y=by_task(found, "y_"),
+        p=by_task(found, "p_"),
+        track=np.concatenate(tracks),
+        fold=np.repeat(list(folds), [len(track) for track in tracks]),
+        embedding=found[0]["embedding"],
+        history=read_history(found[0]),
+        seconds_per_step=float(np.mean([arrays["seconds"] for arrays in found])),
     )
 
 # %% ../../../nbs/papers/artist_language/experiment.ipynb #840bba84
@@ -605,8 +602,7 @@ def chance_rows(data: SongData, settings: Settings, reading: Reading, task: str)
 def references(outcome: Outcome) -> list[dict]:
     "Rows of chance under each protocol, by task; the test segments are those of the first seed."
     first = {}
-    in_order = sorted(outcome.readings, key=lambda r: (r.trial.protocol.name, -len(r.y), r.trial.seed))
-    for reading in in_order:
+    for reading in sorted(outcome.readings, key=lambda reading: (-len(reading.y), reading.trial.seed)):
         for task in reading.recognised:
             first.setdefault((reading.trial.protocol, task), reading)
     found = []
