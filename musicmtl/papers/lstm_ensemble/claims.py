@@ -191,7 +191,7 @@ def peak(
     "Epoch of the highest accuracy."
     return (curves["accuracy"].argmax(1) + 1) / curves["accuracy"].shape[1]
 
-
+# %% ../../../nbs/papers/lstm_ensemble/claims.ipynb #58c9fad5
 def by_epoch(
     view: View,
     variants,  # Whose mean is taken
@@ -297,7 +297,7 @@ ASKED = {  # Switch -> variants that show it
     "error": ("ensemble_4_m0", "ensemble_4_m1", "ensemble_4_m2"),
 }
 
-
+# %% ../../../nbs/papers/lstm_ensemble/claims.ipynb #06646098
 def comparisons(
     board: Board,
 ):  # `Comparison`s: accuracy in points; of the error log loss in nats

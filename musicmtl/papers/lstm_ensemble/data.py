@@ -191,7 +191,7 @@ def _expected(where, what: str, expected: str, found) -> str:
     "What is wrong, as an error says it."
     return f"{where}: {what}: expected {expected}, found {found}"
 
-
+# %% ../../../nbs/papers/lstm_ensemble/data.ipynb #1e6d30f3
 @patch
 def _check_arrays(self: SegmentData) -> None:
     "Raise `CorpusError` where x or y has the wrong shape, type or range."
@@ -230,7 +230,7 @@ def _usable(corpus: Corpus, store: FeatureStore, codes: np.ndarray, n: int) -> t
     }
     return np.flatnonzero(labelled), {reason: number for reason, number in left_out.items() if number}
 
-
+# %% ../../../nbs/papers/lstm_ensemble/data.ipynb #1585bd96
 def segment_data(
     corpus: Corpus,
     store: FeatureStore,  # Of a `SegmentBank`, its rows those of the corpus
@@ -345,7 +345,7 @@ def _inputs(path: Path, array: np.ndarray) -> np.ndarray:
         raise CorpusError(_expected(path, f"{what}, row {row}", "finite numbers", found))
     return array.reshape(len(array), *shape).astype(np.float32)
 
-
+# %% ../../../nbs/papers/lstm_ensemble/data.ipynb #d387a67a
 def _targets(path: Path, array: np.ndarray, n: int, n_classes: int) -> np.ndarray:
     "`targets` as int64 [n]. Raises `CorpusError`."
     what = "array 'targets'"
@@ -378,7 +378,7 @@ def _test_part(inputs: Path, targets: Path, n_classes: int) -> tuple:
     y = _arrays(targets, ("targets",))["targets"]
     return x, _targets(targets, y, len(x), n_classes)
 
-
+# %% ../../../nbs/papers/lstm_ensemble/data.ipynb #90d72ec0
 def _npz_parts(root: Path, n_classes: int) -> tuple:
     "Part -> (x, y), and the classes. Raises `CorpusError`."
     files = {part: root / f"msd-{n_classes}-genre-{part}.npz" for part in ("train", "valid")}

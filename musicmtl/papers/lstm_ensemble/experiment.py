@@ -257,7 +257,7 @@ def parts(
         parts["valid"], parts["test"] = (np.sort(half) for half in np.array_split(shuffled, 2))
     return parts
 
-
+# %% ../../../nbs/papers/lstm_ensemble/experiment.ipynb #0ea8f753
 @patch
 def groups(
     self: Songs,
@@ -443,7 +443,7 @@ def build(
         return model.SegmentLSTM(n_classes, hidden, "binary"), [genre, model.binary_task(n_classes)]
     return model.SegmentLSTM(n_classes, hidden, variant="text" if self.kind == "text" else "code"), [genre]
 
-
+# %% ../../../nbs/papers/lstm_ensemble/experiment.ipynb #0cc18718
 @patch
 def targets(
     self: Recipe,
@@ -493,7 +493,7 @@ def _posteriors(net: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
         return weighted.log_softmax(-1)
     return torch.cat([logits.log_softmax(-1), weighted[:, None]], 1)
 
-
+# %% ../../../nbs/papers/lstm_ensemble/experiment.ipynb #c24ee28b
 @dataclass(frozen=True)
 class Network(Job):
     "One network to be trained."
@@ -513,7 +513,7 @@ class Network(Job):
         steps = max(1, n // settings.batch_size)
         return max(settings.epochs if baseline else settings.later_epochs, -(-settings.least_steps // steps))
 
-# %% ../../../nbs/papers/lstm_ensemble/experiment.ipynb #c24ee28b
+# %% ../../../nbs/papers/lstm_ensemble/experiment.ipynb #53e78498
 @patch
 def _fit(self: Network, settings: Settings, songs: Songs, parts: dict, x: torch.Tensor, watch, clock, root: Path):
     "The trained module; `watch` and `clock` have seen its epochs."
@@ -531,7 +531,7 @@ def _fit(self: Network, settings: Settings, songs: Songs, parts: dict, x: torch.
         settings={"corpus": songs.corpus.fingerprint, "cuts": settings.cuts, "job": self.name},
     )
 
-
+# %% ../../../nbs/papers/lstm_ensemble/experiment.ipynb #a3ec2968
 @patch
 def train(
     self: Network,
@@ -607,7 +607,7 @@ def _questions(settings: Settings, variant: str, classes: str, songs: Songs):
         for protocol in (Protocol.published, *map(Protocol.corrected.with_, alone)):
             yield protocol, seeds[: settings.side_seeds]
 
-
+# %% ../../../nbs/papers/lstm_ensemble/experiment.ipynb #ad9caef9
 def trials(
     data: SongSets,
     settings: Settings,
@@ -674,7 +674,7 @@ def answers(
         return (weighted / weighted.sum(-1, keepdim=True)).log()
     return model.combine(log_p[:, :, :-1], method)
 
-
+# %% ../../../nbs/papers/lstm_ensemble/experiment.ipynb #24721d38
 @patch
 def errors(
     self: Reading,
@@ -765,7 +765,7 @@ def majority(
         "log_loss": log_loss(y, probabilities),
     }
 
-
+# %% ../../../nbs/papers/lstm_ensemble/experiment.ipynb #93f1a337
 def references(outcome) -> list[dict]:
     "Rows of the majority class, for each set and end of the protocol that was read."
     read = dict.fromkeys((reading.trial.protocol, reading.trial.classes) for reading in outcome.readings)

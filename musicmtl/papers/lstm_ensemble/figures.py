@@ -128,7 +128,7 @@ def grid_of(
         grid.loc[row, column] = values.get(label, np.nan)
     return grid.dropna(how="all").dropna(how="all", axis=1)
 
-
+# %% ../../../nbs/papers/lstm_ensemble/figures.ipynb #bd27ec1b
 def grids(
     table: pd.DataFrame,  # Results with protocol, variant, metric and value
     cells: dict,  # (row, column) -> label
@@ -144,7 +144,7 @@ def grids(
     complete = {words: grid for words, grid in found.items() if grid.notna().to_numpy().sum() == len(cells)}
     return complete or found
 
-
+# %% ../../../nbs/papers/lstm_ensemble/figures.ipynb #7eaf8508
 def heat_maps(outcome: Outcome) -> dict:  # name -> Axes
     "Figs 2, 6 and 10: accuracy over what was varied, on validation and on test."
     axes = {}
@@ -192,7 +192,7 @@ def curves_of(
     table = in_order(table.sort_values("epoch", kind="stable"), labels)
     return table.assign(variant=_without_classes(table.variant)), source
 
-
+# %% ../../../nbs/papers/lstm_ensemble/figures.ipynb #270de902
 def accuracy_curves(outcome: Outcome) -> dict:  # name -> Axes
     "Figs 3 (b) and 4 (b): L2 against activation stabilisation, and over β."
     axes = {}
@@ -224,7 +224,7 @@ def best_label(
     means = table[table.protocol == protocol].groupby("variant", sort=True).value.mean()
     return means.idxmax() if len(means) else None
 
-
+# %% ../../../nbs/papers/lstm_ensemble/figures.ipynb #7cfd84e1
 def error_panels(
     outcome: Outcome,
     label: str,  # Variant
@@ -237,7 +237,7 @@ def error_panels(
     errors = pd.concat([table.assign(variant=kind) for kind, table in kinds.items() if len(table)])
     return {"Error": (errors, "error_loss"), "Accuracy": (accuracies, "accuracy")}, source
 
-
+# %% ../../../nbs/papers/lstm_ensemble/figures.ipynb #72aa778a
 def error_curves(outcome: Outcome) -> dict:  # name -> Axes
     "Figs 7, 8 and 12: the baseline, four snippets, m2, and the best."
     axes = {}
