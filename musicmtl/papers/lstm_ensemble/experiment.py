@@ -618,7 +618,8 @@ def trials(
         for variant in settings.variants_of(classes):
             methods = COMBINATIONS if recipe(variant).kind == "ensemble" else (None,)
             for protocol, seeds in _questions(settings, variant, classes, songs):
-                asked += [Trial(protocol, classes, variant, seed, m) for seed in seeds for m in methods]
+                for seed in seeds:
+                    asked += [Trial(protocol, classes, variant, seed, method) for method in methods]
     return asked
 
 

@@ -101,14 +101,22 @@ def cells_of(
     classes: str,  # Set
 ) -> dict:  # Figure -> (title, (row, column) -> label)
     "The cells of the paper's heat maps."
-    l2 = {(f"λ = {strength}", UNITS[h]): f"l2_{strength}_{h}_{classes}" for strength in LAMBDAS for h in WIDTHS}
-    stabilised = {(f"β = {beta}", UNITS[h]): f"as_{beta}_{h}_{classes}" for beta in BETAS for h in WIDTHS}
+    l2 = {
+        (f"λ = {strength}", words): f"l2_{strength}_{units}_{classes}"
+        for strength in LAMBDAS
+        for units, words in UNITS.items()
+    }
+    stabilised = {
+        (f"β = {beta}", words): f"as_{beta}_{units}_{classes}" for beta in BETAS for units, words in UNITS.items()
+    }
     ensembles = {
         (f"{M} snippets", words): f"ensemble_{M}_{method}_{classes}"
         for M in (2, 4)
         for method, words in COMBINED.items()
     }
-    tasks = {(words, f"α = {a}"): f"{task}_{a}_{classes}" for task, words in SECONDARY.items() for a in (1, 2)}
+    tasks = {
+        (words, f"α = {alpha}"): f"{task}_{alpha}_{classes}" for task, words in SECONDARY.items() for alpha in (1, 2)
+    }
     return {
         "fig02_l2": ("L2", l2),
         "fig02_as": ("Activation stabilisation", stabilised),
@@ -122,8 +130,8 @@ def grid_of(
     cells: dict,  # (row, column) -> label
 ) -> pd.DataFrame:
     "A table of the cells, without rows and columns that have no value."
-    rows, columns = (list(dict.fromkeys(key[axis] for key in cells)) for axis in (0, 1))
-    grid = pd.DataFrame(np.nan, rows, columns)
+    rows, columns = zip(*cells, strict=True)
+    grid = pd.DataFrame(np.nan, list(dict.fromkeys(rows)), list(dict.fromkeys(columns)))
     for (row, column), label in cells.items():
         grid.loc[row, column] = values.get(label, np.nan)
     return grid.dropna(how="all").dropna(how="all", axis=1)

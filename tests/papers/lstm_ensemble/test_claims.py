@@ -13,6 +13,7 @@ from musicmtl.papers.lstm_ensemble.claims import (
     CLAIMS,
     MISTAKES,
     SNIPPETS,
+    View,
     by_epoch,
     comparisons,
     inflation,
@@ -139,7 +140,7 @@ def test_inflation_is_what_the_error_gains_after_its_lowest_point():
 def test_peaks_are_shares_of_the_training(board_of, right):
     board = board_of([right("l2_1e-3_100", 10, 20, 30, 40), right(BASE, 10, 40, 30, 20)])
     assert effect("S4", board) == pytest.approx(50)
-    view = SimpleNamespace(board=board, readings=lambda variant: board.readings(f"{variant}_10"))
+    view = View(board, "corrected", "10", [0])
     assert by_epoch(view, [BASE, "l2_1e-3_100"], peak)[0] == pytest.approx((0.5 + 1) / 2)
 
 
