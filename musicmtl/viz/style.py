@@ -262,6 +262,19 @@ def colour(
     "Fixed colour of `name`."
     return names.colour(name)
 
+# %% ../../nbs/viz/30_style.ipynb #27cb007b
+@patch
+def rank(
+    self: Names,
+    name: str,  # Of a variant
+) -> tuple:  # Sort key
+    "Labels in their order (a variant may begin with one), then forms in theirs, then the rest; numbers by their size."
+    plain = _without_settings(name)
+    labels = [i for i, label in enumerate(self.labels) if plain.startswith(label)]
+    forms = [i for i, pattern in enumerate(self.forms) if re.fullmatch(pattern, plain)]
+    place = (0, labels[-1]) if labels else (1, forms[0]) if forms else (2, 0)
+    return place, [float(part) if part[:1].isdigit() else part for part in re.split(r"(\d+(?:\.\d+)?)", name)]
+
 # %% ../../nbs/viz/30_style.ipynb #90ff23cf
 CLASS_COLOURS = (
     "#0072B2",

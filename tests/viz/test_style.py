@@ -10,6 +10,13 @@ from musicmtl import viz
 from musicmtl.core import ParamsError
 
 
+def test_variants_are_sorted_by_labels_then_forms_then_numbers():
+    order = ["single_task", "equal", "equal_alpha_0.5", "equal_alpha_10", "text"]  # labels; those of `FORMS` come last
+    order += ["as_50_100", "as_100_9", "as_100_20", "deep", "wide_openmic", "other_2", "other_10"]
+    names = viz.NAMES | FORMS
+    assert sorted(sorted(order), key=names.rank) == order
+
+
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("family", ["TASKS", "METHODS", "PROTOCOLS", "VERDICTS"])
 def test_colours_of_a_family_stay_apart_for_colour_blind_readers(family, view):
