@@ -410,7 +410,9 @@ def _verdict_legend(ax, claims: pd.DataFrame, names: Names) -> None:
 
     seen = set(claims.verdict[claims.effect.notna()])
     marks = {verdict: mark for verdict, mark in _VERDICT_MARKS.items() if verdict in seen}
-    handles = [Line2D([], [], ls="", marker=marks[v], color=names.colour(v), label=v) for v in marks]
+    handles = []
+    for verdict, mark in marks.items():
+        handles.append(Line2D([], [], ls="", marker=mark, color=names.colour(verdict), label=verdict))
     place = dict(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
     ax.legend(handles=handles, ncols=4, handletextpad=0.1, **place)
 
