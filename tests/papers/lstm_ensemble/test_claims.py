@@ -220,9 +220,9 @@ def test_practices_on_the_same_songs_are_paired(board_of, right):
 
 
 def test_paper_values_are_all_taken_up():
-    own = published("lstm_ensemble").query("metric == 'accuracy'")
+    accuracies = published("lstm_ensemble").query("metric == 'accuracy'")
     found = [value for values in paper_values().values() for value, _ in values.values()]
-    assert sorted(found) == sorted(own.paper_value.astype(float))
+    assert sorted(found) == sorted(accuracies.paper_value.astype(float))
 
 
 def test_the_paper_stands_beside_its_own_genres_only():

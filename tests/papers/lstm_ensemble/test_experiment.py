@@ -352,8 +352,8 @@ def test_scores_of_a_folder(outcome):
     ensembles = {f"ensemble_4_{method}_5" for method in ("m0", "m1", "m2")}
     assert {"as_100_100_5", "m2_4_5", "feed_forward_5", "majority_5", *ensembles} <= set(table.variant)
     assert set(table.metric) == {"accuracy", "log_loss", "macro_f1"}
-    own = table[~table.variant.str.startswith("majority")]
-    assert (own.low <= own.value + 1e-9).all() and (own.value <= own.high + 1e-9).all()
+    trained = table[~table.variant.str.startswith("majority")]
+    assert (trained.low <= trained.value + 1e-9).all() and (trained.value <= trained.high + 1e-9).all()
 
 
 def test_curves_belong_to_the_scores(outcome):

@@ -350,13 +350,13 @@ def test_coded_weights_train_the_networks_too(tmp_path):
     m = weighted("code", l2=0.1)
     ref, items = copy.deepcopy(m.net), weighted_items()
     fit(m, items, epochs=5, batch_size=12, root=tmp_path, device="cpu", precision="64-true")
-    own, joint = torch.optim.Adam(ref.nets.parameters(), lr=1e-2), torch.optim.Adam(ref.parameters(), lr=1e-2)
+    first, joint = torch.optim.Adam(ref.nets.parameters(), lr=1e-2), torch.optim.Adam(ref.parameters(), lr=1e-2)
     for _ in range(5):
         logits = torch.stack([net(part) for net, part in zip(ref.nets, items.x.chunk(2, 1), strict=True)], 1)
         loss = sum(F.cross_entropy(logits[:, i], items.targets[1]) for i in range(2)) + Stabilization(50)(ref)
         ref.zero_grad()
         loss.backward()
-        own.step()
+        first.step()
         logits = torch.stack([net(part) for net, part in zip(ref.nets, items.x.chunk(2, 1), strict=True)], 1)
         theta = ref.combination.weight
         loss = F.cross_entropy((theta[:, None] * logits).sum(1) / 2, items.targets[1]) + 0.1 * 0.5 * (theta**2).sum()
@@ -390,16 +390,16 @@ def test_two_optimisers_resume_to_the_same(combination, tmp_path):
             callbacks=callbacks,
         )
 
-    whole, said = weighted(combination), keep()
-    run(whole, "whole", said)
+    whole, watch = weighted(combination), keep()
+    run(whole, "whole", watch)
     with pytest.raises(InterruptedError):
         run(weighted(combination), "cut", keep(), Stop())
-    again, said_again = weighted(combination, seed=0), keep()
-    run(again, "cut", said_again)
+    again, watch_again = weighted(combination, seed=0), keep()
+    run(again, "cut", watch_again)
     assert torch.equal(state(again.net), state(whole.net))
     assert again.history.equals(whole.history)
-    np.testing.assert_array_equal(said_again.outputs, said.outputs)
-    assert said.outputs.shape == (4, 12, 3, C)
+    np.testing.assert_array_equal(watch_again.outputs, watch.outputs)
+    assert watch.outputs.shape == (4, 12, 3, C)
 
 
 def test_combination_begins_as_a_mean_and_weighs_every_class_alike():
