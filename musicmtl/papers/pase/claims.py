@@ -61,7 +61,7 @@ def need_tasks(board: Board, *tasks: str) -> None:
     if missing:
         raise LookupError(f"this corpus has no labels of {', '.join(missing)}")
 
-
+# %% ../../../nbs/papers/pase/claims.ipynb #d394adcc
 class CommonScores:
     "Macro F1 of several cases, (variant, task) or (variant, task, training clips), at the seeds that all have."
 
@@ -97,7 +97,7 @@ def pairs_of_sets(
     without = [workers for workers in SETS if worker not in workers[4:]]
     return [(workers, by_members[frozenset(workers[4:]) | {worker}]) for workers in without]
 
-
+# %% ../../../nbs/papers/pase/claims.ipynb #1652c847
 def relative(
     after: np.ndarray,  # [1 + DRAWS]
     before: np.ndarray,  # [1 + DRAWS]
@@ -161,7 +161,7 @@ def weighting_gain(percent: CommonScores, workers: str, task: str) -> np.ndarray
     "What re-weighting adds to macro F1."
     return percent.gain(reweighted(workers), equally_weighted(workers), task)
 
-
+# %% ../../../nbs/papers/pase/claims.ipynb #e5258661
 def p3_reweighting_helps(board: Board, protocol: str):
     "What re-weighting adds, mean over tasks and the sets that were trained both ways."
     tasks = tasks_of(board.data)
@@ -197,7 +197,7 @@ def loss_margins(
     contributions = np.log10(weighted.mean(0))
     return np.array([lps - max(decades.values()), lps - tempogram - 1.5, 1 - np.ptp(contributions)])
 
-
+# %% ../../../nbs/papers/pase/claims.ipynb #aa281f52
 def p5_lps_dominates_equal_weights(board: Board, protocol: str):
     "The least of `loss_margins`, over the first epochs of the runs with all workers."
     task = tasks_of(board.data)[0]
@@ -327,7 +327,7 @@ def p10_tempogram_separates_dances(board: Board, protocol: str):
 
     return np.minimum(fall(TEMPO), fall(RHYTHM)), confusions.n_seeds
 
-
+# %% ../../../nbs/papers/pase/claims.ipynb #d29bde1c
 def p14_mfcc_and_chroma_separate_foxtrot(board: Board, protocol: str):
     "From WLP+T to all workers: the smaller of the fall of one confusion and the rise of right Viennese waltzes."
     confusions = Confusions(board, protocol, "ballroom", "WLP+T", ALL)
@@ -462,7 +462,7 @@ def _row(variant, metric, ends, protocol="corrected"):
     row = {"protocol": protocol, "variant": variant, "metric": metric, **ends}
     return {**row, "paper_value": paper_value, "paper_ref": paper_ref}
 
-
+# %% ../../../nbs/papers/pase/claims.ipynb #53a7c914
 def _ends(values):
     "Value and interval as columns."
     return dict(zip(("value", "low", "high"), interval(values), strict=True))
@@ -504,7 +504,7 @@ def crossing(
         meets = np.exp(x[left] - (x[left + 1] - x[left]) * below / (above - below))
     return np.where(~behind.any(1), 0, np.where(behind[:, -1], np.inf, meets))
 
-
+# %% ../../../nbs/papers/pase/claims.ipynb #23587e55
 def crossing_ends(
     n: list[int],  # As for `crossing`
     values: np.ndarray,  # From `crossing` [1 + DRAWS]
@@ -594,7 +594,7 @@ def sets_of_steps(task: str) -> list[str]:
     "Sets of workers that a figure of confusions compares."
     return list(dict.fromkeys(workers for step in STEPS[task] for workers in step))
 
-
+# %% ../../../nbs/papers/pase/claims.ipynb #04940064
 def mean_counts(
     board: Board,
     protocol: str,
@@ -609,7 +609,7 @@ def mean_counts(
             counts.append(confusion(reading.y, probabilities.argmax(-1), n_classes))
     return np.mean(counts, 0)
 
-
+# %% ../../../nbs/papers/pase/claims.ipynb #8e1dd05a
 def confusion_rows(outcome) -> list[dict]:
     "Rows of pase_confusions.csv: what Figs 6 and 7 are drawn from."
     board, protocol, found = outcome.board, outcome.settings.main_protocol, []

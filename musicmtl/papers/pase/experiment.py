@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['SWITCHES', 'SETS', 'ALL', 'WEIGHTINGS', 'BEST', 'FOLDER', 'TASKS', 'SMALL', 'LOSSES', 'Protocol', 'Recipe', 'recipe',
-           'scenario_of', 'Settings', 'ClipBank', 'Clips', 'Pool', 'miniature_clips', 'audioset_clips', 'cut_clips',
-           'make_pool', 'Target', 'Source', 'open_sources', 'make_target', 'fewer_clips', 'PretrainingData', 'prepare',
-           'Encoder', 'target_stats', 'balancer_of', 'pretraining', 'pool_clips', 'pretrain', 'loss_arrays',
-           'untrained', 'FeatureMeans', 'embed', 'train_encoder', 'Probe', 'Learner', 'learner_module', 'train_learner',
-           'label_of', 'Trial', 'budgets_of', 'trials', 'stages', 'Reading', 'read', 'macro', 'clip_weights', 'scores',
-           'spread', 'constant']
+           'scenario_of', 'PretrainingSettings', 'Settings', 'ClipBank', 'Clips', 'Pool', 'miniature_clips',
+           'audioset_clips', 'cut_clips', 'make_pool', 'Target', 'Source', 'open_sources', 'make_target', 'fewer_clips',
+           'PretrainingData', 'prepare', 'Encoder', 'target_stats', 'balancer_of', 'pretraining', 'pool_clips',
+           'pretrain', 'loss_arrays', 'untrained', 'FeatureMeans', 'embed', 'train_encoder', 'Probe', 'Learner',
+           'learner_module', 'labelled_clips', 'train_learner', 'label_of', 'Trial', 'budgets_of', 'trials', 'stages',
+           'Reading', 'read', 'macro', 'clip_weights', 'scores', 'spread', 'constant']
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #80c11340
 import re
@@ -50,6 +50,8 @@ from musicmtl.study import (
     which,
 )
 from ...tasks import classification, multilabel
+
+# %% ../../../nbs/papers/pase/experiment.ipynb #7242947c
 from musicmtl.papers.pase.model import (
     HOP,
     SR,
@@ -149,17 +151,9 @@ def scenario_of(
     return "finetuned", start
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #1a6bf0e8
-FOLDER = (
-    "paseplus_random",
-    "features",
-    f"pase_equal_{ALL}",
-    *(f"paseplus_{weighting}_{workers}" for weighting in WEIGHTINGS[:2] for workers in ("WLP", "WLP+T", ALL)),
-)
-
-
 @dataclass(frozen=True)
-class Settings(CommonSettings):
-    "Settings of the self-supervised study. Raises `ParamsError` for unknown variants and clips of impossible length."
+class PretrainingSettings(CommonSettings):
+    "Settings of the clips, the encoders and their pre-training."
 
     corpus: Literal["miniature", "folder", "datasets"] = "miniature"  # Input corpus
     root: str | None = None  # Its folder; of "datasets" the folder that holds audioset, openmic, ballroom and fma
@@ -167,10 +161,7 @@ class Settings(CommonSettings):
     size: str = "smoke"  # Of Miniature's views, the downstream tasks
 
     clip_s: float = 3.0  # Seconds of a clip to pre-train on (§3.5.1)
-    downstream_s: float = 6.0  # Seconds of a downstream clip, the first of its track
-    cuts: int = 6  # Clips per track, at most, where the task is a folder's artists
     pool_clips: int = 400  # Clips to pre-train on; a tenth of them validate
-
     emb_dim: int = 64  # Of the embedding
     width_divisor: int = 16  # All channels are divided by it
     targets: Literal["kept", "device"] = "kept"  # Computed once and kept, or with each batch on the device
@@ -183,6 +174,29 @@ class Settings(CommonSettings):
     decay: float = 0.9  # Both fall as this power of what is left of the training
     gradnorm_lr: float = 0.025  # Adam, loss weights of GradNorm and uncertainty
 
+# %% ../../../nbs/papers/pase/experiment.ipynb #52f70829
+FOLDER = (
+    "paseplus_random",
+    "features",
+    f"pase_equal_{ALL}",
+    *(f"paseplus_{weighting}_{workers}" for weighting in WEIGHTINGS[:2] for workers in ("WLP", "WLP+T", ALL)),
+)
+
+
+def _check_length(field, seconds):
+    "Raise `ParamsError` unless a clip is whole frames, and no shorter than what an output sees."
+    least = receptive_field() / SR
+    if seconds is not None and (round(seconds * SR) % HOP or seconds < least):
+        wanted = f"whole frames of {1000 * HOP // SR} ms, at least {least:.3f} s"
+        raise ParamsError(f"{field}: expected {wanted}, found {seconds:g} s")
+
+
+@dataclass(frozen=True)
+class Settings(PretrainingSettings):
+    "Settings of the study. Raises `ParamsError` for unknown variants and clips of impossible length."
+
+    downstream_s: float = 6.0  # Seconds of a downstream clip, the first of its track
+    cuts: int = 6  # Clips per track, at most, where the task is a folder's artists
     variants: tuple[str, ...] = which(("paseplus_random", BEST))  # Frozen
     side_variants: tuple[str, ...] = which(())  # Frozen, the first seed only
     folder_variants: tuple[str, ...] = which(FOLDER)  # Those of the above that are tested on a folder
@@ -191,7 +205,6 @@ class Settings(CommonSettings):
     patience: int = 10  # Epochs without a lower validation loss (§3.4)
     head_lr: float = 1e-3  # Adam, that layer (§3.4)
     head_batch: int = 32  # Clips per step of that layer
-
     trained: tuple[str, ...] = which(())  # With an encoder that learns the task
     tune_trials: int = which(1)  # Of these
     tune_lr: float = 1e-3  # Adam, encoder and layer (§3.4)
@@ -210,15 +223,6 @@ class Settings(CommonSettings):
             scenario_of(variant)
         for field in ("clip_s", "chunk_s", "downstream_s", "crop_s"):
             _check_length(field, getattr(self, field))
-
-
-def _check_length(field, seconds):
-    "Raise `ParamsError` unless a clip is whole frames, and no shorter than what an output sees."
-    least = receptive_field() / SR
-    if seconds is not None and (round(seconds * SR) % HOP or seconds < least):
-        frame_ms = 1000 * HOP // SR
-        wanted = f"whole frames of {frame_ms} ms, at least {least:.3f} s"
-        raise ParamsError(f"{field}: expected {wanted}, found {seconds:g} s")
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #dd3423e8
 class ClipBank(WaveBank):
@@ -546,7 +550,7 @@ def _spread_cuts(samples, n_cuts, length):
     middles = (np.arange(n_cuts) + 0.5) * samples / n_cuts
     return (middles - length / 2).astype(int) // HOP * HOP
 
-
+# %% ../../../nbs/papers/pase/experiment.ipynb #e2f76cb3
 def make_target(
     name: str,  # Of the task
     source: Source,
@@ -665,8 +669,8 @@ class Encoder(Job):
     pool: str  # "train" or "all"
     seed: int
 
-    def train(self, data: Data, settings: Settings, root: Path) -> dict:
-        "Losses by epoch where it is pre-trained, and an embedding per downstream clip."
+    def train(self, data: PretrainingData, settings: Settings, root: Path) -> dict:
+        "Losses by epoch where it is pre-trained, and an embedding per downstream clip: see `train_encoder`."
         return train_encoder(data, settings, self, root)
 
     @property
@@ -719,7 +723,7 @@ def balancer_of(
         return GradNorm(n_workers, 0.5, settings.gradnorm_lr, "ema")
     return Uncertainty(n_workers, settings.gradnorm_lr) if job.recipe.weighting == "uncertainty" else None
 
-
+# %% ../../../nbs/papers/pase/experiment.ipynb #287ac10b
 def pretraining(
     data: PretrainingData,
     settings: Settings,
@@ -756,7 +760,7 @@ def pool_clips(
     crop = round(settings.chunk_s * SR) if settings.chunk_s and part == "train" else None
     return Clips(pool.store, rows, 0 * rows, pool.length, features=features, crop=crop, seed=job.seed)
 
-
+# %% ../../../nbs/papers/pase/experiment.ipynb #b11bf8fc
 def pretrain(
     data: PretrainingData,
     settings: Settings,
@@ -807,7 +811,7 @@ def untrained(
     settings: Settings,
     job: Encoder,
 ) -> nn.Module:
-    "An encoder with random weights, its batch norms filled by the first clips of the pool."
+    "An encoder with random weights, its batch norms filled by the first clips of the pool, two or more per batch."
     seed_everything(job.seed)
     encoder = _new_encoder(job.recipe, settings).train()
     with torch.no_grad():
@@ -816,7 +820,7 @@ def untrained(
                 encoder(pool.waves(rows))
     return encoder.eval()
 
-
+# %% ../../../nbs/papers/pase/experiment.ipynb #91f6d5b1
 class FeatureMeans(nn.Module):
     "The features for music themselves: MFCC, chroma and tempogram [B, 416, F] in place of an embedding."
 
@@ -860,6 +864,17 @@ def train_encoder(
     return {**losses, **embeddings}
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #7698f635
+def _head_options(settings):
+    "Settings of the linear layers, as `train_heads` takes them."
+    return {
+        "trials": settings.trials,
+        "lr": settings.head_lr,
+        "batch_size": settings.head_batch,
+        "patience": settings.patience,
+        "epochs": settings.head_epochs,
+    }
+
+
 @dataclass(frozen=True)
 class Probe(Job):
     "Linear layers on a frozen encoder's embeddings, all trials at once."
@@ -888,17 +903,6 @@ class Probe(Job):
         with torch.no_grad():
             probabilities = target.task.predict(heads(z[parts["test"]]))
         return {"probabilities": probabilities.numpy()}
-
-
-def _head_options(settings):
-    "Settings of the linear layers, as `train_heads` takes them."
-    return {
-        "trials": settings.trials,
-        "lr": settings.head_lr,
-        "batch_size": settings.head_batch,
-        "patience": settings.patience,
-        "epochs": settings.head_epochs,
-    }
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #6d15d71a
 @dataclass(frozen=True)
@@ -948,6 +952,21 @@ def learner_module(
     return MultiTask(net, [task], lr=settings.tune_lr, seed=stable_hash(job.seed, job.trial) % 2**31)
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #1c14d0cf
+def labelled_clips(
+    target: Target,
+    settings: Settings,
+    job: Learner,
+) -> dict[str, Clips]:  # train, valid, test
+    "Clips of each part with their labels; random cuts of those to train on."
+    parts, y = target.parts(job.split, settings.seed), torch.from_numpy(target.answers)
+    parts["train"] = fewer_clips(target, parts["train"], job.n, settings.seed)
+    crops = {"train": None if settings.crop_s is None else round(settings.crop_s * SR)}
+    return {
+        part: target.clips(items, targets=(y[items],), crop=crops.get(part), seed=job.trial)
+        for part, items in parts.items()
+    }
+
+# %% ../../../nbs/papers/pase/experiment.ipynb #e33de404
 def train_learner(
     data: PretrainingData,
     settings: Settings,
@@ -956,7 +975,7 @@ def train_learner(
 ) -> dict:  # probabilities [n, C]
     "Train an encoder on a task with early stopping, and ask it about the test clips."
     target, module = data.targets[job.task], learner_module(data, settings, job, root)
-    clips = _labelled_clips(job, target, settings)
+    clips = labelled_clips(target, settings, job)
     fit(
         module,
         clips["train"],
@@ -974,17 +993,6 @@ def train_learner(
     found = outputs(lambda x: target.task.predict(net(x)), clips["test"], device=device, batch_size=16)
     return {"probabilities": found.numpy()}
 
-
-def _labelled_clips(job, target, settings):
-    "Clips of each part with their labels; random cuts of those to train on."
-    parts, y = target.parts(job.split, settings.seed), torch.from_numpy(target.answers)
-    parts["train"] = fewer_clips(target, parts["train"], job.n, settings.seed)
-    crops = {"train": None if settings.crop_s is None else round(settings.crop_s * SR)}
-    return {
-        part: target.clips(items, targets=(y[items],), crop=crops.get(part), seed=job.trial)
-        for part, items in parts.items()
-    }
-
 # %% ../../../nbs/papers/pase/experiment.ipynb #055befce
 def label_of(
     variant: str,
@@ -994,7 +1002,7 @@ def label_of(
     "What tables call a score."
     return f"{variant}_{task}" + (f"_labels_{n}" if n else "")
 
-
+# %% ../../../nbs/papers/pase/experiment.ipynb #14207771
 @dataclass(frozen=True)
 class Trial:
     "A variant on a task under a protocol."
@@ -1115,7 +1123,7 @@ class Reading:
     train: np.ndarray  # Clips trained on
     losses: dict | None  # Of the pre-training, `LOSSES`: workers [K]; valid, train, weight [E, K]
 
-
+# %% ../../../nbs/papers/pase/experiment.ipynb #34a30901
 def read(
     data: PretrainingData,
     settings: Settings,
@@ -1153,7 +1161,7 @@ def clip_weights(reading: Reading) -> np.ndarray:  # [1 + DRAWS, n]
     "How often each test clip is in each bootstrap sample; other tasks have other draws."
     return draws(reading.group.max() + 1, reading.trial.task)[:, reading.group]
 
-
+# %% ../../../nbs/papers/pase/experiment.ipynb #d0efe82a
 def scores(data, settings, reading: Reading) -> dict:  # macro_f1 -> [1 + DRAWS]
     "Macro F1, mean over trials."
     weights = clip_weights(reading)
@@ -1167,7 +1175,7 @@ def spread(reading: Reading) -> float:  # NaN for one trial
     by_trial = [macro(reading.y, probabilities, once)[0] for probabilities in reading.probabilities]
     return float(np.std(by_trial, ddof=1)) if len(by_trial) > 1 else np.nan
 
-
+# %% ../../../nbs/papers/pase/experiment.ipynb #9f76cdf8
 def constant(
     target: Target,
     parts: dict,  # train, test -> clips

@@ -142,7 +142,7 @@ def scored(
     table, source = best_rows(outcome.tables["scores"], outcome.data, outcome.settings, labels)
     return by_label(table, outcome.settings), source
 
-
+# %% ../../../nbs/papers/pase/figures.ipynb #9ca4358c
 def trial_points(
     found: pd.DataFrame,  # From `by_label`
     cells: dict,  # (x, group) -> label
@@ -276,7 +276,7 @@ def curves_of(
             points.append({"x": clips, "group": group, **found.loc[label, ["value", "low", "high"]]})
     return pd.DataFrame(points, columns=["x", "group", "value", "low", "high"])
 
-
+# %% ../../../nbs/papers/pase/figures.ipynb #b3e22040
 def crossing_lines(
     task: str,
     ours: pd.Series,  # Variant -> value
@@ -290,7 +290,7 @@ def crossing_lines(
         lines[f"Paper's crossing, {NAMES.label(task)}: {reported[0]:,.0f}"] = reported[0]
     return lines
 
-
+# %% ../../../nbs/papers/pase/figures.ipynb #6fe0f068
 def budget_figure(outcome: Outcome) -> dict:  # name -> Axes
     "Fig. 8: macro F1 over the number of training clips, and where fine-tuning begins to pay."
     table, tasks = outcome.tables["scores"], tasks_of(outcome.data)
@@ -330,7 +330,7 @@ def baseline_figures(outcome: Outcome) -> dict:  # name -> Axes
             figures[f"baselines_{task}"] = viz.score_bars(of_task, metric="macro_f1", title=title, names=NAMES)
     return figures
 
-
+# %% ../../../nbs/papers/pase/figures.ipynb #9095952c
 def protocol_figure(outcome: Outcome) -> dict:  # name -> Axes
     "What the published protocol adds to each variant, a colour per task."
     effects = outcome.switch_effects()

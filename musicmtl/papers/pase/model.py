@@ -211,7 +211,7 @@ class Block(nn.Module):
     def forward(self, x):
         return self.prelu(self.norm(self.conv(x)))
 
-
+# %% ../../../nbs/papers/pase/model.ipynb #5aed9504
 class Blocks(nn.Sequential):
     "Blocks in a row."
 
@@ -390,7 +390,7 @@ class Skips(nn.ModuleList):
         "Sum over the blocks."
         return sum(skip(mean) for skip, mean in zip(self, means, strict=True))
 
-
+# %% ../../../nbs/papers/pase/model.ipynb #98b12274
 class PASEPlus(_Encoder):
     "PASE+ (Ravanelli et al. 2020; the paper, section 3.1): blocks, QRNN, projection, skips, batch norm."
 
@@ -750,6 +750,7 @@ def targets(
 
 @patch
 def on_after_batch_transfer(self: Pretraining, batch, dataloader_idx):
+    "Lightning's hook: clips with all targets in place of clips with those that were kept."
     return batch[0], self.targets(*batch)
 
 # %% ../../../nbs/papers/pase/model.ipynb #456c668c

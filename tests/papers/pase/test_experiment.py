@@ -211,7 +211,7 @@ def test_what_is_left_out_is_noted(data):
         "short is left out: 0.50 s, a clip has 1",
         "silent is silent",
         "silent clips are left out of pre-training",
-        "1 artists with fewer than three tracks are left out: artist 5 (1)",
+        "with fewer than three tracks are left out: artist 5 (1)",
     ):
         assert words in notes, notes
     used = set(data.targets["artist"].corpus.table.track_id)
