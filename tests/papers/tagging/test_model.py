@@ -70,7 +70,7 @@ def tiny():
 # Sizes
 
 
-@pytest.mark.parametrize("kind, total", zip(TAGGERS, (17_300, 299_892, 104_184, 784_300), strict=True))
+@pytest.mark.parametrize("kind, total", list(zip(TAGGERS, (17_300, 299_892, 104_184, 784_300), strict=True)))
 def test_taggers_have_the_papers_sizes_and_the_contract(kind, total):
     net, x = kind().eval(), music()
     assert n_parameters(net) == total
