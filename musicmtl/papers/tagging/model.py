@@ -74,7 +74,9 @@ def cut(
     length: int,  # Samples
 ) -> Tensor:  # [n, length], float32
     "Cuts of clips, read one by one."
-    cuts = [torch.as_tensor(waves[row, start : start + length]) for row, start in zip(rows, starts, strict=True)]
+    cuts = [waves[row, start : start + length] for row, start in zip(rows, starts, strict=True)]
+    if isinstance(waves, np.ndarray):
+        return torch.from_numpy(np.stack(cuts)).float()
     return torch.stack(cuts).float()
 
 
@@ -903,19 +905,15 @@ class Tagger:
         return f"Tagger({type(self.net).__name__}, {len(self.classes or ())} tags)"
 
 # %% ../../../nbs/papers/tagging/model.ipynb #07c396e9
-def _batches(
-    items: Iterable[np.ndarray],
-    size: int,
-) -> Iterator[np.ndarray]:  # [up to `size`, ...]
-    "Stacks of items; each is copied, so that the block it is part of may go."
-    batch = []
-    for item in items:
-        batch.append(item.copy())
-        if len(batch) == size:
-            yield np.stack(batch)
-            batch = []
-    if batch:
-        yield np.stack(batch)
+@patch
+def _apply(
+    self: Tagger,
+    function: Callable,  # Waveforms [b, 48000] -> [b, C]
+    batch: list[np.ndarray],  # Windows
+) -> np.ndarray:  # [b, C]
+    "What a function says about a batch of windows."
+    with torch.inference_mode():
+        return function(torch.from_numpy(np.stack(batch)).to(self.device)).float().cpu().numpy()
 
 
 @patch
@@ -931,10 +929,14 @@ def _over_time(
     hop = round(hop_s * SR) if isinstance(hop_s, (int, float)) else 0
     if not 0 < hop <= WINDOW:
         raise ParamsError(f"hop_s: expected seconds above 0 and up to {WINDOW / SR:g}, found {hop_s!r}")
-    outputs = []
-    for batch in _batches(stream_windows(stream_audio(path, SR, block_s=block_s), WINDOW, hop), self.batch_size):
-        with torch.inference_mode():
-            outputs.append(function(torch.from_numpy(batch).to(self.device)).float().cpu().numpy())
+    outputs, batch = [], []
+    for window in stream_windows(stream_audio(path, SR, block_s=block_s), WINDOW, hop):
+        batch.append(window.copy())  # the block it is part of may go
+        if len(batch) == self.batch_size:
+            outputs.append(self._apply(function, batch))
+            batch = []
+    if batch:
+        outputs.append(self._apply(function, batch))
     if not outputs:
         raise AudioError(path, f"shorter than one window of {WINDOW / SR:g} s")
     values = np.concatenate(outputs)
