@@ -324,7 +324,7 @@ def official_parts(
 ) -> dict:  # train, valid, test, pool -> clips
     "Parts by folder. Raises `CorpusError` where one is empty."
     found = by_folder(corpus, split)
-    lost = sorted(set(PARTS) - set(found))
+    lost = [part for part in PARTS if part not in found]
     if lost:
         raise CorpusError(f"{corpus.name}: no clip for {', '.join(lost)} in the split {split!r}")
     return {part: found[part] for part in PARTS} | {"pool": by_folder(corpus, "clean")["train"]}
