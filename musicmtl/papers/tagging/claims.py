@@ -74,7 +74,8 @@ def neighbour_counts(board: Board) -> list[int]:
 SKELETONS = {"cnn1d": "cnn1d_skeleton", "cnn2d": "cnn2d_skeleton"}  # Variant -> the same by the assignment's schedule
 
 
-def t1_long_training_lifts_cnns(board: Board, protocol: str):
+def t1_long_training_lifts_cnns(board: Board, protocol: str) -> tuple:  # [1 + DRAWS], n
+    "Smaller gain of the two CNNs over the assignment's schedule; number of seeds."
     seeds = common_seeds(board, protocol, *SKELETONS, *SKELETONS.values())
     gains = [
         area(board, protocol, variant, seeds) - area(board, protocol, skeleton, seeds)
@@ -83,13 +84,15 @@ def t1_long_training_lifts_cnns(board: Board, protocol: str):
     return np.min(gains, axis=0), len(seeds)
 
 
-def t2_parameters_matter_little(board: Board, protocol: str):
+def t2_parameters_matter_little(board: Board, protocol: str) -> tuple:  # [1 + DRAWS], n
+    "The FCN minus the better of two larger networks; number of seeds."
     seeds = common_seeds(board, protocol, "fcn", "cnn2d", "musicnn_0")
     fcn, cnn2d, musicnn = (area(board, protocol, variant, seeds) for variant in ("fcn", "cnn2d", "musicnn_0"))
     return fcn - np.maximum(cnn2d, musicnn), len(seeds)
 
 
-def t3_retraining_lowers_musicnn(board: Board, protocol: str):
+def t3_retraining_lowers_musicnn(board: Board, protocol: str) -> tuple:  # [1 + DRAWS], n
+    "Smaller of the two steps from not trained to wholly retrained; number of seeds."
     variants = ("musicnn_0", "musicnn_7", "musicnn_8")  # all layers retrained, the last one, none
     seeds = common_seeds(board, protocol, *variants)
     every, last, none = (area(board, protocol, variant, seeds) for variant in variants)
@@ -101,13 +104,15 @@ def recalls_of(board: Board, protocol: str, net: str, seeds: list[int]) -> list[
     return [recall(board, protocol, variant, seeds) for variant in rows_of(net)]
 
 
-def t4_track_is_best_for_linear(board: Board, protocol: str):
+def t4_track_is_best_for_linear(board: Board, protocol: str) -> tuple:  # [1 + DRAWS], n
+    "Smaller of two margins of the linear embedding's rows; number of seeds."
     seeds = common_seeds(board, protocol, *rows_of("linear"))
     neither, track, disentangled, both = recalls_of(board, protocol, "linear", seeds)
     return np.minimum(track - np.max([neither, disentangled, both], axis=0), neither - disentangled), len(seeds)
 
 
-def t5_disentanglement_helps(board: Board, protocol: str):
+def t5_disentanglement_helps(board: Board, protocol: str) -> tuple:  # [1 + DRAWS], n
+    "Smaller gain of the CNN and the Musicnn embedding; number of seeds."
     seeds, gains = common_seeds(board, protocol, *rows_of("cnn"), *rows_of("musicnn")), []
     for net in ("cnn", "musicnn"):
         neither, track, disentangled, both = recalls_of(board, protocol, net, seeds)
@@ -115,7 +120,8 @@ def t5_disentanglement_helps(board: Board, protocol: str):
     return np.min(gains, axis=0), len(seeds)
 
 
-def t6_musicnn_embedding_is_best(board: Board, protocol: str):
+def t6_musicnn_embedding_is_best(board: Board, protocol: str) -> tuple:  # [1 + DRAWS], n
+    "Least margin of the Musicnn embedding over K; number of seeds."
     seeds, margins = common_seeds(board, protocol, *EMBEDDINGS), []
     for k in neighbour_counts(board):
         linear, cnn, musicnn = (
@@ -134,7 +140,8 @@ def trained_pairs(board: Board, protocol: str) -> list[tuple[str, str]]:  # With
     return found
 
 
-def t7_normalisation_changes_nothing(board: Board, protocol: str):
+def t7_normalisation_changes_nothing(board: Board, protocol: str) -> tuple:  # [1 + DRAWS], n
+    "Largest difference within the pairs, with its sign; number of trainings with it."
     pairs = trained_pairs(board, protocol)
     seeds, differences = common_seeds(board, protocol, *(variant for pair in pairs for variant in pair)), []
     for raw, unit in pairs:

@@ -32,8 +32,17 @@ from ...loaders import load_corpus
 from ...metrics import average_precision, multilabel_recall, ranks, replicates, roc_auc
 from ...miniature.tagatune import TAGS, by_folder, tag_matrix
 from ...store import FeatureStore, WaveBank
-from ...study import PARTS, CommonSettings, Data, Job, SwitchedProtocol, best_device, bootstrap_groups, draws
-from ...study import features_of, history_arrays, interval, parts_in_words, read_history, require_column
+from ...study import PARTS, CommonSettings, Data, Job, Outcome, Results, SwitchedProtocol, best_device
+from musicmtl.study import (
+    bootstrap_groups,
+    draws,
+    features_of,
+    history_arrays,
+    interval,
+    parts_in_words,
+    read_history,
+    require_column,
+)
 from ...study import require_parts, require_tracks, split_items, split_method, usable_tracks, which
 from ...tasks import Task, multilabel
 from ...viz import n_parameters
@@ -422,7 +431,7 @@ def relevant_switches(recipe: Recipe) -> list[str]:
         switches.append("norms")
     return switches
 
-
+# %% ../../../nbs/papers/tagging/experiment.ipynb #63c733ea
 @dataclass(frozen=True)
 class NetworkJob(Job):
     "One network to be trained."
@@ -695,14 +704,15 @@ def dataset(
     job: NetworkJob,
     part: str,  # train or valid
     rows: np.ndarray,  # Clips [n]
-    sounds,  # `Clips` or `CutVectors` of these [n, T]
+    sounds: "Clips | CutVectors",  # Of these [n, T]
 ) -> Crops | Triplets:
     "Cuts or triplets for `fit`; as coded, those of the validation are new in every epoch, too."
     redraw = part == "train" or job.position("schedule") == "code"
-    how = {"length": 1 if job.on_vectors else WINDOW, "seed": stable_hash(job.seed, part) % 2**31, "redraw": redraw}
+    seed, length = stable_hash(job.seed, part) % 2**31, 1 if job.on_vectors else WINDOW
+    options = {"length": length, "seed": seed, "redraw": redraw}
     if not job.recipe.embeds:
-        return Crops(sounds, (torch.from_numpy(data.Y[rows]),), **how)
-    return Triplets(sounds, data.Y[rows], regularizer=job.recipe.track, labels=job.recipe.tags, **how)
+        return Crops(sounds, (torch.from_numpy(data.Y[rows]),), **options)
+    return Triplets(sounds, data.Y[rows], regularizer=job.recipe.track, labels=job.recipe.tags, **options)
 
 # %% ../../../nbs/papers/tagging/experiment.ipynb #7fbf9ab6
 def train_network(
@@ -831,7 +841,7 @@ def read_trial(data: TaggedClips, trial: Trial, arrays: dict) -> Reading:
     )
 
 
-def read(data: TaggedClips, settings: Settings, results) -> list[Reading]:
+def read(data: TaggedClips, settings: Settings, results: Results) -> list[Reading]:
     "All trials of a run."
     return [read_trial(data, trial, results[trial.job]) for trial in trials(data, settings)]
 
@@ -896,10 +906,8 @@ def scores(
     "roc_auc and pr_auc of probabilities, recall_at_K of embeddings."
     found = {}
     if reading.probabilities is not None and notion is None:
-        values = ranks(reading.Y, reading.probabilities)
-        found = {
-            name: macro_over(clip_weights(reading), v) for name, v in zip(("roc_auc", "pr_auc"), values, strict=True)
-        }
+        weights, (below, precision) = clip_weights(reading), ranks(reading.Y, reading.probabilities)
+        found = {"roc_auc": macro_over(weights, below), "pr_auc": macro_over(weights, precision)}
     if reading.embeddings is not None:
         Y = reading.Y if notion is None else reading.Y[:, tag_notions(data.classes) == list(NOTIONS).index(notion)]
         at_k = recalls(reading, Y, cosine_matrix(reading.embeddings, notion if block else None))
@@ -923,7 +931,7 @@ def chance(
 NOT_HERE = (None, None, None)  # Value and interval of what stands in another table
 
 
-def rows(outcome, reading: Reading) -> Iterator:  # (variant, metric, (value, low, high))
+def rows(outcome: Outcome, reading: Reading) -> Iterator:  # (variant, metric, (value, low, high))
     "What a reading has in figures/data/tagging.csv."
     label = reading.trial.label
     for metric, values in outcome.board.all_scores(reading).items():
@@ -938,7 +946,7 @@ def ends(readings: list[Reading]) -> list[Reading]:
     return [reading for reading in readings if reading.trial.protocol in Protocol.ends()]
 
 
-def references(outcome) -> list[dict]:
+def references(outcome: Outcome) -> list[dict]:
     "Rows of chance under each protocol."
     by_chance, found = chance(outcome.readings[0].Y), []
     for protocol in dict.fromkeys(reading.trial.protocol.name for reading in ends(outcome.readings)):
@@ -947,7 +955,7 @@ def references(outcome) -> list[dict]:
     return found
 
 # %% ../../../nbs/papers/tagging/experiment.ipynb #edb7a1fb
-def first_seed(outcome) -> list[Reading]:
+def first_seed(outcome: Outcome) -> list[Reading]:
     "Readings of the first seed under one of the two protocols."
     return [reading for reading in ends(outcome.readings) if reading.trial.seed == outcome.settings.seed]
 
@@ -955,7 +963,7 @@ def first_seed(outcome) -> list[Reading]:
 TAG_COLUMNS = ("protocol", "variant", "seed", "tag", "positives", "roc_auc", "pr_auc")
 
 
-def tag_rows(outcome) -> list[dict]:  # As `TAG_COLUMNS`
+def tag_rows(outcome: Outcome) -> list[dict]:  # As `TAG_COLUMNS`
     "Rows of figures/data/tagging_tags.csv: areas under the curves of each tag."
     found = []
     for reading in first_seed(outcome):
@@ -984,7 +992,7 @@ def by_notion(
                 yield {"notion": notion, "part": part, "score": score, "value": value, "low": low, "high": high}
 
 
-def notion_rows(outcome) -> list[dict]:  # As `NOTION_COLUMNS`
+def notion_rows(outcome: Outcome) -> list[dict]:  # As `NOTION_COLUMNS`
     "Rows of figures/data/tagging_notions.csv: recall by notion."
     found = []
     for reading in first_seed(outcome) if outcome.data.has_notions else ():
@@ -1003,7 +1011,7 @@ def epoch_means(history: pd.DataFrame) -> Iterator[dict]:  # epoch (from 1), tas
             yield {"epoch": int(epoch) + 1, "task": task, "value": loss}
 
 
-def curve_rows(outcome) -> list[dict]:  # As `CURVE_COLUMNS`
+def curve_rows(outcome: Outcome) -> list[dict]:  # As `CURVE_COLUMNS`
     "Rows of figures/data/tagging_curves.csv: losses of each task by epoch."
     found = []
     for reading in first_seed(outcome):
@@ -1012,7 +1020,7 @@ def curve_rows(outcome) -> list[dict]:  # As `CURVE_COLUMNS`
     return found
 
 
-def times(outcome) -> list[dict]:
+def times(outcome: Outcome) -> list[dict]:
     "Rows of figures/data/tagging_time.csv: seconds per step and per training, each network once."
     found = {}
     for reading in ends(outcome.readings):

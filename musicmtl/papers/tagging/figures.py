@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['NAMES', 'TABLES', 'ROW_WORDS', 'TAG_FIGURE', 'BEST', 'CURVES', 'EFFECTS', 'study', 'metric_rows', 'with_chance',
-           'table6_figures', 'parameter_figure', 'reported_recalls', 'own_recalls', 'table7_figure', 'recall_panels',
-           'recall_figures', 'notion_panels', 'notion_figures', 'areas_by_tag', 'tag_figure', 'corrected_readings',
-           'best_embedding', 'notion_words', 'map_figures', 'query_of', 'tags_in_words', 'neighbour_table',
-           'draw_neighbours', 'neighbour_figure', 'curve_figures', 'time_figure', 'draw_taggram', 'taggram_figures',
-           'joint_figures', 'effect_figures']
+           'table6_figures', 'new_axes', 'parameter_figure', 'reported_recalls', 'own_recalls', 'table7_figure',
+           'recall_panels', 'recall_figures', 'notion_panels', 'notion_figures', 'areas_by_tag', 'tag_figure',
+           'corrected_readings', 'best_embedding', 'notion_words', 'map_figures', 'query_of', 'tags_in_words',
+           'neighbour_table', 'draw_neighbours', 'neighbour_figure', 'curve_figures', 'time_figure', 'draw_taggram',
+           'taggram_figures', 'joint_figures', 'effect_figures']
 
 # %% ../../../nbs/papers/tagging/figures.ipynb #16e40cc2
 import textwrap
@@ -116,6 +116,16 @@ def table6_figures(outcome: Outcome) -> dict:  # name -> Axes
     return figures
 
 # %% ../../../nbs/papers/tagging/figures.ipynb #4d6a788d
+def new_axes(
+    width: float,  # Inches
+    height: float,  # Inches
+):  # -> Axes
+    "A new figure of one picture."
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=(width, height))[1]
+
+
 def _interval_point(ax, x: float, row, name: str) -> None:
     "A score in per cent with its interval."
     bars = np.nan_to_num([[row.value - row.low], [row.high - row.value]]).clip(0) * 100
@@ -125,15 +135,13 @@ def _interval_point(ax, x: float, row, name: str) -> None:
 @viz.style()
 def parameter_figure(outcome: Outcome) -> dict:  # name -> Axes
     "ROC-AUC over parameters: ours under `corrected`, and the report's."
-    import matplotlib.pyplot as plt
-
     variants = [name for name, recipe in TAGGERS.items() if not recipe.skeleton and not recipe.leak]
     table, source = metric_rows(outcome, variants, "roc_auc")
     table = viz.seed_summary(table[table.protocol == "corrected"]).set_index("variant")
     n_parameters = metric_rows(outcome, variants, "parameters")[0].groupby("variant").value.first()
     if table.empty:
         return {}
-    ax, paper = plt.subplots(figsize=(7, 3.6))[1], paper_values()
+    ax, paper = new_axes(7, 3.6), paper_values()
     for variant, row in table.iterrows():
         _interval_point(ax, n_parameters[variant], row, variant)
         if (variant, "roc_auc") in paper:
@@ -249,12 +257,10 @@ def areas_by_tag(outcome: Outcome) -> tuple[pd.DataFrame, str]:  # A row per tag
 @viz.style()
 def tag_figure(outcome: Outcome) -> dict:  # name -> Axes
     "ROC-AUC of each tag, by notion, for every kind of tagger."
-    import matplotlib.pyplot as plt
-
     grid, source = areas_by_tag(outcome)
     if grid.empty:
         return {}
-    ax = plt.subplots(figsize=(7.5, 1.2 + 0.17 * len(grid)))[1]
+    ax = new_axes(7.5, 1.2 + 0.17 * len(grid))
     for variant in (variant for variant in TAG_FIGURE if variant in grid):
         look = {"color": NAMES.colour(variant), "label": NAMES.label(variant), "s": 16, "alpha": 0.85}
         ax.scatter(100 * grid[variant], range(len(grid)), **look)
@@ -293,7 +299,7 @@ def best_embedding(outcome: Outcome) -> Reading | None:
     "Reading of the first of `BEST` that was trained."
     return next(iter(corrected_readings(outcome, BEST).values()), None)
 
-
+# %% ../../../nbs/papers/tagging/figures.ipynb #c3a367f3
 def notion_words(
     Y: np.ndarray,  # Tags of clips [n, C]
     classes: tuple,  # Names of the tags
@@ -331,6 +337,7 @@ def tags_in_words(
     y: np.ndarray,  # Tags of a clip [C]
     classes: tuple,  # Their names
 ) -> str:
+    "Its tags, separated by commas; a dash for none."
     return ", ".join(np.array(classes, dtype=object)[y > 0]) or "–"
 
 
@@ -341,29 +348,27 @@ def neighbour_table(
     n: int = 4,  # Neighbours
 ) -> tuple:  # Their tags [notions][n], shares [notions, n], the query's tags [notions]
     "What the nearest clips by each notion's quarter have of its tags, and which share of the query's."
-    notions, texts, shares, own = tag_notions(classes), [], [], []
+    notions, texts, shares, of_query = tag_notions(classes), [], [], []
     for i, notion in enumerate(NOTIONS):
         Y = np.where(notions == i, reading.Y, 0)
         near = neighbours(reading.embeddings, query, n, notion)
         texts.append([tags_in_words(Y[clip], classes) for clip in near])
-        own.append(tags_in_words(Y[query], classes))
+        of_query.append(tags_in_words(Y[query], classes))
         total = Y[query].sum()
         shares.append([float((Y[clip] * Y[query]).sum() / total) if total else np.nan for clip in near])
-    return texts, np.array(shares), own
+    return texts, np.array(shares), of_query
 
 # %% ../../../nbs/papers/tagging/figures.ipynb #4ed5e3cf
 @viz.style()
-def draw_neighbours(texts: list, shares: np.ndarray, own: list):  # -> Axes
+def draw_neighbours(texts: list, shares: np.ndarray, of_query: list):  # -> Axes
     "A row per notion, a column per neighbour; the darker, the more of the query's tags."
-    import matplotlib.pyplot as plt
-
-    ax = plt.subplots(figsize=(9, 4.2))[1]
+    ax = new_axes(9, 4.2)
     ax.imshow(np.ma.masked_invalid(shares), cmap="Blues", vmin=0, vmax=1.8, aspect="auto")
     for (i, j), _ in np.ndenumerate(shares):
         ax.text(j, i, textwrap.fill(texts[i][j], 26), ha="center", va="center", fontsize=7.5)
     n = shares.shape[1]
     ax.set_xticks(range(n), [f"Neighbour {j + 1}" for j in range(n)])
-    rows = [f"{notion.capitalize()}\n{textwrap.fill(tags, 24)}" for notion, tags in zip(NOTIONS, own, strict=True)]
+    rows = [f"{notion.capitalize()}\n{textwrap.fill(tags, 24)}" for notion, tags in zip(NOTIONS, of_query, strict=True)]
     ax.set_yticks(range(len(NOTIONS)), rows)
     ax.tick_params(length=0)
     return ax
@@ -401,12 +406,10 @@ def curve_figures(outcome: Outcome) -> dict:  # name -> Axes
             figures[name] = viz.curve_panels(panels, sharey=True, title=f"{title}{source}", names=NAMES)
     return figures
 
-
+# %% ../../../nbs/papers/tagging/figures.ipynb #200aee27
 @viz.style()
 def time_figure(outcome: Outcome) -> dict:  # name -> Axes
     "Seconds of training, ours and the report's."
-    import matplotlib.pyplot as plt
-
     variants, paper = [*TAGGERS, *EMBEDDINGS], paper_values()
     if "time" not in outcome.tables:
         return {}
@@ -415,7 +418,7 @@ def time_figure(outcome: Outcome) -> dict:  # name -> Axes
     names = [variant for variant in variants if variant in means]
     if not names:
         return {}
-    ax = plt.subplots(figsize=(7, 1.2 + 0.22 * len(names)))[1]
+    ax = new_axes(7, 1.2 + 0.22 * len(names))
     ax.scatter(means[names], range(len(names)), color=NAMES.colour("corrected"), label="Here, corrected protocol")
     both = [(paper[name, "training_s"][0], i) for i, name in enumerate(names) if (name, "training_s") in paper]
     if both:

@@ -271,15 +271,15 @@ def loss(
     if z.ndim != 3 or z.shape[1] < self.sounds or tag.shape != z.shape[:1]:
         found = f"{list(z.shape)} and {list(tag.shape)}"
         raise ParamsError(f"embeddings: expected [B, {self.sounds}, D] and a tag each, found {found}")
-    (anchor, positive, negative), how = z.unbind(1)[:3], dict(margin=self.margin, normalize=self.normalize)
+    (anchor, positive, negative), options = z.unbind(1)[:3], dict(margin=self.margin, normalize=self.normalize)
     if self.disentangled:
         notion = self.notions.to(tag.device)[tag]
-        total = disentangled_triplet_loss(anchor, positive, negative, notion, protocol=self.protocol, **how)
+        total = disentangled_triplet_loss(anchor, positive, negative, notion, protocol=self.protocol, **options)
     else:
-        total = triplet_losses(anchor, positive, negative, **how).mean()
+        total = triplet_losses(anchor, positive, negative, **options).mean()
     if not self.track:
         return total
-    return total + TRACK_WEIGHT * track_regularization(anchor, z[:, 3], negative, **how)
+    return total + TRACK_WEIGHT * track_regularization(anchor, z[:, 3], negative, **options)
 
 # %% ../../../nbs/papers/tagging/metric.ipynb #1073f05f
 class TripletNet(nn.Module):

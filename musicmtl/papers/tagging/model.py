@@ -180,12 +180,14 @@ class TagNet(TrunkNet):
         self,
         views: Iterable[Tensor],  # Views of the vectors, one per head [B, width]
     ) -> list[Tensor]:  # Logits [B, n_classes]
+        "What the classifier makes of vectors."
         return [self.classify(view) for view in views]
 
     def logits(
         self,
         x: Tensor,  # Waveforms [B, 48000]
     ) -> Tensor:  # [B, n_classes]
+        "What is trained: probabilities before the sigmoid."
         return self.classify(self.shared(x))
 
     def forward(
@@ -198,12 +200,14 @@ class TagNet(TrunkNet):
         self,
         x: Tensor,  # Waveforms [B, 48000]
     ) -> Tensor:  # [B, n_classes]
+        "As `forward`; networks with two heads have it, too."
         return self(x)
 
     def embed(
         self,
         x: Tensor,  # Waveforms [B, 48000]
-    ) -> Tensor:  # The vector that the classifier sees [B, width]
+    ) -> Tensor:  # [B, width]
+        "The vector that the classifier sees."
         return self.shared(x)
 
 # %% ../../../nbs/papers/tagging/model.ipynb #be4ac5fa
@@ -592,7 +596,7 @@ class Projection(nn.Module):
     ) -> Tensor:  # Embeddings [B, emb_dim]
         return self.bn(self.conv(h[..., None, None])).flatten(1)
 
-
+# %% ../../../nbs/papers/tagging/model.ipynb #8aba51cd
 class MusicnnEmbedding(MusicnnTrunk):
     "Trunk of a trained Musicnn, frozen, and a projection (Table 4, Musicnn)."
 
@@ -654,7 +658,7 @@ class LogitNet(nn.Module):
     ) -> Tensor:  # [B, n_classes]
         return self.net.logits(x)
 
-
+# %% ../../../nbs/papers/tagging/model.ipynb #e800b497
 class TagAndEmbed(nn.Module):
     "A tagger with a projection beside its classifier: two heads, for tags and for metric learning. Beyond the report."
 
@@ -687,6 +691,7 @@ class TagAndEmbed(nn.Module):
         self,
         views: Iterable[Tensor],  # Two views of the vectors [..., width]
     ) -> list[Tensor]:  # Logits [..., n_classes] and embeddings [..., emb_dim]
+        "What both heads make of vectors."
         parts = zip((self.tagger.classify, self.projection), views, strict=True)
         return [head(view.flatten(0, -2)).unflatten(0, view.shape[:-1]) for head, view in parts]
 
@@ -720,8 +725,8 @@ class Schedule:
 
     def plateau(self) -> Plateau:
         "A fresh callback for `fit`."
-        how = dict(reductions=self.reductions, stop_below=self.stop_below, restore=self.restore)
-        return Plateau(self.factor, self.patience, **how)
+        options = dict(reductions=self.reductions, stop_below=self.stop_below, restore=self.restore)
+        return Plateau(self.factor, self.patience, **options)
 
 # %% ../../../nbs/papers/tagging/model.ipynb #acfb672c
 SCHEDULES = {  # (what is trained, protocol)

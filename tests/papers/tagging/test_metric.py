@@ -401,8 +401,8 @@ def test_a_killed_training_on_triplets_ends_with_the_same_numbers(tmp_path):
         return module
 
     def trained(module, root):
-        how = dict(epochs=4, batch_size=4, device="cpu")
-        return fit(module, Triplets(x, Y), Triplets(x, Y, seed=1), root=root, **how)
+        options = dict(epochs=4, batch_size=4, device="cpu")
+        return fit(module, Triplets(x, Y), Triplets(x, Y, seed=1), root=root, **options)
 
     whole = trained(module(), tmp_path / "whole")
     with pytest.raises(Killed):

@@ -132,9 +132,9 @@ def test_the_front_end_is_librosas_mel_in_decibels():
     theirs = MelSpectrogram(SR, n_fft=512, n_mels=96)(x)
     torch.testing.assert_close(net.spec(x), theirs, rtol=1e-5, atol=1e-6 * float(theirs.max()))
     assert ours.shape == (2, 96, 188) and n_parameters(net) == 2
-    how = dict(sr=SR, n_fft=512, hop_length=256, n_mels=96, htk=True, norm=None, pad_mode="reflect")
+    options = dict(sr=SR, n_fft=512, hop_length=256, n_mels=96, htk=True, norm=None, pad_mode="reflect")
     for one, db in zip(x.numpy(), ours, strict=True):
-        power = librosa.feature.melspectrogram(y=one, **how)
+        power = librosa.feature.melspectrogram(y=one, **options)
         np.testing.assert_allclose(db, librosa.power_to_db(power, top_db=None), atol=2e-3)
 
 
@@ -450,8 +450,8 @@ def test_schedules_are_the_codes_and_the_texts():
         (2, 0.0, True),
     ]
     assert schedules[0].optimizer is None
-    how = dict(factor=0.5, patience=30, reductions=4, stop_below=0.0, restore=True)
-    assert schedules[2].plateau().settings == how
+    options = dict(factor=0.5, patience=30, reductions=4, stop_below=0.0, restore=True)
+    assert schedules[2].plateau().settings == options
 
 
 def test_the_skeletons_schedule_is_nesterovs():
