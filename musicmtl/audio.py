@@ -7,273 +7,358 @@ __all__ = ['SilenceWarning', 'load_audio', 'stream_audio', 'windows', 'snippets'
 
 # %% ../nbs/01_audio.ipynb #71902ef0
 import math, struct, warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 import numpy as np
 from .core import AudioError, ParamsError
 
 # %% ../nbs/01_audio.ipynb #070cf4c8
-_UNKNOWN = 0x7FFFF000  # sizes from here on are what writers into pipes put where they cannot know
+_UNKNOWN = 0x7FFFF000  # sizes from here on are what writers into pipes write where they cannot know
 
 
-def _wav_missing(f, size) -> int:
+def _wav_missing(
+    file: BinaryIO,  # At its beginning
+    size: int,  # Bytes in the file
+) -> int:  # Bytes
     "Bytes that the `data` chunk of a RIFF, RIFX or RF64 file promises beyond the end of the file."
-    end = ">" if f.read(4) == b"RIFX" else "<"
-    at, long = 12, None
+    order = ">" if file.read(4) == b"RIFX" else "<"
+    position, long_length = 12, None
     while True:
-        f.seek(at)
-        head = f.read(8)
+        file.seek(position)
+        head = file.read(8)
         if len(head) < 8:
             return 0
-        name, n = head[:4], struct.unpack(end + "I", head[4:])[0]
+        name, (length,) = head[:4], struct.unpack(order + "I", head[4:])
         if name == b"ds64":
-            long = struct.unpack("<QQ", f.read(16))[1]
+            long_length = struct.unpack("<QQ", file.read(16))[1]
         if name == b"data":
-            if n == 0xFFFFFFFF and long:
-                n = long
-            elif n >= _UNKNOWN:
+            if length == 0xFFFFFFFF and long_length:
+                length = long_length
+            elif length >= _UNKNOWN:
                 return 0
-            return max(0, at + 8 + n - size)
-        at += 8 + n + n % 2
+            return max(0, position + 8 + length - size)
+        position += 8 + length + length % 2
 
 
-def _au_missing(f, size) -> int:
+def _au_missing(
+    file: BinaryIO,  # At its beginning
+    size: int,  # Bytes in the file
+) -> int:  # Bytes
     "Bytes that the header of an au file promises beyond the end of the file."
-    head = f.read(12)
+    head = file.read(12)
     if len(head) < 12:
         return 0
-    offset, n = struct.unpack(">II" if head[:4] == b".snd" else "<II", head[4:])
-    return 0 if n >= _UNKNOWN else max(0, offset + n - size)
+    offset, length = struct.unpack(">II" if head[:4] == b".snd" else "<II", head[4:])
+    return 0 if length >= _UNKNOWN else max(0, offset + length - size)
 
-# %% ../nbs/01_audio.ipynb #a8908e93
-def _ogg_ends(f, size) -> bool:
+# %% ../nbs/01_audio.ipynb #798c6ba4
+def _ogg_ends(
+    file: BinaryIO,
+    size: int,  # Bytes in the file
+) -> bool:
     "Is the last page whole and marked as the end of a stream?"
-    f.seek(max(0, size - 2**17))  # a page has at most 65307 bytes
-    tail = f.read()
-    at = len(tail)
-    while (at := tail.rfind(b"OggS", 0, at)) >= 0:
-        page = tail[at:]
+    file.seek(max(0, size - 2**17))  # a page has at most 65307 bytes
+    tail = file.read()
+    position = len(tail)
+    while (position := tail.rfind(b"OggS", 0, position)) >= 0:
+        page = tail[position:]
         if len(page) < 27:
             return False
         if page[4] == 0:  # version; anything else is sound that happens to spell OggS
-            n = 27 + page[26]
-            return bool(page[5] & 4) and n + sum(page[27:n]) <= len(page)
+            header = 27 + page[26]  # bytes; the last of them are the lengths of the page's segments
+            return bool(page[5] & 4) and header + sum(page[27:header]) <= len(page)
     return False
 
-# %% ../nbs/01_audio.ipynb #798c6ba4
-def _mp3_promise(f) -> tuple:  # (has a frame count, bytes promised or None, offset of the first frame)
-    "The Xing, Info or VBRI header of an mp3 file."
-    at, head = 0, f.read(10)
+# %% ../nbs/01_audio.ipynb #f16f8724
+def _first_mp3_frame(
+    file: BinaryIO,  # At its beginning
+) -> tuple[int, bytes]:  # Its offset in the file, and the first bytes from there; no bytes where there is no frame
+    "The first frame of layer III behind an ID3 tag."
+    offset, head = 0, file.read(10)
     if head[:3] == b"ID3" and len(head) == 10:
-        at = 10 + sum((b & 127) << 7 * (3 - i) for i, b in enumerate(head[6:10]))  # 7 bits a byte
-    f.seek(at)
-    frame = f.read(4096)
-    skip = next(
-        (i for i in range(len(frame) - 4) if frame[i] == 0xFF and frame[i + 1] & 0xE6 == 0xE2), None
-    )  # sync, layer III
-    if skip is None:
-        return False, None, at
-    at, frame = at + skip, frame[skip:]
+        offset = 10 + sum((byte & 127) << 7 * (3 - i) for i, byte in enumerate(head[6:10]))  # 7 bits per byte
+    file.seek(offset)
+    data = file.read(4096)
+    for i in range(len(data) - 4):
+        if data[i] == 0xFF and data[i + 1] & 0xE6 == 0xE2:  # synchronisation, layer III
+            return offset + i, data[i:]
+    return offset, b""
+
+
+def _mp3_promise(
+    file: BinaryIO,  # At its beginning
+) -> tuple[bool, int | None, int]:  # Is there a frame count? Bytes promised, if any; offset of the first frame
+    "The Xing, Info or VBRI header of an mp3 file."
+    offset, frame = _first_mp3_frame(file)
+    if not frame:
+        return False, None, offset
     mpeg1, mono = frame[1] & 0x18 == 0x18, frame[3] & 0xC0 == 0xC0
-    side = 4 + ((17 if mono else 32) if mpeg1 else (9 if mono else 17))
+    side = 4 + ((17 if mono else 32) if mpeg1 else (9 if mono else 17))  # where the side information ends
     if frame[side : side + 4] in (b"Xing", b"Info") and len(frame) >= side + 16:
-        flags = frame[side + 7]
-        n = struct.unpack(">I", frame[side + 8 + 4 * (flags & 1) :][:4])[0] if flags & 2 else None
-        return bool(flags & 1), n, at
+        has_frames, has_bytes = frame[side + 7] & 1, frame[side + 7] & 2
+        start = side + 8 + 4 * has_frames
+        n_bytes = struct.unpack(">I", frame[start : start + 4])[0] if has_bytes else None
+        return bool(has_frames), n_bytes, offset
     if frame[36:40] == b"VBRI" and len(frame) >= 54:
-        return True, struct.unpack(">I", frame[46:50])[0], at
-    return False, None, at
+        return True, struct.unpack(">I", frame[46:50])[0], offset
+    return False, None, offset
 
 # %% ../nbs/01_audio.ipynb #1d045cb1
-def _is_text(head: bytes) -> bool:
-    "Do these first bytes of a file read as text? Every sound format has bytes early on that no text has."
+def _is_text(
+    head: bytes,  # The first bytes of a file
+) -> bool:
+    "Do these bytes read as text?"
     try:
         text = head.decode()
-    except UnicodeDecodeError as e:
-        if e.end < len(head):
+    except UnicodeDecodeError as error:
+        if error.end < len(head):
             return False
-        text = head[: e.start].decode()  # the cut went through a letter
-    return all(c.isprintable() or c in "\t\r\n\f\ufeff" for c in text)
+        text = head[: error.start].decode()  # the last letter was cut in two
+    return all(letter.isprintable() or letter in "\t\r\n\f\ufeff" for letter in text)
+
+# %% ../nbs/01_audio.ipynb #5fc3dbc9
+_RIFF = (b"RIFF", b"RIFX", b"RF64")
+_AU = (b".snd", b"dns.")
 
 
-def _truncated(path, missing):
-    return AudioError(path, f"truncated: {missing} of the bytes that its header promises are missing")
+def _opened(
+    path: Path,  # Sound file
+) -> BinaryIO:
+    "The file, opened for reading. Raises `AudioError` for one that is missing, a folder, empty or unreadable."
+    if path.is_dir():
+        raise AudioError(path, "is a folder, not a file")
+    if not path.exists():
+        raise AudioError(path, "file does not exist")
+    if path.stat().st_size == 0:
+        raise AudioError(path, "file is empty (0 bytes)")
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise AudioError(path, f"cannot be read ({error.strerror})") from None
 
 
 def _check_file(
     path: Path,  # Sound file
 ) -> bool:  # Does its header state the number of samples?
-    "Raise `AudioError` for a file that is missing, a folder, empty, unreadable or truncated."
-    if path.is_dir():
-        raise AudioError(path, "is a folder, not a file")
-    if not path.exists():
-        raise AudioError(path, "file does not exist")
-    size = path.stat().st_size
-    if size == 0:
-        raise AudioError(path, "file is empty (0 bytes)")
-    try:
-        f = open(path, "rb")
-    except OSError as e:
-        raise AudioError(path, f"cannot be read ({e.strerror})") from None
-    with f:
-        head = f.read(512)
-        f.seek(0)
+    "Raises `AudioError` for a file that is missing, a folder, empty, unreadable, text or truncated."
+    counted, missing, tolerated = True, 0, 0  # missing, tolerated: bytes
+    with _opened(path) as file:
+        size = path.stat().st_size
+        head = file.read(512)
+        file.seek(0)
         magic = head[:4]
-        if magic in (b"RIFF", b"RIFX", b"RF64", b".snd", b"dns."):
-            missing = (_au_missing if b"s" in magic else _wav_missing)(f, size)
-            if missing:
-                raise _truncated(path, missing)
+        if magic in _RIFF:
+            missing = _wav_missing(file, size)
+        elif magic in _AU:
+            missing = _au_missing(file, size)
         elif magic == b"OggS":
-            if not _ogg_ends(f, size):
+            if not _ogg_ends(file, size):
                 raise AudioError(path, "truncated: no end-of-stream page")
-        elif magic[:3] == b"ID3" or (magic[0] == 0xFF and len(magic) > 1 and magic[1] & 0xE0 == 0xE0):
-            counted, n, first = _mp3_promise(f)
-            missing = first + (n or 0) - size
-            if missing > 1441:
-                raise _truncated(path, missing)  # a frame's grace: encoders do not agree on what to count
-            return counted
+        elif magic[:3] == b"ID3" or (len(magic) > 1 and magic[0] == 0xFF and magic[1] & 0xE0 == 0xE0):
+            counted, n_bytes, first = _mp3_promise(file)
+            missing = first + (n_bytes or 0) - size
+            tolerated = 1441  # the longest frame: encoders do not agree on what to count
         elif _is_text(head):
             raise AudioError(path, "not audio, but text")
-    return True
+    if missing > tolerated:
+        raise AudioError(path, f"truncated: {missing} of the bytes that its header promises are missing")
+    return counted
 
-# %% ../nbs/01_audio.ipynb #5fc3dbc9
-_MARGIN_S = 0.1  # longer than soxr's filters
+# %% ../nbs/01_audio.ipynb #4d8e9868
+_MARGIN_S = 0.1  # longer than soxr's filters, seconds
 
 
 def _span(
-    n0: int,
-    n: int | None,  # First sample and number of samples wanted, at `sr`
-    src: int,
-    sr: int,  # Rates of the file and of the result, Hz
+    start: int,  # First sample wanted, at `sr`
+    count: int | None,  # Samples wanted, at `sr`; to the end by default
+    source_sr: int,  # Sample rate of the file, Hz
+    sr: int,  # Sample rate of the result, Hz
     frames: int,  # Samples in the file
-) -> tuple:  # first sample to read, number to read, first sample to keep after resampling
-    "What to read for a cut."
-    g = math.gcd(src, sr)
-    p, q = src // g, sr // g  # p samples of the file last as long as q of the result
-    margin = 0 if src == sr else _MARGIN_S
-    block = max(0, (n0 - math.ceil(margin * sr)) // q)
-    end = frames if n is None else min(frames, math.ceil((n0 + n) * src / sr) + math.ceil(margin * src))
-    return block * p, max(0, end - block * p), n0 - block * q
+) -> tuple[int, int, int]:  # First sample to read, number to read, first sample to keep after resampling
+    "The part of a file to read for a cut."
+    divisor = math.gcd(source_sr, sr)
+    block_in, block_out = source_sr // divisor, sr // divisor  # the shortest spans of equal duration, samples
+    margin_s = 0 if source_sr == sr else _MARGIN_S
+    block = max(0, (start - math.ceil(margin_s * sr)) // block_out)
+    end = frames
+    if count is not None:
+        end = min(frames, math.ceil((start + count) * source_sr / sr) + math.ceil(margin_s * source_sr))
+    return block * block_in, max(0, end - block * block_in), start - block * block_out
 
 # %% ../nbs/01_audio.ipynb #1caf8636
 _ENDLESS = 2**60  # libsndfile reports at least so many samples where a header leaves their number open
+_MP3_GRACE = 4 * 1152  # samples; encoders do not agree on whether the header's own frame and the padding count
 
 
 class SilenceWarning(UserWarning):
     "Every sample that was read is zero."
 
 
-def _asked(start_s, duration_s):
-    return f"{duration_s:g} s from {start_s:g} s" if duration_s is not None else f"sound from {start_s:g} s"
-
-
-def _decode(path, f, start, n, counted) -> np.ndarray:  # [n, channels]
-    "Read `n` samples from `start` on; `AudioError` where decoding fails or ends early."
-    import soundfile as sf
-
-    try:
-        if start:
-            f.seek(start)
-        x = f.read(n, dtype="float32", always_2d=True)
-    except sf.SoundFileError as e:
-        raise AudioError(path, f"cannot be decoded ({getattr(e, 'error_string', e)})") from None
-    grace = (
-        4 * 1152 if f.format == "MP3" else 0
-    )  # encoders do not agree on whether the header's own frame and the padding count
-    if len(x) < n - grace and counted:
-        raise AudioError(path, f"truncated: its header promises {f.frames} samples, {start + len(x)} decode")
-    return x
-
-
-def _check_frames(path, f):
-    if f.frames <= 0:
-        raise AudioError(path, "zero-length: holds no samples")
-    if f.frames >= _ENDLESS:
-        raise AudioError(path, "its header leaves its length open, and libsndfile cannot decode that")
-
-
-def _open(path):
-    "Open by libsndfile; `AudioError` if it is no format that it knows."
+def _open(
+    path: Path,  # Sound file
+):  # -> soundfile.SoundFile
+    "Open a file by libsndfile. Raises `AudioError` if it knows no such format."
     import soundfile as sf
 
     try:
         return sf.SoundFile(path)
-    except sf.SoundFileError as e:
-        with open(path, "rb") as f:
-            magic = f.read(4)
-        known = magic in (b"RIFF", b"RIFX", b"RF64", b".snd", b"dns.", b"fLaC", b"OggS")
-        why = (
-            f"cannot be decoded ({getattr(e, 'error_string', e)})"
-            if known
-            else "not audio, or no format that libsndfile knows"
-        )
-        raise AudioError(path, why) from None
+    except sf.SoundFileError as error:
+        with open(path, "rb") as file:
+            magic = file.read(4)
+        reason = "not audio, or no format that libsndfile knows"
+        if magic in (*_RIFF, *_AU, b"fLaC", b"OggS"):
+            reason = f"cannot be decoded ({getattr(error, 'error_string', error)})"
+        raise AudioError(path, reason) from None
+
+
+def _check_frames(
+    path: Path,
+    file,  # Of `_open`
+):
+    "Raises `AudioError` for a file of no length, or of a length that its header leaves open."
+    if file.frames <= 0:
+        raise AudioError(path, "zero-length: holds no samples")
+    if file.frames >= _ENDLESS:
+        raise AudioError(path, "its header leaves its length open, and libsndfile cannot decode that")
+
+
+def _read(
+    path: Path,
+    file,  # Of `_open`
+    count: int,  # Samples to read
+    start: int | None = None,  # First sample; by default where the last call ended
+) -> np.ndarray:  # Mono float32, `count` samples or fewer
+    "Decode and mix. Raises `AudioError` where decoding fails or gives NaN or infinity."
+    import soundfile as sf
+
+    try:
+        if start:
+            file.seek(start)
+        x = file.read(count, dtype="float32", always_2d=True)
+    except sf.SoundFileError as error:
+        raise AudioError(path, f"cannot be decoded ({getattr(error, 'error_string', error)})") from None
+    x = x.mean(1, dtype=np.float32)
+    if not np.isfinite(x).all():
+        raise AudioError(path, "holds NaN or infinite samples")
+    return x
+
+
+def _check_promise(
+    path: Path,
+    file,  # Of `_open`
+    decoded: int,  # Number of samples
+    expected: int,  # Number of samples
+):
+    "Raises `AudioError` where fewer samples decoded than a header promised."
+    grace = _MP3_GRACE if file.format == "MP3" else 0
+    if decoded < expected - grace:
+        raise AudioError(path, f"truncated: its header promises {file.frames} samples, {decoded} decode")
 
 # %% ../nbs/01_audio.ipynb #bbf0f090
-def _check_cut(sr, start_s, duration_s):
-    def number(x):
-        return isinstance(x, (int, float, np.number)) and math.isfinite(x)
+def _check_cut(
+    sr: int,  # Hz
+    start_s: float,
+    duration_s: float | None,
+    name: str = "duration_s",  # What the caller calls the last
+):
+    "Raises `ParamsError` for a rate, a start or a duration that cannot be."
+
+    def is_number(value):
+        return isinstance(value, (int, float, np.number)) and math.isfinite(value)
 
     if not (isinstance(sr, (int, np.integer)) and sr > 0):
         raise ParamsError(f"sr: expected a positive integer (Hz), found {sr!r}")
-    if not (number(start_s) and start_s >= 0):
+    if not (is_number(start_s) and start_s >= 0):
         raise ParamsError(f"start_s: expected seconds from 0 on, found {start_s!r}")
-    if not (duration_s is None or (number(duration_s) and duration_s > 0)):
-        raise ParamsError(f"duration_s: expected seconds above 0 or None, found {duration_s!r}")
+    if not (duration_s is None or (is_number(duration_s) and duration_s > 0)):
+        raise ParamsError(f"{name}: expected seconds above 0 or None, found {duration_s!r}")
 
 
+def _check_held(
+    path: Path,
+    wanted: int,  # Samples
+    held: int,  # Samples
+    sr: int,  # Hz
+    start_s: float,
+    duration_s: float | None,
+):
+    "Raises `AudioError` where a file holds less than was asked for."
+    if held >= wanted:
+        return
+    start = f"from {start_s:g} s"
+    part = f"sound {start}" if duration_s is None else f"{duration_s:g} s {start}"
+    raise AudioError(path, f"shorter than asked for: {part}, holds {held / sr:.2f} s")
+
+# %% ../nbs/01_audio.ipynb #94cf6862
 def load_audio(
-    path: str | Path,  # wav, flac, ogg, opus, mp3, au or what else libsndfile decodes
+    path: str | Path,  # wav, flac, ogg, opus, mp3, au or another format that libsndfile decodes
     sr: int,  # Sample rate of the result, Hz
     *,
     start_s: float = 0.0,  # Where to begin, seconds into the file
     duration_s: float | None = None,  # How much to read, seconds; to the end by default
 ) -> np.ndarray:  # Mono waveform float32 [T], -1…1 (a lossy decoder may overshoot), `duration_s*sr` samples
-    "Decode, mix to mono, resample. `AudioError` names file and reason; silence is legal and gives a `SilenceWarning`."
+    """Decode, mix to mono, resample; silence is legal and gives a `SilenceWarning`.
+
+    Raises `AudioError` with file and reason, and `ParamsError` for impossible numbers.
+    """
     _check_cut(sr, start_s, duration_s)
     path = Path(path)
     counted = _check_file(path)
-    n0, n = round(start_s * sr), None if duration_s is None else round(duration_s * sr)
-    with _open(path) as f:
-        _check_frames(path, f)
-        held = int(f.frames * sr / f.samplerate + 0.5)
-
-        def short(held):
-            return AudioError(path, f"shorter than asked for: {_asked(start_s, duration_s)}, holds {held / sr:.2f} s")
-
-        if counted and n0 + (n or 1) > held:
-            raise short(held)
-        first, count, keep = _span(n0, n, f.samplerate, sr, f.frames)
-        x = _decode(path, f, first, count, counted).mean(1, dtype=np.float32)
-        src = f.samplerate
-    if not np.isfinite(x).all():
-        raise AudioError(path, "holds NaN or infinite samples")
-    if src != sr and len(x):
+    start, count = round(start_s * sr), None if duration_s is None else round(duration_s * sr)
+    wanted = start + (count or 1)
+    with _open(path) as file:
+        _check_frames(path, file)
+        source_sr = file.samplerate
+        if counted:
+            _check_held(path, wanted, int(file.frames * sr / source_sr + 0.5), sr, start_s, duration_s)
+        first, n_read, keep = _span(start, count, source_sr, sr, file.frames)
+        x = _read(path, file, n_read, first)
+        if counted:
+            _check_promise(path, file, first + len(x), first + n_read)
+    if source_sr != sr and len(x):
         import soxr
 
-        x = soxr.resample(x, src, sr, quality="HQ")
-    x = np.ascontiguousarray(x[keep:] if n is None else x[keep : keep + n])
-    if len(x) < (n or 1):
-        raise short(first * sr // src + keep + len(x))
+        x = soxr.resample(x, source_sr, sr, quality="HQ")
+    x = np.ascontiguousarray(x[keep:] if count is None else x[keep : keep + count])
+    _check_held(path, wanted, start + len(x), sr, start_s, duration_s)
     if not x.any():
         warnings.warn(f"{path}: silence, every sample read is zero", SilenceWarning, stacklevel=2)
     return x
 
 # %% ../nbs/01_audio.ipynb #7e0a25e8
-def _blocks(path, f, size, counted):  # -> mono float32 blocks at the file's own rate
+def _blocks(
+    path: Path,
+    file,  # Of `_open`
+    size: int,  # Samples in a block
+    counted: bool,  # Does the header promise a number of samples?
+) -> Iterator[np.ndarray]:  # Mono float32, at the file's own rate
+    "Decode a block at a time. Raises `AudioError` as `load_audio` does."
     done = 0
-    while done < f.frames:
-        wanted = min(size, f.frames - done)
-        x = _decode(path, f, 0, wanted, False).mean(1, dtype=np.float32)
+    while done < file.frames:
+        wanted = min(size, file.frames - done)
+        x = _read(path, file, wanted)
         done += len(x)
-        if not np.isfinite(x).all():
-            raise AudioError(path, "holds NaN or infinite samples")
         if len(x):
             yield x
         if len(x) < wanted:
             break
-    grace = 4 * 1152 if f.format == "MP3" else 0
-    if done < f.frames - grace and counted:
-        raise AudioError(path, f"truncated: its header promises {f.frames} samples, {done} decode")
+    if counted:
+        _check_promise(path, file, done, file.frames)
+
+
+def _resampled(
+    blocks: Iterator[np.ndarray],
+    source_sr: int,  # Hz
+    sr: int,  # Hz
+) -> Iterator[np.ndarray]:
+    "The same sound at another rate, block by block."
+    import soxr
+
+    stream = soxr.ResampleStream(source_sr, sr, 1, dtype="float32", quality="HQ")
+    for x in blocks:
+        yield stream.resample_chunk(x)
+    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)  # what the filters still hold
 
 # %% ../nbs/01_audio.ipynb #04996725
 def stream_audio(
@@ -281,37 +366,33 @@ def stream_audio(
     sr: int,  # Sample rate of the result, Hz
     *,
     block_s: float = 10.0,  # Sound decoded at a time, seconds
-):  # -> iterator of mono float32 blocks, which joined are `load_audio(path, sr)`
-    "The waveform block by block, in memory that does not grow with the file. Raises `AudioError` and `ParamsError` once iteration begins."
-    _check_cut(sr, 0, block_s)
-    path, heard = Path(path), False
+) -> Iterator[np.ndarray]:  # Mono float32 blocks, which joined are `load_audio(path, sr)`
+    """The waveform block by block, in memory that does not grow with the file.
+
+    Raises `AudioError` and `ParamsError` as soon as the first block is asked for.
+    """
+    _check_cut(sr, 0, block_s, "block_s")
+    path, silent = Path(path), True
     counted = _check_file(path)
-    with _open(path) as f:
-        _check_frames(path, f)
-        blocks = _blocks(path, f, max(1, round(block_s * f.samplerate)), counted)
-        for y in blocks if f.samplerate == sr else _resampled(blocks, f.samplerate, sr):
-            heard = heard or bool(y.any())
-            if len(y):
-                yield y
-    if not heard:
+    with _open(path) as file:
+        _check_frames(path, file)
+        blocks = _blocks(path, file, max(1, round(block_s * file.samplerate)), counted)
+        if file.samplerate != sr:
+            blocks = _resampled(blocks, file.samplerate, sr)
+        for block in blocks:
+            silent = silent and not block.any()
+            if len(block):
+                yield block
+    if silent:
         warnings.warn(f"{path}: silence, every sample read is zero", SilenceWarning, stacklevel=2)
-
-
-def _resampled(blocks, src, sr):
-    import soxr
-
-    stream = soxr.ResampleStream(src, sr, 1, dtype="float32", quality="HQ")
-    for x in blocks:
-        yield stream.resample_chunk(x)
-    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)  # what the filters still hold
 
 # %% ../nbs/01_audio.ipynb #e8647186
 def windows(
     x,  # Tensor or array [..., F]
     length: int,  # Frames in a window
     hop: int,  # Frames between the starts of windows
-):  # -> view [..., W, length]
-    "All whole windows of `length` frames, `hop` apart: `1 + (F - length)//hop` of them."
+):  # -> View of the same kind [..., W, length]
+    "All whole windows of `length` frames, `hop` apart: `1 + (F - length)//hop` of them. Raises `ParamsError`."
     if not (length >= 1 and hop >= 1):
         raise ParamsError(f"windows: expected length and hop of at least 1, found {length} and {hop}")
     if x.shape[-1] < length:
@@ -323,9 +404,9 @@ def windows(
 
 def snippets(
     x,  # Tensor or array [..., F]
-    n: int,  # Parts
-):  # -> view [..., n, F//n]
-    "`n` equal consecutive parts; up to `n-1` frames at the end are dropped."
+    n: int,  # Number of parts
+):  # -> View of the same kind [..., n, F//n]
+    "`n` equal consecutive parts; up to `n-1` frames at the end are dropped. Raises `ParamsError`."
     if not 1 <= n <= x.shape[-1]:
         raise ParamsError(f"snippets: expected 1 to {x.shape[-1]} parts of {x.shape[-1]} frames, found {n}")
     length = x.shape[-1] // n

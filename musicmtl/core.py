@@ -8,6 +8,7 @@ __all__ = ['AudioError', 'CorpusError', 'ParamsError', 'RunError', 'repo_root', 
 
 # %% ../nbs/00_core.ipynb #2c7aed33
 import contextlib, hashlib, os, random
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 import numpy as np
 
@@ -24,11 +25,11 @@ class AudioError(ValueError):
         super().__init__(f"{path}: {reason}")
 
     def __reduce__(self):
-        return type(self), (self.path, self.reason)  # an error must survive the way back from a worker process
+        return type(self), (self.path, self.reason)  # so that the error can be pickled in a worker process
 
 # %% ../nbs/00_core.ipynb #be9ec8bc
 class CorpusError(ValueError):
-    "A corpus whose table, labels or layout is not what was expected; says the file, the row and the column."
+    "A corpus whose table, labels or layout is not what was expected; names the file, the row and the column."
 
 
 class ParamsError(ValueError):
@@ -42,18 +43,18 @@ class RunError(RuntimeError):
 def repo_root(
     start: str | Path | None = None,  # Where to begin; the current folder by default
 ) -> Path:  # The folder that holds musicmtl's `settings.ini`
-    "Root of the musicmtl checkout around `start`; raises `RunError` outside of one."
+    "Root of the musicmtl checkout around `start`. Raises `RunError` outside a checkout."
     here = Path(start or Path.cwd()).resolve()
-    for d in (here, *here.parents):
-        if (d / "settings.ini").is_file() and (d / "nbs").is_dir():
-            return d
+    for folder in (here, *here.parents):
+        if (folder / "settings.ini").is_file() and (folder / "nbs").is_dir():
+            return folder
     raise RunError(f"no musicmtl checkout (a folder with settings.ini and nbs/) at or above {here}")
 
 # %% ../nbs/00_core.ipynb #7af45f8e
 def cache_dir(
-    *parts: str,  # Folders below the cache
+    *parts: str,  # Names of nested folders below the cache
 ) -> Path:  # An existing folder
-    "Folder for what can be made again."
+    "Folder for files that can be computed again; created where it does not exist."
     if env := os.environ.get("MUSICMTL_CACHE"):
         base = Path(env)
     else:
@@ -61,61 +62,61 @@ def cache_dir(
             base = repo_root() / "runs" / "cache"
         except RunError:
             base = Path.home() / ".cache" / "musicmtl"
-    d = base.joinpath(*parts)
-    d.mkdir(parents=True, exist_ok=True)
-    return d
+    folder = base.joinpath(*parts)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 # %% ../nbs/00_core.ipynb #89d53c8d
 @contextlib.contextmanager
 def atomic(
     path: str | Path,  # Final name
-):  # -> Path: temporary name in the same folder, to be written to
-    "Write to a temporary name; `path` appears when the block has ended well."
+) -> Iterator[Path]:  # Temporary name in the same folder, to write to
+    "Context in which a file is written under a temporary name; `path` appears only if the block succeeds."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_name(
-        f".{path.stem}.{os.getpid()}.tmp{path.suffix}"
-    )  # the suffix stays last: numpy and others look at it
+    # The suffix stays last, because NumPy and others look at it.
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
-        yield tmp
-        os.replace(tmp, path)
+        yield temporary
+        os.replace(temporary, path)
     finally:
-        tmp.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 # %% ../nbs/00_core.ipynb #78a6879e
 def seed_everything(
     seed: int,  # Any non-negative integer
-) -> int:  # The same
-    "Seed Python, NumPy and torch (all devices)."
+) -> int:  # The same seed
+    "Seed the global generators of Python, NumPy and torch (all devices)."
     import torch
 
     random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)  # noqa: NPY002 (libraries draw from the global generator)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 (libraries draw from the global generator)
+    torch.manual_seed(seed)
     return seed
 
 # %% ../nbs/00_core.ipynb #dd800d94
 def stable_hash(
-    *parts,  # Anything whose `repr` is stable: numbers, strings, tuples of them
+    *parts: object,  # Anything whose `repr` is stable: numbers, strings, tuples of them
 ) -> int:  # 63-bit integer, the same in every process and on every machine
     "Integer that depends on `parts` alone (Python's own `hash` is salted per process)."
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big") >> 1
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
 
 
 def generator(
-    *parts,  # A seed and names: `generator(0, "artist", 12)`
+    *parts: object,  # A seed and names, as in `generator(0, "artist", 12)`
 ) -> np.random.Generator:  # Independent stream
-    "NumPy generator that depends on `parts` alone."
+    "NumPy generator whose numbers depend on `parts` alone."
     return np.random.default_rng(stable_hash(*parts))
 
 # %% ../nbs/00_core.ipynb #71408c92
 def progress(
-    it,  # Iterable
+    items: Iterable,  # What the loop goes through
     desc: str,  # What is being done
     **kwargs,  # Passed to `tqdm`
-):
-    "Progress bar over `it`; silent with `TQDM_DISABLE=1`."
+) -> Iterable:  # The same items
+    "The items, with a progress bar; silent with `TQDM_DISABLE=1`."
     from tqdm.auto import tqdm
 
-    silent = os.environ.get("TQDM_DISABLE", "0") not in ("", "0")  # in a notebook, tqdm does not look there by itself
-    return tqdm(it, desc=desc, **{"leave": False, "disable": silent, **kwargs})
+    silent = os.environ.get("TQDM_DISABLE", "0") not in ("", "0")  # in a notebook, tqdm ignores the variable
+    return tqdm(items, desc=desc, **{"leave": False, "disable": silent, **kwargs})

@@ -16,7 +16,7 @@ from torch.nn.functional import avg_pool1d, pad
 from .core import ParamsError
 from .pitch import PitchGrid, check_wave, log_f0, pyin
 
-# %% ../nbs/03_features.ipynb #93f8a46b
+# %% ../nbs/03_features.ipynb #920f7d9c
 WINDOWS = ("hann", "sqrt_hann")
 
 
@@ -25,23 +25,26 @@ def stft_window(
     n_fft: int,  # Samples
     dtype: torch.dtype = torch.float64,
 ) -> Tensor:  # [n_fft]
-    "Periodic Hann window, or the root of the Hann window offset by half a sample, $\\sin(\\pi(n+\\frac12)/N)$, as in `lws`, mode music."
+    """Periodic Hann window, or the root of the Hann window offset by half a sample, as in `lws`, mode music.
+
+    The second is $\\sin(\\pi(n+\\frac12)/N)$. Raises `ParamsError` for another name.
+    """
     n = torch.arange(n_fft, dtype=torch.float64)
     if name == "hann":
-        w = torch.sin(torch.pi * n / n_fft) ** 2
+        window = torch.sin(torch.pi * n / n_fft) ** 2
     elif name == "sqrt_hann":
-        w = torch.sin(torch.pi * (n + 0.5) / n_fft)
+        window = torch.sin(torch.pi * (n + 0.5) / n_fft)
     else:
         raise ParamsError(f"window: expected one of {WINDOWS}, found {name!r}")
-    return w.to(dtype)
+    return window.to(dtype)
 
-# %% ../nbs/03_features.ipynb #fb33a22f
+# %% ../nbs/03_features.ipynb #48eb0b0f
 def to_db(
     x: Tensor,  # Power, or magnitude with `power=1` [B, ...]
     power: int = 2,  # 2: power, 1: magnitude
     top_db: float | None = 80.0,  # Floor below each clip's own maximum, dB; None for no floor
 ) -> Tensor:  # dB re 1 [B, ...]
-    "`librosa.power_to_db` (amin 1e-10) or, with `power=1`, `amplitude_to_db` (amin 1e-5), the floor taken clip by clip."
+    "`librosa.power_to_db` (amin 1e-10) or, with `power=1`, `amplitude_to_db` (amin 1e-5), with a floor per clip."
     db = x.clamp_min(1e-10 if power == 2 else 1e-5).log10_().mul_(10.0 if power == 2 else 20.0)
     if top_db is None:
         return db
@@ -51,18 +54,17 @@ def to_db(
 # %% ../nbs/03_features.ipynb #f32568e3
 def mel_filters(
     sr: float,  # Hz
-    n_fft: int,
-    n_mels: int,
+    n_fft: int,  # Samples
+    n_mels: int,  # Number of filters
     kind: str = "slaney",  # "slaney" (librosa's default scale and norm) or "htk" (no norm)
 ) -> Tensor:  # [n_mels, n_fft//2+1], float32
-    "Triangular mel filters from 0 Hz to `sr/2`, from `librosa.filters.mel`."
+    "Triangular mel filters from 0 Hz to `sr/2`, from `librosa.filters.mel`. Raises `ParamsError` for another kind."
     if kind not in ("slaney", "htk"):
         raise ParamsError(f"mel: expected 'slaney' or 'htk', found {kind!r}")
     from librosa.filters import mel
 
-    return torch.from_numpy(
-        mel(sr=sr, n_fft=n_fft, n_mels=n_mels, htk=kind == "htk", norm="slaney" if kind == "slaney" else None)
-    )
+    htk = kind == "htk"
+    return torch.from_numpy(mel(sr=sr, n_fft=n_fft, n_mels=n_mels, htk=htk, norm=None if htk else "slaney"))
 
 
 def dct_filters(
@@ -70,10 +72,11 @@ def dct_filters(
     n_in: int,  # Mel bands
 ) -> Tensor:  # [n_out, n_in], float64
     "First rows of the orthonormal DCT-II."
-    k, n = torch.arange(n_out, dtype=torch.float64)[:, None], torch.arange(n_in, dtype=torch.float64)
-    d = torch.cos(torch.pi * k * (2 * n + 1) / (2 * n_in)) * (2 / n_in) ** 0.5
-    d[0] *= 0.5**0.5
-    return d
+    k = torch.arange(n_out, dtype=torch.float64)[:, None]
+    n = torch.arange(n_in, dtype=torch.float64)
+    rows = torch.cos(torch.pi * k * (2 * n + 1) / (2 * n_in)) * (2 / n_in) ** 0.5
+    rows[0] *= 0.5**0.5
+    return rows
 
 # %% ../nbs/03_features.ipynb #1e78482b
 def chroma_filters(
@@ -81,7 +84,10 @@ def chroma_filters(
     n_fft: int,
     tuning: Tensor,  # Deviation from A440 in semitones [B]
 ) -> Tensor:  # [B, 12, n_fft//2+1], rows C to B, float64
-    "`librosa.filters.chroma` (Gaussian bumps, unit columns, octave weight centred on octave 5 with width 2) for a batch of tunings."
+    """`librosa.filters.chroma` for a batch of tunings.
+
+    Gaussian bumps, unit columns, and an octave weight centred on octave 5 with a width of 2.
+    """
     hz = torch.arange(1, n_fft // 2 + 2, dtype=torch.float64, device=tuning.device) * (sr / n_fft)
     pitch = 12 * torch.log2(hz / 27.5) - tuning.double()[:, None]  # semitones above A0
     pitch = torch.cat([pitch[:, :1] - 18, pitch], 1)  # 0 Hz: an octave and a half below the first bin
@@ -94,29 +100,37 @@ def chroma_filters(
     return bump * torch.exp(-0.5 * ((pitch / 12 - 5) / 2) ** 2)[:, None]
 
 # %% ../nbs/03_features.ipynb #933a2f9c
+def _peak_bins(
+    n: int,  # Bins from 0 Hz
+    hz_per_bin: float,
+    fmax: float,  # Hz
+) -> tuple[int, int]:  # First bin, and one after the last; equal where there is none
+    "Bins between 150 Hz and `fmax` that have two neighbours."
+    hz = np.arange(n) * hz_per_bin
+    bins = np.flatnonzero((hz >= 150) & (hz < fmax))
+    bins = bins[(bins > 0) & (bins < n - 1)]
+    return (int(bins[0]), int(bins[-1]) + 1) if len(bins) else (0, 0)
+
+
 def _peaks(
     P: Tensor,  # [B, F, n], any strides
     hz_per_bin: float,
     fmax: float,  # Hz
-):  # -> clip index, frequency in Hz, interpolated height, each [n_peaks]
-    "Local maxima over the last axis between 150 Hz and `fmax`, above a tenth of their frame's maximum, refined by a parabola."
-    n = P.shape[-1]
-    hz = np.arange(n) * hz_per_bin
-    k = np.flatnonzero((hz >= 150) & (hz < fmax))
-    k = k[(k > 0) & (k < n - 1)]
-    if not len(k):
+) -> tuple[Tensor, Tensor, Tensor]:  # Clip index, frequency in Hz, interpolated height; each [n_peaks]
+    "Local maxima from 150 Hz to `fmax`, above a tenth of their frame's maximum, refined by a parabola."
+    low, high = _peak_bins(P.shape[-1], hz_per_bin, fmax)
+    if low == high:
         return (torch.zeros(0, dtype=torch.long, device=P.device), *P.new_zeros(2, 0))
-    lo, hi = int(k[0]), int(k[-1]) + 1
-    left, top, right = P[..., lo - 1 : hi - 1], P[..., lo:hi], P[..., lo + 1 : hi + 1]
-    found = (top > left) & (top >= right) & (top > 0.1 * P.amax(-1, keepdim=True))
-    if P.device.type == "cpu":
-        b, f, i = map(torch.from_numpy, np.unravel_index(np.flatnonzero(found.numpy()), found.shape))
+    left, top, right = P[..., low - 1 : high - 1], P[..., low:high], P[..., low + 1 : high + 1]
+    is_peak = (top > left) & (top >= right) & (top > 0.1 * P.amax(-1, keepdim=True))
+    if P.device.type == "cpu":  # NumPy is faster here
+        clip, frame, i = map(torch.from_numpy, np.unravel_index(np.flatnonzero(is_peak.numpy()), is_peak.shape))
     else:
-        b, f, i = found.nonzero(as_tuple=True)
-    left, top, right = (P[b, f, i + lo + d] for d in (-1, 0, 1))
+        clip, frame, i = is_peak.nonzero(as_tuple=True)
+    left, top, right = (P[clip, frame, i + low + step] for step in (-1, 0, 1))
     slope, bend = (right - left) / 2, left + right - 2 * top
     shift = torch.where(slope.abs() < bend.abs(), -slope / bend, 0.0)  # further than a bin away: not a parabola
-    return b, (i + lo + shift) * hz_per_bin, top + 0.5 * slope * shift
+    return clip, (i + low + shift) * hz_per_bin, top + 0.5 * slope * shift
 
 # %% ../nbs/03_features.ipynb #c00dced6
 _EDGES = torch.from_numpy(np.linspace(-0.5, 0.5, 101))  # of the histogram, in semitones
@@ -126,39 +140,47 @@ def estimate_tuning(
     P: Tensor,  # Power spectrogram [B, F, n_fft//2+1], frames before bins
     sr: float,  # Hz
 ) -> Tensor:  # Deviation from A440 in semitones [B], -0.5 … 0.49 in steps of 0.01
-    "`librosa.estimate_tuning(S=power)` of each clip: `piptrack`, the peaks at or above the median, mode of a histogram of hundredths."
+    """`librosa.estimate_tuning(S=power)` per clip.
+
+    `piptrack`, the peaks at or above the median, the mode of a histogram of hundredths.
+    """
     B, n = len(P), P.shape[-1]
     clip, hz, height = _peaks(P, sr / (2 * (n - 1)), min(4000.0, sr / 2))
     count = torch.bincount(clip, minlength=B)
-    row = torch.arange(len(clip), device=P.device) - (count.cumsum(0) - count)[clip]
+    column = torch.arange(len(clip), device=P.device) - (count.cumsum(0) - count)[clip]
     heights = P.new_full((B, max(1, int(count.max()))), torch.nan)
-    heights[clip, row] = height
+    heights[clip, column] = height
     median = (heights.nanmedian(1)[0] - (-heights).nanmedian(1)[0]) / 2  # of the lower and the upper middle
-    loud = height >= median[clip]
-    off = torch.remainder(12 * torch.log2(hz[loud] / 27.5), 1.0)
-    off = torch.where(off >= 0.5, off - 1, off)
+    is_loud = height >= median[clip]
+    deviation = torch.remainder(12 * torch.log2(hz[is_loud] / 27.5), 1.0)
+    deviation = torch.where(deviation >= 0.5, deviation - 1, deviation)
     edges = _EDGES.to(P.device)
-    bins = (torch.bucketize(off, edges, right=True) - 1).clamp(0, 99)
-    votes = torch.bincount(clip[loud] * 100 + bins, minlength=100 * B).view(B, 100)
+    bins = (torch.bucketize(deviation, edges, right=True) - 1).clamp(0, 99)
+    votes = torch.bincount(clip[is_loud] * 100 + bins, minlength=100 * B).view(B, 100)
     return torch.where(count > 0, edges[votes.argmax(1)], 0.0)
 
-# %% ../nbs/03_features.ipynb #6d273b7d
+# %% ../nbs/03_features.ipynb #40b2457b
 def contrast_bands(
     sr: float,  # Hz
     n: int,  # Bins from 0 Hz to sr/2
-) -> list:  # of (first bin, one after the last, bins in a peak and in a valley)
-    "Band limits of `librosa.feature.spectral_contrast` (fmin 200 Hz, 6 bands, quantile 0.02); raises `ParamsError` where a band is empty."
+) -> list[tuple[int, int, int]]:  # First bin, one after the last, bins in a peak and in a valley
+    """Band limits of `librosa.feature.spectral_contrast` (fmin 200 Hz, 6 bands, quantile 0.02).
+
+    Raises `ParamsError` where a band is empty.
+    """
     hz, edges = np.linspace(0, sr / 2, n), np.r_[0, 200 * 2.0 ** np.arange(7)]
     bands = []
-    for k, (lo, hi) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
-        inside = np.flatnonzero((hz >= lo) & (hz <= hi))
-        if lo >= sr / 2 or not len(inside):
-            raise ParamsError(f"spectral contrast: no bin between {lo:g} and {hi:g} Hz, {n} bins to {sr / 2:g} Hz")
-        first, last = int(inside[0]) - (k > 0), n if k == 6 else int(inside[-1]) + 1
-        size, last = last - first, last - (k < 6)
+    for k, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        inside = np.flatnonzero((hz >= low) & (hz <= high))
+        if low >= sr / 2 or not len(inside):
+            raise ParamsError(f"spectral contrast: no bin between {low:g} and {high:g} Hz, {n} bins to {sr / 2:g} Hz")
+        first = int(inside[0]) - (k > 0)
+        last = n if k == 6 else int(inside[-1]) + 1
+        size = last - first
+        last -= k < 6
         if last <= first:
             raise ParamsError(
-                f"spectral contrast: a single bin between {lo:g} and {hi:g} Hz ({n} bins to {sr / 2:g} Hz)"
+                f"spectral contrast: a single bin between {low:g} and {high:g} Hz ({n} bins to {sr / 2:g} Hz)"
             )
         bands.append((first, last, max(1, int(np.rint(0.02 * size)))))
     return bands
@@ -167,22 +189,25 @@ def contrast_bands(
 def _valley_peak(
     S: Tensor,  # Magnitudes of a band [B, F, n]
     k: int,  # Bins in a valley and in a peak
-) -> tuple:  # two of [B, F]
+) -> tuple[Tensor, Tensor]:  # [B, F] each
     "Mean of the `k` smallest and of the `k` largest of the last axis."
     if k == 1:
         return S.amin(-1), S.amax(-1)
     if S.device.type == "cpu":  # NumPy sorts short rows ten times as fast as torch does
         S = torch.from_numpy(np.sort(S.numpy(), -1))
         return S[..., :k].mean(-1), S[..., -k:].mean(-1)
-    return tuple(S.topk(k, -1, largest=up, sorted=False)[0].mean(-1) for up in (False, True))
+    smallest = S.topk(k, -1, largest=False, sorted=False)[0]
+    largest = S.topk(k, -1, largest=True, sorted=False)[0]
+    return smallest.mean(-1), largest.mean(-1)
 
 
 def spectral_contrast(
     S: Tensor,  # Magnitude spectrogram [B, F, n], frames before bins
     bands: list,  # From `contrast_bands`
 ) -> Tensor:  # dB [B, F, 7]
-    "`librosa.feature.spectral_contrast` of each clip."
-    valley, peak = zip(*(_valley_peak(S[..., a:b], k) for a, b, k in bands), strict=True)
+    "`librosa.feature.spectral_contrast` per clip (Jiang et al., 2002)."
+    extremes = (_valley_peak(S[..., first:last], k) for first, last, k in bands)
+    valley, peak = zip(*extremes, strict=True)
     return to_db(torch.stack(peak, -1)) - to_db(torch.stack(valley, -1))
 
 # %% ../nbs/03_features.ipynb #2f936ee6
@@ -191,7 +216,7 @@ def onset_strength(
     n_fft: int,  # Of its transform, samples
     hop: int,  # Samples between frames
 ) -> Tensor:  # [B, F]
-    "`librosa.onset.onset_strength` of each clip: mean rise over the bands, dB a frame."
+    "`librosa.onset.onset_strength` per clip: mean rise over the bands, dB per frame."
     rise = mel.diff(dim=1).clamp_min(0).mean(-1)
     return pad(rise, (1 + n_fft // (2 * hop), 0))[:, : mel.shape[1]]
 
@@ -202,7 +227,7 @@ TEMPOGRAM_LAGS = 384  # librosa's window, frames
 def tempogram(
     onsets: Tensor,  # Onset strength [B, F]
 ) -> Tensor:  # [B, F, 384], float64; zero where there is no onset
-    "`librosa.feature.tempogram` of each clip (Grosche, Müller and Kurth, 2010); lag 0 first."
+    "`librosa.feature.tempogram` per clip (Grosche, Müller and Kurth, 2010); lag 0 first."
     n, x = TEMPOGRAM_LAGS, onsets.double()
     ramp = torch.arange(n // 2, dtype=x.dtype, device=x.device) / (n // 2)
     frames = torch.cat([x[:, :1] * ramp, x, x[:, -1:] * ramp.flip(0)], 1).unfold(1, n, 1)[:, : x.shape[1]]
@@ -216,8 +241,8 @@ def zero_crossing_rate(
     wave: Tensor,  # Clips [B, T]
     frame: int,  # Samples in a frame
     hop: int,  # Samples between frames
-) -> Tensor:  # Crossings a sample [B, 1 + T//hop], float64
-    "`librosa.feature.zero_crossing_rate`: a frame's changes of sign, the one into its first sample not counted."
+) -> Tensor:  # Crossings per sample [B, 1 + T//hop], float64
+    "`librosa.feature.zero_crossing_rate`: a frame's changes of sign, except that into its first sample."
     negative = wave < -1e-10
     crossings = (negative[:, 1:] != negative[:, :-1]).double()
     return avg_pool1d(pad(crossings, (frame // 2, frame // 2)), frame - 1, hop) * ((frame - 1) / frame)
@@ -228,7 +253,7 @@ def root_mean_square(
     frame: int,  # Samples in a frame
     hop: int,  # Samples between frames
 ) -> Tensor:  # [B, 1 + T//hop], float64
-    "`librosa.feature.rms` of each clip."
+    "`librosa.feature.rms` per clip."
     return avg_pool1d(wave.double().square(), frame, hop, padding=frame // 2).sqrt()
 
 # %% ../nbs/03_features.ipynb #018670cf
@@ -236,10 +261,14 @@ def prosody(
     wave: Tensor,  # Clips [B, T], `grid.sr` Hz
     grid: PitchGrid,
 ) -> Tensor:  # [B, 4, 1 + T//hop], float64
-    "Zero-crossing rate, root mean square, pYIN's probability of voicing, ln F0 interpolated over unvoiced frames (all unvoiced: ln `fmin`)."
+    """Zero-crossing rate, root mean square, pYIN's probability of voicing, ln F0.
+
+    The last is interpolated over unvoiced frames; it is ln `fmin` where all are unvoiced.
+    """
     f0, _, probability = pyin(wave, grid)
-    means = (f(wave, grid.frame, grid.hop) for f in (zero_crossing_rate, root_mean_square))
-    return torch.stack([*means, probability, log_f0(f0, grid.fmin)], 1)
+    crossings = zero_crossing_rate(wave, grid.frame, grid.hop)
+    loudness = root_mean_square(wave, grid.frame, grid.hop)
+    return torch.stack([crossings, loudness, probability, log_f0(f0, grid.fmin)], 1)
 
 # %% ../nbs/03_features.ipynb #7d572b50
 FEATURES = (
@@ -254,45 +283,50 @@ FEATURES = (
     "prosody",
 )
 _EXACT = FEATURES[2:-1]  # need the transform in double precision
+_CHOICES = {"window": WINDOWS, "mel": ("slaney", "htk"), "power": (1, 2), "compress": ("db", "log10p")}
 
 
-def _is_int(x, low):
-    return isinstance(x, (int, np.integer)) and not isinstance(x, bool) and x >= low
+def _is_int(value: object, low: int) -> bool:
+    "Is it an integer (no truth value) of at least `low`?"
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= low
 
 
-def _check(ok, name, expected, found):
+def _check(ok: bool, name: str, expected: str, found: object):
+    "Raises `ParamsError` unless `ok`."
     if not ok:
         raise ParamsError(f"{name}: expected {expected}, found {found!r}")
 
-
-def _check_bank(c: dict):
-    "Raise `ParamsError` for the first impossible value of a bank's parameters."
-    _check(isinstance(c["sr"], (int, float)) and c["sr"] > 0, "sr", "a positive number (Hz)", c["sr"])
-    _check(_is_int(c["n_fft"], 2) and c["n_fft"] % 2 == 0, "n_fft", "an even number of samples", c["n_fft"])
-    _check(_is_int(c["hop"], 1) and c["hop"] <= c["n_fft"], "hop", f"1 to n_fft={c['n_fft']} samples", c["hop"])
-    unknown = [f for f in c["features"] if f not in FEATURES]
-    _check(not unknown, "features", f"some of {', '.join(FEATURES)}", unknown)
-    _check(
-        c["features"] and len(set(c["features"])) == len(c["features"]),
-        "features",
-        "at least one, each once",
-        c["features"],
-    )
-    _check(_is_int(c["n_mels"], 1), "n_mels", "a positive integer", c["n_mels"])
-    _check(
-        _is_int(c["n_mfcc"], 1) and ("mfcc" not in c["features"] or c["n_mfcc"] <= c["n_mels"]),
-        "n_mfcc",
-        f"1 to n_mels={c['n_mels']}",
-        c["n_mfcc"],
-    )
-    for name, known in dict(window=WINDOWS, mel=("slaney", "htk"), power=(1, 2), compress=("db", "log10p")).items():
-        _check(c[name] in known, name, f"one of {known}", c[name])
-    positive = isinstance(c["top_db"], (int, float)) and c["top_db"] > 0
-    _check(c["top_db"] is None or positive, "top_db", "a positive number or None", c["top_db"])
-
 # %% ../nbs/03_features.ipynb #92cc47fe
+def _check_bank(
+    config: dict,  # Name -> value
+):
+    "Raises `ParamsError` for the first impossible value of a bank's parameters."
+
+    def check(ok, name, expected):
+        _check(ok, name, expected, config[name])
+
+    sr, n_fft, hop, features = (config[name] for name in ("sr", "n_fft", "hop", "features"))
+    check(isinstance(sr, (int, float)) and sr > 0, "sr", "a positive number (Hz)")
+    check(_is_int(n_fft, 2) and n_fft % 2 == 0, "n_fft", "an even number of samples")
+    check(_is_int(hop, 1) and hop <= n_fft, "hop", f"1 to n_fft={n_fft} samples")
+    unknown = [name for name in features if name not in FEATURES]
+    _check(not unknown, "features", f"some of {', '.join(FEATURES)}", unknown)
+    check(features and len(set(features)) == len(features), "features", "at least one, each once")
+    n_mels, n_mfcc, top_db = config["n_mels"], config["n_mfcc"], config["top_db"]
+    check(_is_int(n_mels, 1), "n_mels", "a positive integer")
+    fits = "mfcc" not in features or n_mfcc <= n_mels
+    check(_is_int(n_mfcc, 1) and fits, "n_mfcc", f"1 to n_mels={n_mels}")
+    for name, known in _CHOICES.items():
+        check(config[name] in known, name, f"one of {known}")
+    positive = isinstance(top_db, (int, float)) and top_db > 0
+    check(top_db is None or positive, "top_db", "a positive number or None")
+
+# %% ../nbs/03_features.ipynb #a4e273bb
 class FeatureBank(nn.Module):
-    "Every descriptive feature of a batch of clips, the spectral ones from one Fourier transform; equal to librosa 0.11, clip by clip."
+    """Every descriptive feature of a batch of clips, the spectral ones from one Fourier transform.
+
+    Equal to librosa 0.11, clip by clip. Raises `ParamsError` for impossible parameters.
+    """
 
     def __init__(
         self,
@@ -307,8 +341,7 @@ class FeatureBank(nn.Module):
         power: int = 1,  # Mel filters on magnitude (1) or power (2)
         compress: str = "db",  # Of "mel": "db", or "log10p" for log10(1 + 10000 x); "mfcc" is always of dB
         n_mfcc: int = 20,  # Cepstral coefficients
-        top_db: float
-        | None = 80.0,  # Floor of "mel", "mfcc" and "lps" below each clip's maximum, dB; "tempogram" keeps librosa's 80
+        top_db: float | None = 80.0,  # Floor of mel, MFCC and LPS below each clip's maximum, dB; tempogram keeps 80
         dtype: torch.dtype | str = torch.float32,  # Of the results, and of the transform where it need not be float64
     ):
         super().__init__()
@@ -316,48 +349,54 @@ class FeatureBank(nn.Module):
         if isinstance(dtype, str):
             dtype = getattr(torch, dtype, dtype)
         _check(dtype in (torch.float32, torch.float64), "dtype", "float32 or float64", dtype)
-        self.dtype, self.config = (
-            dtype,
-            dict(
-                sr=sr,
-                n_fft=n_fft,
-                hop=hop,
-                features=list(features),
-                window=window,
-                n_mels=n_mels,
-                mel=mel,
-                power=power,
-                compress=compress,
-                n_mfcc=n_mfcc,
-                top_db=top_db,
-                dtype=str(dtype).removeprefix("torch."),
-            ),
-        )
+        self.dtype = dtype
+        self.config = {"sr": sr, "n_fft": n_fft, "hop": hop, "features": list(features), "window": window}
+        self.config |= {"n_mels": n_mels, "mel": mel, "power": power, "compress": compress, "n_mfcc": n_mfcc}
+        self.config |= {"top_db": top_db, "dtype": str(dtype).removeprefix("torch.")}
         _check_bank(self.config)
         self.sr, self.n_fft, self.hop, self.features = sr, n_fft, hop, features
-        self.exact = torch.float64 if any(f in _EXACT for f in features) else dtype
-        if "spectral_contrast" in features:
-            self.bands = contrast_bands(sr, n_fft // 2 + 1)
+        self.exact = torch.float64 if any(name in _EXACT for name in features) else dtype
+        self._make_filters()
 
-        def buffer(name, x):
-            return self.register_buffer(name, x, persistent=False)
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={value!r}" for name, value in self.config.items())
 
-        buffer("window", stft_window(window, n_fft, self.exact))
-        if {"mel", "mfcc"} & set(features):
-            buffer("mel_filters", mel_filters(sr, n_fft, n_mels, mel).T.to(dtype).contiguous())
-            self.groups = filter_groups(self.mel_filters)
-        if "tempogram" in features:
-            buffer("onset_filters", mel_filters(sr, n_fft, 128).T.to(dtype).contiguous())
-            self.onset_groups = filter_groups(self.onset_filters)
-        if "prosody" in features:
-            self.pitch = PitchGrid(sr, hop, n_fft)
-        if "mfcc" in features:
-            buffer("dct", dct_filters(n_mfcc, n_mels).T.to(dtype).contiguous())
+# %% ../nbs/03_features.ipynb #20c1e596
+def filter_groups(
+    filters: Tensor,  # [n_bins, n_mels]
+    size: int = 16,  # Filters in a group
+) -> list[tuple[int, int, int]]:  # First filter, first bin, one after the last bin
+    "The bins that each group of neighbouring filters touches."
+    groups = []
+    for first in range(0, filters.shape[1], size):
+        bins = filters[:, first : first + size].any(1).nonzero().flatten().tolist() or [0]
+        groups.append((first, bins[0], bins[-1] + 1))
+    return groups
 
-    def extra_repr(self):
-        return ", ".join(f"{k}={v!r}" for k, v in self.config.items())
 
-# %% ../nbs/03_features.ipynb #a4e273bb
+@patch
+def _make_filters(self: FeatureBank):
+    "Buffers for the features that the bank computes."
+    config, features = self.config, set(self.features)
+
+    def buffer(name, x):
+        self.register_buffer(name, x.contiguous(), persistent=False)
+
+    buffer("window", stft_window(config["window"], self.n_fft, self.exact))
+    if "spectral_contrast" in features:
+        self.bands = contrast_bands(self.sr, self.n_fft // 2 + 1)
+    if {"mel", "mfcc"} & features:
+        buffer("mel_filters", mel_filters(self.sr, self.n_fft, config["n_mels"], config["mel"]).T.to(self.dtype))
+        self.groups = filter_groups(self.mel_filters)
+    if "tempogram" in features:
+        buffer("onset_filters", mel_filters(self.sr, self.n_fft, 128).T.to(self.dtype))
+        self.onset_groups = filter_groups(self.onset_filters)
+    if "prosody" in features:
+        self.pitch = PitchGrid(self.sr, self.hop, self.n_fft)
+    if "mfcc" in features:
+        buffer("dct", dct_filters(config["n_mfcc"], config["n_mels"]).T.to(self.dtype))
+
+# %% ../nbs/03_features.ipynb #1a08991e
 @patch
 def n_frames(
     self: FeatureBank,
@@ -380,37 +419,26 @@ def spectrum(
     frames = padded.unfold(-1, self.n_fft, self.hop)
     P = padded.new_empty(B, frames.shape[1], self.n_fft // 2 + 1)
     step = 64 if wave.device.type == "cpu" else frames.shape[1]  # a CPU's cache holds 64 frames, not a clip
-    for x, p in zip(frames.split(step, 1), P.split(step, 1), strict=True):
-        X = torch.view_as_real(torch.fft.rfft(x * self.window)).square_()
-        torch.add(X[..., 0], X[..., 1], out=p)
+    for some, power in zip(frames.split(step, 1), P.split(step, 1), strict=True):
+        X = torch.view_as_real(torch.fft.rfft(some * self.window)).square_()
+        torch.add(X[..., 0], X[..., 1], out=power)
     return P
 
-# %% ../nbs/03_features.ipynb #20c1e596
-def filter_groups(
-    filters: Tensor,  # [n_bins, n_mels]
-    size: int = 16,  # Filters in a group
-) -> list:  # of (first filter, first bin, one after the last bin)
-    "Which bins each group of neighbouring filters touches."
-    out = []
-    for m in range(0, filters.shape[1], size):
-        bins = filters[:, m : m + size].any(1).nonzero().flatten().tolist() or [0]
-        out.append((m, bins[0], bins[-1] + 1))
-    return out
-
-
+# %% ../nbs/03_features.ipynb #879bc9a6
 def _filter(
     X: Tensor,  # [B, F, n_bins]
     filters: Tensor,  # [n_bins, n_mels]
     groups: list,  # From `filter_groups`
 ) -> Tensor:  # [B, F, n_mels]
-    return torch.cat([X[..., a:b] @ filters[a:b, m : m + 16] for m, a, b in groups], -1)
+    "Product with a bank of filters, a group at a time."
+    return torch.cat([X[..., low:high] @ filters[low:high, m : m + 16] for m, low, high in groups], -1)
 
 
 @patch
 def _log_mel(
     self: FeatureBank,
     S: Tensor,  # Magnitude [B, F, n]
-) -> tuple:  # compressed and dB [B, F, M]; None where not asked for
+) -> tuple[Tensor, Tensor | None]:  # Compressed [B, F, M], and in dB where that is needed
     "The mel spectrogram as it was asked for and, for the cepstrum, in dB."
     if self.config["power"] == 2:
         S = S.square()
@@ -420,7 +448,7 @@ def _log_mel(
         db = to_db(mel, self.config["power"], self.config["top_db"])
     return (db if in_db else torch.log10(10000 * mel + 1)), db
 
-
+# %% ../nbs/03_features.ipynb #20956e0a
 @patch
 def _chroma(
     self: FeatureBank,
@@ -428,8 +456,8 @@ def _chroma(
     sr: float,  # Hz
 ) -> Tensor:  # [B, F, 12]
     "Energy of the twelve pitch classes, the largest of each frame one; silent frames stay zero."
-    fb = chroma_filters(sr, 2 * (P.shape[-1] - 1), estimate_tuning(P, sr))
-    x = P @ fb.transpose(1, 2)
+    filters = chroma_filters(sr, 2 * (P.shape[-1] - 1), estimate_tuning(P, sr))
+    x = P @ filters.transpose(1, 2)
     top = x.amax(-1, keepdim=True)
     return x / torch.where(top < torch.finfo(x.dtype).tiny, 1.0, top)
 
@@ -439,12 +467,12 @@ def _tempogram(
     self: FeatureBank,
     P: Tensor,  # Power [B, F, n], in the results' type
 ) -> Tensor:  # [B, F, 384]
-    "Of librosa's default onset strength: 128 mel bands of power."
+    "Tempogram of librosa's default onset strength: 128 mel bands of power."
     mel = to_db(_filter(P, self.onset_filters, self.onset_groups))
     return tempogram(onset_strength(mel, self.n_fft, self.hop))
 
-# %% ../nbs/03_features.ipynb #879bc9a6
-_PUBLISHED_SR = 22050  # the published call names no rate, so librosa takes its default whatever the clip's
+# %% ../nbs/03_features.ipynb #99f3e4a9
+_PUBLISHED_SR = 22050  # Hz; the published call names no rate, so librosa takes its default, whatever the clip's
 
 
 @patch
@@ -452,8 +480,11 @@ def _transposed(
     self: FeatureBank,
     P: Tensor,  # Power [B, F, n]
     S: Tensor,  # Magnitude [B, F, n]
-) -> dict:  # name -> [B, n, C]
-    "Chroma and contrast with time taken for frequency, as published; `ParamsError` where there are too few frames for contrast's bands."
+) -> dict[str, Tensor]:  # Name -> [B, n, C]
+    """Chroma and contrast with time taken for frequency, as published.
+
+    Raises `ParamsError` where there are too few frames for contrast's bands.
+    """
     n, out = P.shape[1], {}
     if "chroma_transposed" in self.features:
         _check(n >= 3, "wave", "at least 3 frames for chroma_transposed", n)
@@ -461,20 +492,20 @@ def _transposed(
     if "spectral_contrast_transposed" in self.features:
         try:
             bands = contrast_bands(_PUBLISHED_SR, n)
-        except ParamsError as e:
-            raise ParamsError(f"spectral_contrast_transposed: {n} frames are too few; {e}") from None
+        except ParamsError as error:
+            raise ParamsError(f"spectral_contrast_transposed: {n} frames are too few; {error}") from None
         out["spectral_contrast_transposed"] = spectral_contrast(S.transpose(1, 2), bands)
     return out
 
-# %% ../nbs/03_features.ipynb #99f3e4a9
-_FROM_POWER = {"chroma", "chroma_transposed", "lps", "tempogram", "prosody"}  # no need of magnitudes
+# %% ../nbs/03_features.ipynb #8848aaa1
+_FROM_POWER = {"chroma", "chroma_transposed", "lps", "tempogram", "prosody"}  # need no magnitudes
 
 
 @patch
 def _compute(
     self: FeatureBank,
     wave: Tensor,  # Clips [B, T]
-) -> dict:  # name -> [B, C, F]
+) -> dict[str, Tensor]:  # Name -> [B, C, F]
     "All features but prosody."
     P, out = self.spectrum(wave), {}
     S = P.to(self.dtype, copy=True).sqrt_() if set(self.features) - _FROM_POWER else None
@@ -491,35 +522,42 @@ def _compute(
     if "tempogram" in self.features:
         out["tempogram"] = self._tempogram(P.to(self.dtype))
     out.update(self._transposed(P, S))
-    return {k: out[k].transpose(1, 2).to(self.dtype).contiguous() for k in self.features if k != "prosody"}
+    spectral = [name for name in self.features if name != "prosody"]
+    return {name: out[name].transpose(1, 2).to(self.dtype).contiguous() for name in spectral}
 
-
+# %% ../nbs/03_features.ipynb #d62a1994
 @patch
 @torch.no_grad()
 def forward(
     self: FeatureBank,
     wave: Tensor,  # Clips [B, T], `sr` Hz, on the bank's device
-) -> dict:  # name -> [B, C, F]; the transposed ones [B, C, n_fft//2+1]
-    "All features of the batch. Raises `ParamsError` for a wrong shape, clips shorter than `n_fft` and samples that are not finite."
+) -> dict[str, Tensor]:  # Name -> [B, C, F]; the transposed ones [B, C, n_fft//2+1]
+    """All features of the batch.
+
+    Raises `ParamsError` for a wrong shape, clips shorter than `n_fft` and samples that are not finite.
+    """
     check_wave(wave, self.n_fft, "n_fft")
-    spectral = [f for f in self.features if f != "prosody"]
-    clips = wave.split(
-        1 if wave.device.type == "cpu" else len(wave)
-    )  # on a CPU one clip fits the cache, a batch does not
-    parts = [self._compute(w) for w in clips] if spectral else []
-    out = {k: torch.cat([p[k] for p in parts]) for k in spectral}
+    out = {}
+    if set(self.features) != {"prosody"}:
+        clips = wave.split(1) if wave.device.type == "cpu" else (wave,)  # one clip fits a CPU's cache, a batch does not
+        parts = [self._compute(some) for some in clips]
+        out = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     if "prosody" in self.features:
         out["prosody"] = prosody(wave, self.pitch).to(self.dtype)
-    return {k: out[k] for k in self.features}
+    return {name: out[name] for name in self.features}
 
 # %% ../nbs/03_features.ipynb #8f7016eb
 @patch
 def crop(
     self: FeatureBank,
-    out: dict,  # What the bank gave [B, C, 1 + T//hop]
+    out: dict[str, Tensor],  # What the bank gave [B, C, 1 + T//hop]
     n: int,  # Samples in a clip, T
-) -> dict:  # name -> [B, C, T//hop]
-    "One frame a whole hop, as an encoder of stride `hop` has them. Raises `ParamsError` for a feature of another number of frames."
-    for k, v in out.items():
-        _check(v.shape[-1] == self.n_frames(n), k, f"{self.n_frames(n)} frames, those of {n} samples", v.shape[-1])
-    return {k: v[..., : n // self.hop] for k, v in out.items()}
+) -> dict[str, Tensor]:  # Name -> [B, C, T//hop]
+    """One frame per whole hop, as in an encoder of stride `hop`.
+
+    Raises `ParamsError` for a feature of another number of frames.
+    """
+    expected = self.n_frames(n)
+    for name, x in out.items():
+        _check(x.shape[-1] == expected, name, f"{expected} frames, those of {n} samples", x.shape[-1])
+    return {name: x[..., : n // self.hop] for name, x in out.items()}

@@ -8,7 +8,7 @@ __all__ = ['PER_SEMITONE', 'N_THRESHOLDS', 'DECAY', 'NO_TROUGH', 'SWITCH', 'Pitc
            'check_wave', 'pyin', 'log_f0']
 
 # %% ../nbs/02_pitch.ipynb #6ead9c08
-import math
+import itertools, math
 from dataclasses import dataclass
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ PER_SEMITONE = 10  # pitch bins
 
 @dataclass(frozen=True)
 class PitchGrid:
-    "Where pYIN looks: frames, periods and pitch bins. Raises `ParamsError` for a range that the rate or the frames cannot hold."
+    "Where pYIN looks: frames, periods, pitch bins. Raises `ParamsError` for a range that rate or frames cannot hold."
 
     sr: int = 16000  # Sample rate, Hz
     hop: int = 160  # Samples between frames
@@ -30,10 +30,11 @@ class PitchGrid:
     fmax: float = 2093.0  # Highest pitch, Hz
 
     def __post_init__(self):
-        low = self.sr / (self.frame - 1)
-        if not low < self.fmin:
+        lowest = self.sr / (self.frame - 1)
+        if not lowest < self.fmin:
             raise ParamsError(
-                f"fmin: expected more than {low:.2f} Hz, a period in a frame of {self.frame} samples, found {self.fmin:g}"
+                f"fmin: expected more than {lowest:.2f} Hz, a period in a frame of {self.frame} samples, "
+                f"found {self.fmin:g}"
             )
         if not self.fmin < self.fmax <= self.sr / 2:
             raise ParamsError(
@@ -41,13 +42,13 @@ class PitchGrid:
             )
 
     @property
-    def periods(self):
-        return math.floor(self.sr / self.fmax), min(
-            math.ceil(self.sr / self.fmin), self.frame - 1
-        )  # first and last, samples
+    def periods(self) -> tuple[int, int]:  # First and last, samples
+        "The periods that YIN tries."
+        return math.floor(self.sr / self.fmax), min(math.ceil(self.sr / self.fmin), self.frame - 1)
 
     @property
-    def n_bins(self):
+    def n_bins(self) -> int:
+        "Number of pitch bins."
         return math.floor(12 * PER_SEMITONE * math.log2(self.fmax / self.fmin)) + 1
 
 # %% ../nbs/02_pitch.ipynb #3e74150c
@@ -56,20 +57,29 @@ def centred_frames(
     frame: int,  # Samples in a frame
     hop: int,  # Samples between frames
 ) -> Tensor:  # A view [..., 1 + T//hop, frame]
-    "Frames centred on every `hop`-th sample, zeros outside of the clip."
+    "Frames centred on every `hop`-th sample, with zeros outside the clip."
     return pad(x, (frame // 2, frame // 2)).unfold(-1, frame, hop)
 
 # %% ../nbs/02_pitch.ipynb #d22557b2
-def _fft_length(n: int):
-    return min(2**a * 3**b for b in range(3) for a in range(20) if 2**a * 3**b >= n)  # quick ones
+def _fft_length(
+    n: int,  # Samples
+) -> int:
+    "The smallest length of at least `n` with the prime factors 2 and, at most twice, 3: quick to transform."
+    factors = itertools.product(range(20), range(3))
+    lengths = [2**twos * 3**threes for twos, threes in factors]
+    return min(length for length in lengths if length >= n)
 
 
 def yin_difference(
     frames: Tensor,  # [..., N], float64
-    periods: tuple,  # First and last, samples
+    periods: tuple[int, int],  # First and last, samples
 ) -> Tensor:  # [..., last - first + 1], zero for silence
-    "Cumulative mean normalised difference of each frame at each period, in librosa's variant (de Cheveigné and Kawahara, 2002, equation 8)."
-    (first, last), n = periods, _fft_length(frames.shape[-1] + periods[1])
+    """Cumulative mean normalised difference of each frame at each period, in librosa's variant.
+
+    De Cheveigné and Kawahara, 2002, equation 8.
+    """
+    first, last = periods
+    n = _fft_length(frames.shape[-1] + last)
     X = torch.fft.rfft(frames, n)
     r = torch.fft.irfft(X.real.square() + X.imag.square(), n)[..., : last + 1]
     energy = frames[..., :last].square().cumsum(-1)
@@ -82,7 +92,7 @@ def yin_difference(
 def find_troughs(
     d: Tensor,  # Normalised difference [..., L]
 ) -> Tensor:  # bool [..., L]
-    "Local minima, the ends among them."
+    "Local minima; the ends can be minima, too."
     down = d[..., 1:] < d[..., :-1]
     falls = torch.cat([torch.ones_like(down[..., :1]), down], -1)
     rises = torch.cat([d[..., :-1] <= d[..., 1:], torch.ones_like(down[..., :1])], -1)
@@ -93,15 +103,21 @@ def find_troughs(
 def parabolic_shift(
     d: Tensor,  # Normalised difference [..., L]
 ) -> Tensor:  # Samples [..., L], between -1 and 1
-    "From each point to the vertex of the parabola through it and its neighbours; 0 at the ends and where the vertex is further off."
-    bend, slope = d[..., 2:] + d[..., :-2] - 2 * d[..., 1:-1], (d[..., 2:] - d[..., :-2]) / 2
+    """From each point to the vertex of the parabola through it and its neighbours.
+
+    Zero at the ends, and where the vertex is more than a sample away.
+    """
+    bend = d[..., 2:] + d[..., :-2] - 2 * d[..., 1:-1]
+    slope = (d[..., 2:] - d[..., :-2]) / 2
     return pad(torch.where(slope.abs() < bend.abs(), -slope / bend, 0.0), (1, 1))
 
 # %% ../nbs/02_pitch.ipynb #c2cbd2db
 N_THRESHOLDS = 100
 
 
-def threshold_prior(device=None) -> Tensor:  # [100], float64, sums to one
+def threshold_prior(
+    device: torch.device | str | None = None,
+) -> Tensor:  # [100], float64, sums to one
     "Probability of each threshold 0.01, 0.02 … 1: the differences of the distribution function of Beta(2, 18)."
     x = torch.linspace(0, 1, N_THRESHOLDS + 1, dtype=torch.float64, device=device)
     return (1 - (1 - x) ** 18 * (1 + 18 * x)).diff()
@@ -111,76 +127,81 @@ DECAY = math.exp(-2)  # librosa's Boltzmann parameter 2
 
 
 def _shares(
-    rank: Tensor,  # First threshold above each trough; `N_THRESHOLDS` for none [N, K], from the shortest period to the longest
+    rank: Tensor,  # First threshold above each trough, from the shortest period on; `N_THRESHOLDS` for none [N, K]
     prior: Tensor,  # Of the thresholds [J]
 ) -> Tensor:  # [N, K]
     "What the thresholds give to each trough."
-    n = (
-        rank.new_zeros(len(rank), N_THRESHOLDS + 1)
-        .scatter_add_(1, rank, torch.ones_like(rank))
-        .cumsum(1)[:, : len(prior)]
-    )
-    left = (prior * (1 - DECAY) / (1 - DECAY ** n.clamp_min(1).to(prior.dtype))).T.contiguous()  # [J, N]
-    j, out = torch.arange(len(prior), device=rank.device)[:, None], left.new_zeros(rank.shape)
+    n_thresholds, device = len(prior), rank.device
+    counts = rank.new_zeros(len(rank), N_THRESHOLDS + 1).scatter_add_(1, rank, torch.ones_like(rank))
+    below = counts.cumsum(1)[:, :n_thresholds]  # troughs below each threshold [N, J]
+    first = prior * (1 - DECAY) / (1 - DECAY ** below.clamp_min(1).to(prior.dtype))  # share of the first trough
+    left = first.T.contiguous()  # [J, N]
+    threshold = torch.arange(n_thresholds, device=device)[:, None]
+    shares = left.new_zeros(rank.shape)
     for k in range(rank.shape[1]):
-        taken = torch.where(rank[:, k] <= j, left, 0.0)
-        out[:, k] = taken.sum(0)
+        taken = torch.where(rank[:, k] <= threshold, left, 0.0)
+        shares[:, k] = taken.sum(0)
         left.sub_(taken, alpha=1 - DECAY)
-    return out
+    return shares
 
 # %% ../nbs/02_pitch.ipynb #aac8ef11
-NO_TROUGH = 0.01  # what a threshold below all troughs gives to the lowest
+NO_TROUGH = 0.01  # share that a threshold below all troughs gives to the lowest
 
 
 def trough_probabilities(
     d: Tensor,  # Normalised difference [N, L], float64
 ) -> Tensor:  # [N, L]; each row sums to at most one
-    "Probability that each period is the frame's, zero where there is no trough; `librosa.pyin`'s step from YIN to candidates."
+    "Probability that each period is the frame's, zero where there is no trough; `librosa.pyin`'s step from YIN on."
     is_trough, prior = find_troughs(d), threshold_prior(d.device)
     edges = torch.linspace(0, 1, N_THRESHOLDS + 1, dtype=d.dtype, device=d.device)[1:]
-    given = int((prior > 0).sum())  # the highest round to nothing
-    frame, period = (is_trough & (d < edges[given - 1])).nonzero(as_tuple=True)
+    n_positive = int((prior > 0).sum())  # the highest thresholds' probabilities round to zero
+    frame, period = (is_trough & (d < edges[n_positive - 1])).nonzero(as_tuple=True)
     count = torch.bincount(frame, minlength=len(d))
     column = torch.arange(len(frame), device=d.device) - (count.cumsum(0) - count)[frame]
     rank = frame.new_full((len(d), int(count.max())), N_THRESHOLDS)
     rank[frame, column] = torch.bucketize(d[frame, period], edges, right=True)
     out = torch.zeros_like(d)
-    out[frame, period] = _shares(rank, prior[:given])[frame, column]
+    out[frame, period] = _shares(rank, prior[:n_positive])[frame, column]
     height, lowest = torch.where(is_trough, d, torch.inf).min(1)
     below = pad(prior.cumsum(0), (1, 0))[torch.bucketize(height, edges, right=True)]
-    return out.scatter_add_(1, lowest[:, None], torch.where(is_trough.any(1), NO_TROUGH * below, 0.0)[:, None])
+    consolation = torch.where(is_trough.any(1), NO_TROUGH * below, 0.0)
+    return out.scatter_add_(1, lowest[:, None], consolation[:, None])
 
 # %% ../nbs/02_pitch.ipynb #aea2d90c
 _TINY = math.log(torch.finfo(torch.float64).tiny)  # librosa's log of zero
 
 
-def _log(x):
+def _log(x: Tensor) -> Tensor:
+    "Natural logarithm, `_TINY` at zero."
     return (x + torch.finfo(torch.float64).tiny).log()
 
 
 def pitch_observations(
     d: Tensor,  # Normalised difference [N, L], float64
     grid: PitchGrid,
-):  # -> log-probability of each voiced bin [N, S], and of voicing, linear [N]
+) -> tuple[Tensor, Tensor]:  # Log-probability of each voiced bin [N, S], and probability of voicing [N]
     "Observation probabilities of pYIN's hidden Markov model (Mauch and Dixon, 2014, section 2.2)."
     p, S = trough_probabilities(d), grid.n_bins
     frame, i = p.nonzero(as_tuple=True)
     hz = grid.sr / (grid.periods[0] + i + parabolic_shift(d)[frame, i])
     pitch = (12 * PER_SEMITONE * torch.log2(hz / grid.fmin)).round().clamp(0, S).long()
     cell = frame * (S + 1) + pitch
-    last = torch.ones_like(cell, dtype=torch.bool)  # of those in one bin, in the order of their periods
-    last[:-1] = cell[1:] != cell[:-1]
-    obs = p.new_zeros(len(d), S + 1)
-    obs.view(-1)[cell[last]] = p[frame, i][last]
-    obs = obs[:, :S]
-    return _log(obs), obs.sum(1).clamp(0, 1)
+    is_last = torch.ones_like(cell, dtype=torch.bool)  # of the candidates in one bin, in the order of their periods
+    is_last[:-1] = cell[1:] != cell[:-1]
+    observed = p.new_zeros(len(d), S + 1)
+    observed.view(-1)[cell[is_last]] = p[frame, i][is_last]
+    observed = observed[:, :S]
+    return _log(observed), observed.sum(1).clamp(0, 1)
 
 # %% ../nbs/02_pitch.ipynb #59213cbe
 SWITCH = 0.01  # probability of turning voiced or unvoiced
 
 
-def _transitions(grid: PitchGrid, device):
-    "Log-probabilities: of the offsets [2r + 1], of each row's normaliser [S], of v → v′ [2, 2]."
+def _transitions(
+    grid: PitchGrid,
+    device: torch.device | str,
+) -> tuple[Tensor, Tensor, Tensor]:  # Of the offsets [2r + 1], of each row's normaliser [S], of v → v′ [2, 2]
+    "Log-probabilities of the transitions; offsets from `-r` to `r` bins, v: voiced or unvoiced."
     reach = round(35.92 * 12 * grid.hop / grid.sr) * PER_SEMITONE // 2
     triangle = 1 - torch.arange(-reach, reach + 1, dtype=torch.float64, device=device).abs() / (reach + 1)
     inside = pad(triangle.new_ones(grid.n_bins), (reach, reach)).unfold(0, 2 * reach + 1, 1)
@@ -189,54 +210,58 @@ def _transitions(grid: PitchGrid, device):
 
 # %% ../nbs/02_pitch.ipynb #ba7d9d13
 def _forward(
-    log_obs: Tensor,  # Of the voiced bins [F, S, B]
+    log_observed: Tensor,  # Of the voiced bins [F, S, B]
     log_unvoiced: Tensor,  # Of each unvoiced bin [F, B]
-    offsets: Tensor,
+    offsets: Tensor,  # From `_transitions`, as are the next two
     rows: Tensor,
-    switch: Tensor,  # From `_transitions`
+    switch: Tensor,
 ) -> Tensor:  # [F, 2, 2r + S, B], -∞ at the sides
     "Viterbi's values, less the log-normaliser of the state's row."
-    F, S, B = log_obs.shape
-    r, W = len(offsets) // 2, log_obs.new_full((F, 2, S + len(offsets) - 1, B), -torch.inf)
-    into, k, tall = switch[:, :, None, None], offsets[:, None, None, None], rows[:, None]
-    both, moved = W.new_empty(W.shape[1:]), W.new_empty(len(k), 2, S, B)
-    shifted, best = both.unfold(1, S, 1).permute(1, 0, 3, 2), log_obs.new_zeros(2, S, B)
+    F, S, B = log_observed.shape
+    reach = len(offsets) // 2
+    values = log_observed.new_full((F, 2, S + 2 * reach, B), -torch.inf)
+    into, step, norm = switch[:, :, None, None], offsets[:, None, None, None], rows[:, None]
+    both, moved = values.new_empty(values.shape[1:]), values.new_empty(len(step), 2, S, B)
+    shifted, best = both.unfold(1, S, 1).permute(1, 0, 3, 2), log_observed.new_zeros(2, S, B)
     for t in range(F):
         if t:
-            torch.maximum(W[t - 1, :1] + into[0], W[t - 1, 1:] + into[1], out=both)
-            torch.amax(torch.add(shifted, k, out=moved), 0, out=best)
-            torch.maximum(best, (W[t - 1, :, r : r + S] + tall).amax((0, 1)) + _TINY, out=best)
-        best[0] += log_obs[t]
+            before = values[t - 1]
+            torch.maximum(before[:1] + into[0], before[1:] + into[1], out=both)
+            torch.amax(torch.add(shifted, step, out=moved), 0, out=best)
+            torch.maximum(best, (before[:, reach : reach + S] + norm).amax((0, 1)) + _TINY, out=best)
+        best[0] += log_observed[t]
         best[1] += log_unvoiced[t]
-        torch.sub(best, tall, out=W[t, :, r : r + S])
-    return W
+        torch.sub(best, norm, out=values[t, :, reach : reach + S])
+    return values
 
-
+# %% ../nbs/02_pitch.ipynb #a68df5f7
 def _backward(
-    W: Tensor,  # From `_forward` [F, 2, 2r + S, B]
-    offsets: Tensor,
+    values: Tensor,  # From `_forward` [F, 2, 2r + S, B]
+    offsets: Tensor,  # From `_transitions`, as are the next two
     rows: Tensor,
-    switch: Tensor,  # From `_transitions`
+    switch: Tensor,
 ) -> Tensor:  # State of each frame [F, B]: voiced bins, then unvoiced ones
     "The likeliest path."
-    S, F, r = len(rows), len(W), len(offsets) // 2
-    top, state = (W[:, :, r : r + S] + rows[:, None]).flatten(1, 2).max(1)  # of each frame, and by that the last state
-    o = torch.arange(len(offsets), device=W.device)
-    near, source = (torch.cat([o, o + n])[:, None] for n in (W.shape[2], S))  # in W's padded rows, and as states
+    S, F, reach = len(rows), len(values), len(offsets) // 2
+    inner = values[:, :, reach : reach + S] + rows[:, None]
+    top, state = inner.flatten(1, 2).max(1)  # of each frame, and with it the last state
+    offset = torch.arange(len(offsets), device=values.device)
+    near = torch.cat([offset, offset + values.shape[2]])[:, None]  # predecessors in the padded rows of `values` ...
+    source = torch.cat([offset, offset + S])  # ... and as states
     gain = (switch[:, None] + offsets[:, None]).flatten(0, 1)  # [2(2r + 1), 2]: from there, to voiced or unvoiced
     for t in range(F - 2, -1, -1):
-        v, j = state[t + 1] >= S, state[t + 1] % S
-        value, i = (W[t].flatten(0, 1).gather(0, near + j) + gain[:, v.long()]).max(0)
-        state[t] = torch.where(value >= top[t] + _TINY, source[i, 0] + j - r, state[t])
+        unvoiced, pitch = state[t + 1] >= S, state[t + 1] % S
+        value, i = (values[t].flatten(0, 1).gather(0, near + pitch) + gain[:, unvoiced.long()]).max(0)
+        state[t] = torch.where(value >= top[t] + _TINY, source[i] + pitch - reach, state[t])
     return state
 
 # %% ../nbs/02_pitch.ipynb #80e2a5ff
 def check_wave(
-    wave,
+    wave: Tensor,
     shortest: int,  # Samples that a clip must have
     name: str,  # What needs them
 ):
-    "Raise `ParamsError` unless `wave` is a batch of finite clips [B, T] that are long enough."
+    "Raises `ParamsError` unless `wave` is a batch of finite clips [B, T] that are long enough."
     if not isinstance(wave, Tensor) or wave.ndim != 2 or not wave.is_floating_point() or not len(wave):
         found = f"{list(wave.shape)} {wave.dtype}" if isinstance(wave, Tensor) else type(wave).__name__
         raise ParamsError(f"wave: expected a floating-point tensor [B, T], found {found}")
@@ -248,50 +273,65 @@ def check_wave(
         raise ParamsError(f"wave: expected finite samples, found NaN or infinity in clip {', '.join(map(str, bad))}")
 
 # %% ../nbs/02_pitch.ipynb #4e018a47
+def _observe(
+    wave: Tensor,  # Clips [B, T]
+    grid: PitchGrid,
+) -> tuple[Tensor, Tensor]:  # As `pitch_observations` gives them, of all frames in turn
+    "Observations of some clips."
+    frames = centred_frames(wave.double(), grid.frame, grid.hop).flatten(0, 1)
+    return pitch_observations(yin_difference(frames, grid.periods), grid)
+
+
 def _decode(
     wave: Tensor,  # As many clips as fit the memory [B, T]
     grid: PitchGrid,
-):  # -> state and probability of voicing, each [B, F]
+) -> tuple[Tensor, Tensor]:  # State, and probability of voicing; each [B, F]
+    "The likeliest path of each clip."
     B, S = len(wave), grid.n_bins
     parts = wave.split(1) if wave.device.type == "cpu" else (wave,)
-    frames = (centred_frames(w.double(), grid.frame, grid.hop).flatten(0, 1) for w in parts)
-    obs, voiced = map(
-        torch.cat, zip(*(pitch_observations(yin_difference(x, grid.periods), grid) for x in frames), strict=True)
-    )
-    obs, voiced = obs.view(B, -1, S).permute(1, 2, 0).contiguous(), voiced.view(B, -1)
+    observations, voicings = zip(*(_observe(part, grid) for part in parts), strict=True)
+    log_observed = torch.cat(observations).view(B, -1, S).permute(1, 2, 0).contiguous()
+    voiced = torch.cat(voicings).view(B, -1)
     tables = _transitions(grid, wave.device)
-    return _backward(_forward(obs, _log((1 - voiced) / S).T, *tables), *tables).T, voiced
+    values = _forward(log_observed, _log((1 - voiced) / S).T, *tables)
+    return _backward(values, *tables).T, voiced
 
 # %% ../nbs/02_pitch.ipynb #e08f2ab9
+_ROOM_CPU = 2**12  # frames decoded at once, some 25 kB each
+_ROOM_GPU = 2**15  # some 100 kB each, with all transforms
+
+
 @torch.no_grad()
 def pyin(
     wave: Tensor,  # Clips [B, T], `grid.sr` Hz
     grid: PitchGrid = PitchGrid(),
-):  # -> f0 in Hz (NaN where unvoiced), voiced or not, probability of voicing; each [B, 1 + T//hop]
-    "`librosa.pyin` with its defaults (Mauch and Dixon, 2014), of a batch. Raises `ParamsError` for clips shorter than a frame or not finite."
+) -> tuple[Tensor, Tensor, Tensor]:  # F0 in Hz (NaN where unvoiced), is it voiced, probability of it; [B, 1 + T//hop]
+    """`librosa.pyin` of a batch, with its defaults (Mauch and Dixon, 2014).
+
+    Raises `ParamsError` for clips that are shorter than a frame or not finite.
+    """
     check_wave(wave, grid.frame, "frame")
-    room = (2**12 if wave.device.type == "cpu" else 2**15) // (
-        1 + wave.shape[1] // grid.hop
-    )  # some 25 and, with all transforms, 100 kB a frame
-    state, probability = map(torch.cat, zip(*(_decode(w, grid) for w in wave.split(max(1, room))), strict=True))
+    room = _ROOM_CPU if wave.device.type == "cpu" else _ROOM_GPU
+    n_clips = max(1, room // (1 + wave.shape[1] // grid.hop))
+    states, probabilities = zip(*(_decode(clips, grid) for clips in wave.split(n_clips)), strict=True)
+    state = torch.cat(states)
     voiced = state < grid.n_bins
     f0 = grid.fmin * 2 ** ((state % grid.n_bins).double() / (12 * PER_SEMITONE))
-    return torch.where(voiced, f0, torch.nan), voiced, probability
+    return torch.where(voiced, f0, torch.nan), voiced, torch.cat(probabilities)
 
-# %% ../nbs/02_pitch.ipynb #878d2070
+# %% ../nbs/02_pitch.ipynb #8f01e729
 def log_f0(
     f0: Tensor,  # Hz, NaN where unvoiced [B, F]
     fill: float = PitchGrid.fmin,  # Where a clip has no voiced frame, Hz
 ) -> Tensor:  # ln Hz [B, F]
     "Natural logarithm of the pitch, interpolated over unvoiced frames."
-    n, x = torch.arange(f0.shape[1], device=f0.device).expand(f0.shape), f0.log()
-    known, end = ~x.isnan(), f0.shape[1]
-    before = torch.where(known, n, -1).cummax(1)[0]
-    after = torch.where(known, n, end).flip(1).cummin(1)[0].flip(1)
-    before, after = (
-        torch.where(before < 0, after, before).clamp_max(end - 1),
-        torch.where(after == end, before, after).clamp_min(0),
-    )
-    share = (n - before) / (after - before).clamp_min(1)
-    out = torch.lerp(x.gather(1, before), x.gather(1, after), share.to(x.dtype))
+    F = f0.shape[1]
+    n, x = torch.arange(F, device=f0.device).expand(f0.shape), f0.log()
+    known = ~x.isnan()
+    last = torch.where(known, n, -1).cummax(1)[0]  # the last known frame up to here; -1 for none
+    next_ = torch.where(known, n, F).flip(1).cummin(1)[0].flip(1)  # the next one from here on; F for none
+    left = torch.where(last < 0, next_, last).clamp_max(F - 1)
+    right = torch.where(next_ == F, last, next_).clamp_min(0)
+    share = (n - left) / (right - left).clamp_min(1)
+    out = torch.lerp(x.gather(1, left), x.gather(1, right), share.to(x.dtype))
     return torch.where(known.any(1, keepdim=True), out, math.log(fill))

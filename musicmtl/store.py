@@ -7,6 +7,7 @@ __all__ = ['extract', 'FeatureStore', 'WaveBank']
 
 # %% ../nbs/21_store.ipynb #c7fd5a51
 import io, json, math, os, shutil, socket, uuid, warnings
+from collections.abc import Iterator, Sequence
 from copy import copy
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,20 +22,25 @@ from .corpus import Corpus
 _HEADER = 128  # bytes; numpy pads a header of this kind to a multiple of 64 and leaves room for any length
 
 
-def _header(n, channels):
-    f = io.BytesIO()
-    np.lib.format.write_array_header_1_0(f, dict(descr="<f4", fortran_order=False, shape=(n, channels)))
-    assert len(f.getvalue()) == _HEADER
-    return f.getvalue()
+def _header(n: int, channels: int) -> bytes:
+    "Header of a .npy file of float32 [n, channels]."
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f4", "fortran_order": False, "shape": (n, channels)})
+    assert len(buffer.getvalue()) == _HEADER
+    return buffer.getvalue()
 
 
 class _Frames:
     "A growing .npy file of float32 [ΣF, C]."
 
-    def __init__(self, path):
+    def __init__(self, path: Path):
         self.file, self.n, self.channels = open(path, "wb"), 0, None
 
-    def add(self, x):  # [C, F]
+    def add(
+        self,
+        x: np.ndarray,  # One track [C, F]
+    ):
+        "Append a track."
         if self.channels is None:
             self.channels = x.shape[0]
             self.file.write(b" " * _HEADER)
@@ -42,70 +48,86 @@ class _Frames:
         self.n += x.shape[1]
 
     def close(self):
+        "Write the header."
         if self.channels is not None:
             self.file.seek(0)
             self.file.write(_header(self.n, self.channels))
         self.file.close()
 
 # %% ../nbs/21_store.ipynb #d538e745
-def _extent(track, wanted_s):
-    "Where to begin and how much to read (None: to the end) of a track; `wanted_s` is extract's own `duration_s`."
-    start, own = track["start_s"], track["duration_s"]
-    if math.isnan(start):
-        return (
-            0.0,
-            wanted_s,
-        )  # only a corpus that cuts clips from files names a start; else duration_s describes the file
-    if math.isnan(own):
-        return start, wanted_s
-    if wanted_s is not None and own < wanted_s:
-        raise AudioError(track["path"], f"shorter than asked for: the clip has {own:g} s, expected {wanted_s:g} s")
-    return start, own if wanted_s is None else wanted_s
+def _extent(
+    track: dict,  # Row of the corpus
+    wanted_s: float | None,  # `duration_s` of `extract`
+) -> tuple[float, float | None]:  # Where to begin and how much to read, seconds; None: to the end
+    "The part of a file to read. Raises `AudioError` for a clip that is too short."
+    start_s, clip_s = track["start_s"], track["duration_s"]
+    if math.isnan(start_s):  # only a corpus that cuts clips from files has a start; else duration_s describes the file
+        return 0.0, wanted_s
+    if math.isnan(clip_s):
+        return start_s, wanted_s
+    if wanted_s is not None and clip_s < wanted_s:
+        raise AudioError(track["path"], f"shorter than asked for: the clip has {clip_s:g} s, expected {wanted_s:g} s")
+    return start_s, clip_s if wanted_s is None else wanted_s
 
 
 @contextmanager
-def _noting_silence():
-    "Collect `SilenceWarning` in the list that is given; let all other warnings through."
-    with warnings.catch_warnings(record=True) as seen:
+def _noting_silence() -> Iterator[list]:  # Filled with the warnings of silence when the block ends
+    "Collect each `SilenceWarning`; let all other warnings through."
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", SilenceWarning)
         silent = []
         yield silent
-        silent += [w for w in seen if issubclass(w.category, SilenceWarning)]
-    for w in seen:
-        if w not in silent:
-            warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
+        silent += [warning for warning in caught if issubclass(warning.category, SilenceWarning)]
+    for warning in caught:
+        if warning not in silent:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 # %% ../nbs/21_store.ipynb #898ce8b7
-def _features(track, bank, duration_s, min_duration_s):
-    "Index entry of one track, and its features (None where it failed)."
-    entry = dict(
-        track_id=track["track_id"], row=track["row"], status="failed", reason=None, silent=False, seconds=np.nan
-    )
+def _compute(
+    bank: torch.nn.Module,
+    wave: np.ndarray,  # Waveform [T]
+) -> dict[str, np.ndarray]:  # Name -> float32 [C, F]
+    "Features of one clip, on the bank's device."
+    device = next((buffer.device for buffer in bank.buffers()), torch.device("cpu"))
+    with torch.inference_mode():
+        features = bank(torch.from_numpy(wave)[None].to(device))
+    return {name: x[0].float().cpu().numpy() for name, x in features.items()}
+
+
+def _features(
+    track: dict,  # Row of the corpus, with its number and absolute path
+    bank: torch.nn.Module,
+    duration_s: float | None,  # As for `extract`
+    min_duration_s: float | None,
+) -> tuple[dict, dict | None]:  # Entry of the index, and name -> float32 [C, F]; None where the track failed
+    "Read one track and compute its features."
+    entry = {"track_id": track["track_id"], "row": track["row"], "status": "failed", "reason": None}
+    entry |= {"silent": False, "seconds": np.nan}
     try:
-        start, length = _extent(track, duration_s)
+        start_s, length_s = _extent(track, duration_s)
         with _noting_silence() as silent:
-            wave = load_audio(track["path"], bank.sr, start_s=start, duration_s=length)
-        entry.update(seconds=len(wave) / bank.sr, silent=bool(silent))
-        least = max(min_duration_s or 0, bank.n_fft / bank.sr)
-        if len(wave) < round(least * bank.sr):
-            raise AudioError(track["path"], f"too short: {entry['seconds']:.3g} s, expected at least {least:.3g} s")
-        device = next((b.device for b in bank.buffers()), torch.device("cpu"))
-        with torch.inference_mode():
-            found = bank(torch.from_numpy(wave)[None].to(device))
-        return {**entry, "status": "ok"}, {k: v[0].float().cpu().numpy() for k, v in found.items()}
-    except AudioError as e:
-        reason = e.reason
-    except ParamsError as e:
-        reason = str(e)  # what the bank says of a clip that it cannot take
-    return {**entry, "reason": reason}, None
+            wave = load_audio(track["path"], bank.sr, start_s=start_s, duration_s=length_s)
+        entry |= {"silent": bool(silent), "seconds": len(wave) / bank.sr}
+        shortest_s = max(min_duration_s or 0, bank.n_fft / bank.sr)
+        if len(wave) < round(shortest_s * bank.sr):
+            found = f"{entry['seconds']:.3g} s"
+            raise AudioError(track["path"], f"too short: {found}, expected at least {shortest_s:.3g} s")
+        features = _compute(bank, wave)
+    except AudioError as error:
+        return {**entry, "reason": error.reason}, None
+    except ParamsError as error:  # what the bank says of a clip that it cannot take
+        return {**entry, "reason": str(error)}, None
+    return {**entry, "status": "ok"}, features
 
 # %% ../nbs/21_store.ipynb #e9ec2837
-def _shard(root, k):
-    return Path(root) / "shards" / f"{k:05d}"
+def _shard(root: str | Path, number: int) -> Path:
+    "Folder of a shard."
+    return Path(root) / "shards" / f"{number:05d}"
 
 
 @contextmanager
-def _one_thread():
+def _one_thread() -> Iterator[None]:
+    "One thread for torch within the block."
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -115,177 +137,204 @@ def _one_thread():
 
 
 @contextmanager
-def _claim(target):
-    "A hidden folder that becomes `target` if the block ends well and nobody else was there first."
-    tmp = target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
-    tmp.mkdir(parents=True)
+def _claim(
+    target: Path,
+) -> Iterator[Path]:
+    "A hidden folder that becomes `target` if the block succeeds and no other process was faster."
+    unique = f"{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+    temporary = target.with_name(f".{target.name}.{unique}.tmp")
+    temporary.mkdir(parents=True)
     try:
-        yield tmp
+        yield temporary
         try:
-            tmp.rename(target)  # fails where target is a folder with something in it
+            temporary.rename(target)  # fails where target is a folder with something in it
         except OSError:
             if not target.is_dir():
                 raise
     finally:
-        shutil.rmtree(tmp, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 # %% ../nbs/21_store.ipynb #b2fcd1c3
-def _extract_shard(root, k, tracks, bank, duration_s, min_duration_s):
-    "Write shard `k`; returns its number of failed tracks."
-    if (target := _shard(root, k)).is_dir():
-        return 0
+def _index(
+    entries: list[dict],  # One per track
+) -> pd.DataFrame:
+    "The index of a shard, with the same types whatever it holds."
+    index = pd.DataFrame(entries)
+    types = dict.fromkeys(("track_id", "status", "reason"), "string") | {"silent": "bool", "seconds": "float64"}
+    types |= dict.fromkeys(("row", "shard", "position"), "int64")
+    types |= {column: "int64" for column in index if column.startswith("frames_")}
+    return index.astype(types)
+
+
+def _extract_shard(
+    root: Path,
+    number: int,  # Of the shard
+    tracks: list[dict],  # Rows of the corpus
+    bank: torch.nn.Module,
+    duration_s: float | None,  # As for `extract`
+    min_duration_s: float | None,
+):
+    "Write a shard, unless it exists."
+    if (target := _shard(root, number)).is_dir():
+        return
     entries, position = [], 0
-    with _one_thread(), _claim(target) as tmp:
-        files = {name: _Frames(tmp / f"{name}.npy") for name in bank.config["features"]}
+    with _one_thread(), _claim(target) as folder:
+        files = {name: _Frames(folder / f"{name}.npy") for name in bank.config["features"]}
         for track in tracks:
-            entry, found = _features(track, bank, duration_s, min_duration_s)
-            frames = {f"frames_{name}": 0 if found is None else found[name].shape[1] for name in files}
-            entries.append({**entry, "shard": k, "position": -1 if found is None else position, **frames})
-            position += found is not None
-            for name in files if found is not None else ():
-                files[name].add(found[name])
-        for f in files.values():
-            f.close()
-        _table(entries).to_parquet(tmp / "index.parquet", index=False)
-    return sum(e["status"] == "failed" for e in entries)
-
-
-def _table(entries):
-    t = pd.DataFrame(entries)
-    texts, whole = (
-        ("track_id", "status", "reason"),
-        ("row", "shard", "position", *(c for c in t if c.startswith("frames_"))),
-    )
-    return t.astype(
-        {**dict.fromkeys(texts, "string"), **dict.fromkeys(whole, "int64"), "silent": "bool", "seconds": "float64"}
-    )
+            entry, features = _features(track, bank, duration_s, min_duration_s)
+            failed = features is None
+            n_frames = {f"frames_{name}": 0 if failed else features[name].shape[1] for name in files}
+            entries.append({**entry, "shard": number, "position": -1 if failed else position, **n_frames})
+            if not failed:
+                position += 1
+                for name, file in files.items():
+                    file.add(features[name])
+        for file in files.values():
+            file.close()
+        _index(entries).to_parquet(folder / "index.parquet", index=False)
 
 # %% ../nbs/21_store.ipynb #7e49d11a
-def _manifest(corpus, bank, duration_s, min_duration_s, shard_tracks):
-    return dict(
-        format=1,
-        corpus=dict(name=corpus.name, tracks=len(corpus), fingerprint=corpus.fingerprint),
-        bank=json.loads(json.dumps(bank.config)),
-        duration_s=duration_s,
-        min_duration_s=min_duration_s,
-        shard_tracks=shard_tracks,
-    )
+def _corpus_entry(corpus: Corpus) -> dict:
+    "What a manifest says of a corpus."
+    return {"name": corpus.name, "tracks": len(corpus), "fingerprint": corpus.fingerprint}
 
 
-def _read_manifest(root):
+def _bank_entry(bank: torch.nn.Module) -> dict:
+    "What a manifest says of a bank."
+    return json.loads(json.dumps(bank.config))
+
+
+def _manifest(
+    corpus: Corpus,
+    bank: torch.nn.Module,
+    duration_s: float | None,  # As for `extract`
+    min_duration_s: float | None,
+    shard_tracks: int,
+) -> dict:
+    "The manifest of a new store."
+    return {
+        "format": 1,
+        "corpus": _corpus_entry(corpus),
+        "bank": _bank_entry(bank),
+        "duration_s": duration_s,
+        "min_duration_s": min_duration_s,
+        "shard_tracks": shard_tracks,
+    }
+
+
+def _read_manifest(root: str | Path) -> dict:
+    "The manifest of a store. Raises `RunError` for a folder without one."
     try:
         return json.loads((Path(root) / "manifest.json").read_text())
     except FileNotFoundError:
         raise RunError(f"{root}: no feature store there (no manifest.json)") from None
-    except ValueError as e:
-        raise RunError(f"{root}/manifest.json: not readable ({e})") from None
+    except ValueError as error:
+        raise RunError(f"{root}/manifest.json: not readable ({error})") from None
+
+# %% ../nbs/21_store.ipynb #fdf73026
+def _flat(
+    settings: dict,  # Names -> values or dicts of the same kind
+    prefix: str = "",
+) -> dict:
+    "Nested settings as one dict, with dots in its names."
+    flat = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
 
 
-def _flat(d, prefix=""):
-    return {
-        k2: v2
-        for k, v in d.items()
-        for k2, v2 in (_flat(v, f"{prefix}{k}.") if isinstance(v, dict) else {prefix + k: v}).items()
-    }
-
-
-def _compare(root, found, wanted):
-    "Raise `RunError` naming every setting in which a store is not what is wanted."
-    a, b = _flat(found), _flat(wanted)
-    differ = [
-        f"{k} is {a.get(k)!r} there, {b[k]!r} was asked for" for k in b if k != "shard_tracks" and a.get(k) != b[k]
-    ]
-    if differ:
+def _compare(
+    root: str | Path,
+    found: dict,  # Manifest
+    wanted: dict,  # Manifest, or a part of one
+):
+    "Raises `RunError` that names every setting in which a store differs from what is wanted."
+    there, asked = _flat(found), _flat(wanted)
+    names = (name for name in asked if name != "shard_tracks" and there.get(name) != asked[name])
+    differences = [f"{name} is {there.get(name)!r} there, {asked[name]!r} was asked for" for name in names]
+    if differences:
         raise RunError(
-            f"{root}: holds features of another configuration ({'; '.join(differ)}); nothing was changed, use another folder"
+            f"{root}: holds features of another configuration ({'; '.join(differences)}); "
+            "nothing was changed, use another folder"
         )
 
 # %% ../nbs/21_store.ipynb #fa2aca8a
-def _create(root, wanted):
-    "Write the manifest unless there is one; returns the one that holds."
+def _create(
+    root: str | Path,
+    wanted: dict,  # Manifest
+) -> dict:  # The manifest that holds
+    "Write the manifest unless there is one. Raises `RunError` for a folder that holds anything else."
     root, path = Path(root), Path(root) / "manifest.json"
     if not path.exists():
-        if root.exists() and any(not p.name.startswith(".") for p in root.iterdir()):
+        if root.exists() and any(not file.name.startswith(".") for file in root.iterdir()):
             raise RunError(f"{root}: not empty and not a feature store; use another folder")
         root.mkdir(parents=True, exist_ok=True)
-        tmp = root / f".manifest.{uuid.uuid4().hex[:8]}.tmp"
-        tmp.write_text(json.dumps(wanted, indent=1))
+        temporary = root / f".manifest.{uuid.uuid4().hex[:8]}.tmp"
+        temporary.write_text(json.dumps(wanted, indent=1))
         with suppress(FileExistsError):
-            os.link(tmp, path)  # unlike a rename, a link never replaces what another process has just written
-        tmp.unlink()
-    found = _read_manifest(root)
-    _compare(root, found, wanted)
+            os.link(temporary, path)  # unlike a rename, a link never replaces what another process has just written
+        temporary.unlink()
+    manifest = _read_manifest(root)
+    _compare(root, manifest, wanted)
     (root / "shards").mkdir(exist_ok=True)
-    return found
+    return manifest
 
 
-def _sweep(root):
-    "Remove what killed processes of this machine have left behind."
-    for p in (Path(root) / "shards").glob(f".*.{socket.gethostname()}.*.tmp"):
+def _sweep(root: Path):
+    "Remove the folders of processes of this machine that were killed."
+    for folder in (root / "shards").glob(f".*.{socket.gethostname()}.*.tmp"):
         try:
-            os.kill(int(p.name.split(".")[-3]), 0)
+            os.kill(int(folder.name.split(".")[-3]), 0)
         except ProcessLookupError:
-            shutil.rmtree(p, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
         except (ValueError, PermissionError):
             pass
 
 # %% ../nbs/21_store.ipynb #acc20f9c
-def _check_extract(corpus, duration_s, min_duration_s, shard_tracks):
-    "Raise before any work for what cannot work."
-    for name, x in (("duration_s", duration_s), ("min_duration_s", min_duration_s)):
-        if x is not None and (isinstance(x, bool) or not isinstance(x, int | float) or not x > 0):
-            raise ParamsError(f"{name}: expected a positive number of seconds or None, found {x!r}")
+def _check_extract(
+    corpus: Corpus,
+    duration_s: float | None,
+    min_duration_s: float | None,
+    shard_tracks: int,
+):
+    "Raises `ParamsError` for impossible arguments, and `CorpusError` for a corpus without files."
+    for name, value in (("duration_s", duration_s), ("min_duration_s", min_duration_s)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
+            raise ParamsError(f"{name}: expected a positive number of seconds or None, found {value!r}")
     if isinstance(shard_tracks, bool) or not isinstance(shard_tracks, int) or shard_tracks < 1:
         raise ParamsError(f"shard_tracks: expected a whole number of 1 or more, found {shard_tracks!r}")
     if not corpus.root.is_dir():
         raise CorpusError(f"corpus {corpus.name!r}: its folder {corpus.root} does not exist")
-    if not any(corpus.path(i).exists() for i in range(len(corpus))):
+    if not any(corpus.path(row).exists() for row in range(len(corpus))):
         raise CorpusError(
-            f"corpus {corpus.name!r}: none of its {len(corpus)} files is under {corpus.root} (the first is {corpus.path(0)})"
+            f"corpus {corpus.name!r}: none of its {len(corpus)} files is under {corpus.root} "
+            f"(the first is {corpus.path(0)})"
         )
 
 # %% ../nbs/21_store.ipynb #8ff7232e
-def extract(
-    corpus: Corpus,  # Tracks to read
-    bank: torch.nn.Module,  # `FeatureBank`; where it lies on a GPU, use one process
-    root: str | Path,  # Folder of the store; new, or one to continue
-    *,
-    duration_s: float
-    | None = None,  # Read this many seconds of each track, fail those that are shorter; None: all there is
-    min_duration_s: float | None = None,  # Fail tracks that are shorter than this
-    n_jobs: int = 1,  # Processes (joblib); inside `joblib.parallel_config(backend="dask")` the cluster's workers
-    shard_tracks: int = 32,  # Tracks a shard (and a task); a store that exists keeps its own
-):  # -> FeatureStore: all tracks of the corpus, failed ones with their reason
-    """Features of every track on disk; continues where an earlier call was stopped.
-
-    Raises `RunError` if `root` holds another configuration, `ParamsError` and `CorpusError` before any work for wrong arguments.
-    A track that cannot be read is listed in the index and stops nothing."""
-    _check_extract(corpus, duration_s, min_duration_s, shard_tracks)
-    root = Path(root).absolute()
-    manifest = _create(root, _manifest(corpus, bank, duration_s, min_duration_s, shard_tracks))
-    _sweep(root)
-    _run(root, corpus, bank, manifest, n_jobs)
-    _join(root, manifest)
-    return FeatureStore(root)
-
-
-def _n_shards(manifest):
+def _n_shards(manifest: dict) -> int:
+    "Number of shards of a store."
     return -(-manifest["corpus"]["tracks"] // manifest["shard_tracks"])
 
 
-def _run(root, corpus, bank, manifest, n_jobs):
+def _extract_missing(
+    root: Path,
+    corpus: Corpus,
+    bank: torch.nn.Module,
+    manifest: dict,
+    n_jobs: int,  # Processes
+):
     "Extract the shards that are missing."
     from joblib import Parallel, delayed
 
     size, table = manifest["shard_tracks"], corpus.table[["track_id", "start_s", "duration_s"]]
-    tracks = [dict(r, row=i, path=corpus.path(i)) for i, r in enumerate(table.to_dict("records"))]
-    tasks = [
-        delayed(_extract_shard)(
-            root, k, tracks[k * size : (k + 1) * size], bank, manifest["duration_s"], manifest["min_duration_s"]
-        )
-        for k in range(_n_shards(manifest))
-        if not _shard(root, k).is_dir()
-    ]
+    tracks = [{**track, "row": row, "path": corpus.path(row)} for row, track in enumerate(table.to_dict("records"))]
+    lengths = manifest["duration_s"], manifest["min_duration_s"]
+    tasks = []
+    for number in range(_n_shards(manifest)):
+        if not _shard(root, number).is_dir():
+            part = tracks[number * size : (number + 1) * size]
+            tasks.append(delayed(_extract_shard)(root, number, part, bank, *lengths))
     if not tasks:
         return
     done = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(tasks)
@@ -293,17 +342,44 @@ def _run(root, corpus, bank, manifest, n_jobs):
         pass
 
 
-def _join(root, manifest):
+def _join(
+    root: str | Path,
+    manifest: dict,
+):
     "One index from those of all shards."
     if (path := Path(root) / "index.parquet").exists():
         return
-    shards = [pd.read_parquet(_shard(root, k) / "index.parquet") for k in range(_n_shards(manifest))]
-    with atomic(path) as tmp:
-        pd.concat(shards, ignore_index=True).to_parquet(tmp, index=False)
+    shards = [pd.read_parquet(_shard(root, number) / "index.parquet") for number in range(_n_shards(manifest))]
+    with atomic(path) as temporary:
+        pd.concat(shards, ignore_index=True).to_parquet(temporary, index=False)
+
+# %% ../nbs/21_store.ipynb #30a0442e
+def extract(
+    corpus: Corpus,  # Tracks to read
+    bank: torch.nn.Module,  # `FeatureBank`; where it lies on a GPU, use one process
+    root: str | Path,  # Folder of the store; new, or one to continue
+    *,
+    duration_s: float | None = None,  # Read so much of each track and fail shorter ones, seconds; None: read it whole
+    min_duration_s: float | None = None,  # Fail tracks that are shorter, seconds
+    n_jobs: int = 1,  # Processes (joblib); inside `joblib.parallel_config(backend="dask")` the cluster's workers
+    shard_tracks: int = 32,  # Tracks per shard (and per task); a store that exists keeps its own
+) -> "FeatureStore":  # All tracks of the corpus, failed ones with their reason
+    """Features of every track on disk; continues where an earlier call was stopped.
+
+    Raises `RunError` if `root` holds another configuration, and `ParamsError` and `CorpusError` for wrong arguments,
+    before any work. A track that cannot be read is listed in the index and stops nothing.
+    """
+    _check_extract(corpus, duration_s, min_duration_s, shard_tracks)
+    root = Path(root).absolute()
+    manifest = _create(root, _manifest(corpus, bank, duration_s, min_duration_s, shard_tracks))
+    _sweep(root)
+    _extract_missing(root, corpus, bank, manifest, n_jobs)
+    _join(root, manifest)
+    return FeatureStore(root)
 
 # %% ../nbs/21_store.ipynb #402c4ef2
 class FeatureStore:
-    "Features on disk, read by row of the corpus. Raises `RunError` for a folder that is no finished store or not the one expected."
+    "Features on disk, read by row of the corpus. Raises `RunError` for an unfinished store, or not the one expected."
 
     def __init__(
         self,
@@ -315,35 +391,53 @@ class FeatureStore:
         self.root, self.manifest = Path(root), _read_manifest(root)
         wanted = {}
         if corpus is not None:
-            wanted["corpus"] = dict(name=corpus.name, tracks=len(corpus), fingerprint=corpus.fingerprint)
+            wanted["corpus"] = _corpus_entry(corpus)
         if bank is not None:
-            wanted["bank"] = json.loads(json.dumps(bank.config))
+            wanted["bank"] = _bank_entry(bank)
         _compare(root, self.manifest, wanted)
-        n = _n_shards(self.manifest)
-        if missing := [k for k in range(n) if not _shard(root, k).is_dir()]:
-            raise RunError(
-                f"{root}: extraction is not finished, {len(missing)} of {n} shards are missing; call extract again"
-            )
+        self._check_finished()
         _join(root, self.manifest)
         self.index = pd.read_parquet(self.root / "index.parquet")
         self.features = tuple(self.manifest["bank"]["features"])
-        self._frames = {f: self.index[f"frames_{f}"].to_numpy() for f in self.features}
-        self._shards, self._ok = self.index["shard"].to_numpy(), (self.index["status"] == "ok").to_numpy(dtype=bool)
-        self._begin = {f: self._offsets(f) for f in self.features}
+        self._shards = self.index["shard"].to_numpy()
+        self._ok = (self.index["status"] == "ok").to_numpy(dtype=bool)
+        self._frames = {name: self.index[f"frames_{name}"].to_numpy() for name in self.features}
+        self._begin = {name: self._offsets(name) for name in self.features}
         self._maps = {}
 
-    def _offsets(self, feature):  # of each track in its shard's file
+    def _check_finished(self):
+        "Raises `RunError` where shards are missing."
+        n_shards = _n_shards(self.manifest)
+        n_missing = sum(not _shard(self.root, number).is_dir() for number in range(n_shards))
+        if n_missing:
+            raise RunError(
+                f"{self.root}: extraction is not finished, {n_missing} of {n_shards} shards are missing; "
+                "call extract again"
+            )
+
+    def _offsets(
+        self,
+        feature: str,
+    ) -> np.ndarray:  # int64 [N]
+        "First frame of each track in its shard's file."
         frames = pd.Series(self._frames[feature])
         return (frames.groupby(self._shards).cumsum() - frames).to_numpy()
 
-    def __len__(self):
-        return len(self.index)
+# %% ../nbs/21_store.ipynb #cacc4287
+@patch
+def __len__(self: FeatureStore) -> int:
+    return len(self.index)
 
-    def __getstate__(self):
-        return {**vars(self), "_maps": {}}  # a mapping stays in its process
 
-    def __repr__(self):
-        return f"FeatureStore({self.manifest['corpus']['name']!r}, {self._ok.sum()} of {len(self)} tracks, {', '.join(self.features)})"
+@patch
+def __getstate__(self: FeatureStore) -> dict:
+    return {**vars(self), "_maps": {}}  # a mapping stays in its process
+
+
+@patch
+def __repr__(self: FeatureStore) -> str:
+    tracks = f"{self._ok.sum()} of {len(self)} tracks"
+    return f"FeatureStore({self.manifest['corpus']['name']!r}, {tracks}, {', '.join(self.features)})"
 
 # %% ../nbs/21_store.ipynb #990994f0
 @patch(as_prop=True)
@@ -359,7 +453,8 @@ def failed(self: FeatureStore) -> pd.DataFrame:  # Columns track_id, row, reason
 
 
 @patch
-def _check_feature(self: FeatureStore, feature):
+def _check_feature(self: FeatureStore, feature: str):
+    "Raises `ParamsError` for a feature that the store lacks."
     if feature not in self.features:
         raise ParamsError(f"feature: expected one of {', '.join(self.features)}, found {feature!r}")
 
@@ -369,22 +464,27 @@ def frames(
     self: FeatureStore,
     feature: str,  # Name
 ) -> np.ndarray:  # int64 [N], 0 where the track failed
-    "Frames of every track of the corpus."
+    "Number of frames of every track of the corpus. Raises `ParamsError` for an unknown feature."
     self._check_feature(feature)
     return self._frames[feature].copy()
 
 # %% ../nbs/21_store.ipynb #d954f76a
 @patch
-def _map(self: FeatureStore, feature, shard):
-    "All frames of a shard, mapped into memory [ΣF, C]."
-    if (m := self._maps.get((feature, shard))) is None:
+def _map(
+    self: FeatureStore,
+    feature: str,
+    shard: int,
+) -> Tensor:  # float32 [ΣF, C]
+    "All frames of a shard, mapped into memory."
+    if (feature, shard) not in self._maps:
         path = _shard(self.root, shard) / f"{feature}.npy"
-        with open(path, "rb") as f:
-            np.lib.format.read_magic(f)
-            (n, channels), _, _ = np.lib.format.read_array_header_1_0(f)
-        flat = torch.from_file(str(path), shared=False, size=_HEADER // 4 + n * channels, dtype=torch.float32)
-        m = self._maps[feature, shard] = flat[_HEADER // 4 :].view(n, channels)
-    return m
+        with open(path, "rb") as file:
+            np.lib.format.read_magic(file)
+            (n, channels), _, _ = np.lib.format.read_array_header_1_0(file)
+        skipped = _HEADER // 4  # the header, as float32
+        flat = torch.from_file(str(path), shared=False, size=skipped + n * channels, dtype=torch.float32)
+        self._maps[feature, shard] = flat[skipped:].view(n, channels)
+    return self._maps[feature, shard]
 
 
 @patch
@@ -393,7 +493,7 @@ def read(
     feature: str,  # Name
     row: int,  # Of the corpus
 ) -> np.ndarray:  # float32 [C, F], a copy; `.T` is contiguous
-    "One feature of one track. Raises `ParamsError` with the reason for a track that failed."
+    "One feature of one track. Raises `ParamsError` for an unknown feature or row, and for a track that failed."
     self._check_feature(feature)
     if not 0 <= row < len(self):
         raise ParamsError(f"row: expected 0 to {len(self) - 1}, found {row}")
@@ -407,31 +507,25 @@ def read(
 def gather(
     self: FeatureStore,
     feature: str,  # Name
-    rows,  # int [n], rows of the corpus
-    starts,  # int [n], first frame of each window
-    length: int,  # Frames a window
+    rows: Sequence[int] | np.ndarray,  # int [n], rows of the corpus
+    starts: Sequence[int] | np.ndarray,  # int [n], first frame of each window
+    length: int,  # Frames per window
 ) -> Tensor:  # float32 [n, C, length]; frames lie last but one in memory, `.contiguous()` copies
     "Windows of one feature, by index arrays. Raises `ParamsError` for a window that is not inside its track."
     self._check_feature(feature)
     rows, starts = np.atleast_1d(np.asarray(rows)), np.atleast_1d(np.asarray(starts))
     self._check_windows(feature, rows, starts, length)
     begins = self._begin[feature][rows] + starts
-    out = [
-        self._map(feature, s).narrow(0, b, length)
-        for s, b in zip(self._shards[rows].tolist(), begins.tolist(), strict=True)
-    ]
-    return torch.stack(out).transpose(1, 2)
+    places = zip(self._shards[rows].tolist(), begins.tolist(), strict=True)
+    windows = [self._map(feature, shard).narrow(0, begin, length) for shard, begin in places]
+    return torch.stack(windows).transpose(1, 2)
 
 
 @patch
-def _check_windows(self: FeatureStore, feature, rows, starts, length):
-    if (
-        rows.shape != starts.shape
-        or rows.ndim != 1
-        or not rows.size
-        or rows.dtype.kind not in "iu"
-        or starts.dtype.kind not in "iu"
-    ):
+def _check_windows(self: FeatureStore, feature: str, rows: np.ndarray, starts: np.ndarray, length: int):
+    "Raises `ParamsError` for the first window that cannot be read."
+    equal = rows.shape == starts.shape and rows.ndim == 1 and rows.size
+    if not equal or rows.dtype.kind not in "iu" or starts.dtype.kind not in "iu":
         found = f"{rows.dtype} {rows.shape} and {starts.dtype} {starts.shape}"
         raise ParamsError(
             f"rows, starts: expected two equally long arrays of whole numbers, at least one each, found {found}"
@@ -442,30 +536,27 @@ def _check_windows(self: FeatureStore, feature, rows, starts, length):
         raise ParamsError(f"rows: expected 0 to {len(self) - 1}, found {rows.min()} to {rows.max()}")
     bad = np.flatnonzero((starts < 0) | (starts + length > self._frames[feature][rows]))
     if len(bad):
-        r, s = rows[bad[0]], starts[bad[0]]
+        row, start = rows[bad[0]], starts[bad[0]]
         raise ParamsError(
-            f"starts: window {s} to {s + length} is not inside track {self.index['track_id'][r]!r}, "
-            f"which has {self._frames[feature][r]} frames of {feature} ({len(bad)} such windows)"
+            f"starts: window {start} to {start + length} is not inside track {self.index['track_id'][row]!r}, "
+            f"which has {self._frames[feature][row]} frames of {feature} ({len(bad)} such windows)"
         )
 
 # %% ../nbs/21_store.ipynb #379cf7ac
 @patch
 def subset(
     self: FeatureStore,
-    rows,  # Row numbers in the order wanted, int [n]
+    rows: Sequence[int] | np.ndarray,  # Row numbers in the order wanted, int [n]
 ) -> FeatureStore:  # Its rows are 0 … n−1; reads the same files
-    "The tracks of `rows` alone. Raises `ParamsError` for rows that are not there."
+    "The tracks of `rows` only. Raises `ParamsError` for rows that do not exist."
     rows = np.atleast_1d(np.asarray(rows))
     if rows.dtype.kind not in "iu" or not rows.size or rows.min() < 0 or rows.max() >= len(self):
         raise ParamsError(f"rows: expected whole numbers from 0 to {len(self) - 1}, found {rows!r}")
     part = copy(self)
-    part.index, part._shards, part._ok, part._maps = (
-        self.index.iloc[rows].reset_index(drop=True),
-        self._shards[rows],
-        self._ok[rows],
-        {},
-    )
-    part._frames, part._begin = ({k: v[rows] for k, v in d.items()} for d in (self._frames, self._begin))
+    part.index, part._maps = self.index.iloc[rows].reset_index(drop=True), {}
+    part._shards, part._ok = self._shards[rows], self._ok[rows]
+    part._frames = {name: frames[rows] for name, frames in self._frames.items()}
+    part._begin = {name: begin[rows] for name, begin in self._begin.items()}
     return part
 
 # %% ../nbs/21_store.ipynb #cb8a22e7
@@ -475,15 +566,16 @@ class WaveBank(torch.nn.Module):
     def __init__(
         self,
         sr: int = 16000,  # Hz
-        hop: int = 1,  # Samples are kept in whole hops
-        least: int = 1,  # Samples of the shortest track that is of use
+        hop: int = 1,  # Samples; whole hops are kept
+        least: int = 1,  # Samples of the shortest track that can be used
     ):
         super().__init__()
         self.sr, self.hop, self.n_fft, self.features = sr, hop, least, ("wave",)
-        self.config = dict(sr=sr, hop=hop, features=["wave"])
+        self.config = {"sr": sr, "hop": hop, "features": ["wave"]}
 
     def forward(
         self,
         wave: Tensor,  # Clips [B, T]
-    ) -> dict:  # wave [B, 1, T'], T' the whole hops of T
+    ) -> dict[str, Tensor]:  # wave [B, 1, T'], T' the whole hops of T
+        "The waveform, cut to whole hops."
         return {"wave": wave[:, None, : wave.shape[1] // self.hop * self.hop]}

@@ -44,10 +44,10 @@ def write(folder, ext, x, sr=SR, name="sound"):
 
 def reason(path, sr=22050, **kwargs):
     "The reason of the AudioError that reading gives; the message must name the file as well."
-    with pytest.raises(AudioError) as e:
+    with pytest.raises(AudioError) as caught:
         load_audio(path, sr, **kwargs)
-    assert e.value.path == str(path) and str(path) in str(e.value)
-    return e.value.reason
+    assert caught.value.path == str(path) and str(path) in str(caught.value)
+    return caught.value.reason
 
 
 @pytest.mark.parametrize("ext", FORMATS)
@@ -67,8 +67,8 @@ def test_cut_equals_cut_of_the_whole(tmp_path, ext, sr):
     whole = load_audio(path, sr)
     for start_s, duration_s in ((0.0, 0.5), (1.2345, 0.7), (2.5, 0.5), (1.0, None)):
         cut = load_audio(path, sr, start_s=start_s, duration_s=duration_s)
-        a = round(start_s * sr)
-        expected = whole[a:] if duration_s is None else whole[a : a + round(duration_s * sr)]
+        start = round(start_s * sr)
+        expected = whole[start:] if duration_s is None else whole[start : start + round(duration_s * sr)]
         np.testing.assert_allclose(cut, expected, atol=3e-6)  # soxr works in single precision
 
 
@@ -136,8 +136,7 @@ def test_noise_bytes_are_not_audio(tmp_path):
 def test_truncated(tmp_path, ext, kept):
     data = write(tmp_path, ext, music()).read_bytes()
     (path := tmp_path / f"broken.{ext}").write_bytes(data[: int(len(data) * kept)])
-    why = reason(path)
-    assert "cannot be decoded" in why if ext == "flac" else "truncated" in why
+    assert ("cannot be decoded" if ext == "flac" else "truncated") in reason(path)
     if ext != "flac":
         assert "truncated" in reason(path, start_s=0.0, duration_s=0.1)  # even where the part asked for is whole
 
@@ -156,13 +155,14 @@ def test_header_cut_off(tmp_path):
 
 
 def ogg_pages(data):
-    at, out = 0, []
-    while at < len(data):
-        n = 27 + data[at + 26]
-        n += sum(data[at + 27 : at + n])
-        out.append(data[at : at + n])
-        at += n
-    return out
+    "The pages of an ogg file, each with its header."
+    start, pages = 0, []
+    while start < len(data):
+        header = 27 + data[start + 26]
+        size = header + sum(data[start + 27 : start + header])
+        pages.append(data[start : start + size])
+        start += size
+    return pages
 
 
 @pytest.mark.parametrize("ext", ("ogg", "opus"))
@@ -177,11 +177,11 @@ def test_mp3_without_a_header_for_the_whole_is_believed(tmp_path):
     sf.write(path := tmp_path / "plain.mp3", music(4.0), SR, bitrate_mode="CONSTANT", compression_level=0.5)
     data = path.read_bytes()
     assert b"Xing" in data[:100] or b"Info" in data[:100]
-    at = 4
-    while not (data[at : at + 2] == data[:2] and data[at + 2] & 0x0C == data[2] & 0x0C):
-        at += 1
+    second = 4  # where the second frame begins
+    while not (data[second : second + 2] == data[:2] and data[second + 2] & 0x0C == data[2] & 0x0C):
+        second += 1
     for kept in (1, 0.5):  # half of such a file is a file of half the length
-        path.write_bytes(data[at : at + int((len(data) - at) * kept)])
+        path.write_bytes(data[second : second + int((len(data) - second) * kept)])
         assert len(load_audio(path, SR)) / SR == pytest.approx(4 * kept, abs=0.1)
 
 
@@ -196,8 +196,8 @@ def test_mp3_behind_an_id3_tag(tmp_path):
 
 def test_wav_of_a_writer_into_a_pipe_promises_nothing(tmp_path):
     data = bytearray(write(tmp_path, "wav", music()).read_bytes())
-    at = data.find(b"data") + 4
-    data[at : at + 4] = data[4:8] = struct.pack("<I", 0xFFFFFFFF)
+    length = data.find(b"data") + 4
+    data[length : length + 4] = data[4:8] = struct.pack("<I", 0xFFFFFFFF)
     (path := tmp_path / "piped.wav").write_bytes(data)
     assert len(load_audio(path, SR)) == 2 * SR
 
@@ -250,9 +250,9 @@ def test_impossible_parameters(tmp_path, kwargs):
 
 
 def test_error_survives_pickling(tmp_path):
-    with pytest.raises(AudioError) as e:
+    with pytest.raises(AudioError) as caught:
         load_audio(tmp_path / "none.wav", 22050)
-    assert str(pickle.loads(pickle.dumps(e.value))) == str(e.value)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
 def test_recordings_have_the_length_in_their_table(data):
@@ -274,17 +274,17 @@ def test_recordings_cut_and_resampled(data):
 @pytest.mark.parametrize("make", (np.array, torch.tensor))
 def test_windows_and_snippets_are_views(make):
     x = make(np.arange(2 * 3 * 20, dtype=np.float32).reshape(2, 3, 20))
-    w = windows(x, 6, 4)
-    assert w.shape == (2, 3, 4, 6)
+    overlapping = windows(x, 6, 4)
+    assert overlapping.shape == (2, 3, 4, 6)
     for i in range(4):
-        assert (w[:, :, i] == x[:, :, 4 * i : 4 * i + 6]).all()
-    s = snippets(x, 3)
-    assert s.shape == (2, 3, 3, 6) and (s[1, 2, 2] == x[1, 2, 12:18]).all()
-    for v in (w, s):
+        assert (overlapping[:, :, i] == x[:, :, 4 * i : 4 * i + 6]).all()
+    parts = snippets(x, 3)
+    assert parts.shape == (2, 3, 3, 6) and (parts[1, 2, 2] == x[1, 2, 12:18]).all()
+    for view in (overlapping, parts):
         if isinstance(x, np.ndarray):
-            assert np.shares_memory(v, x)
+            assert np.shares_memory(view, x)
         else:
-            assert v.data_ptr() == x.data_ptr()
+            assert view.data_ptr() == x.data_ptr()
 
 
 def test_windows_errors():
@@ -313,16 +313,16 @@ def test_blocks_joined_are_the_whole_whatever_their_length(tmp_path, ext, sr):
 def test_streaming_finds_what_loading_finds(tmp_path):
     path = write(tmp_path, "wav", music())
     (cut := tmp_path / "cut.wav").write_bytes(path.read_bytes()[:-20_000])
-    for bad, says in (
+    for bad, phrase in (
         (cut, "truncated"),
         (tmp_path / "gone.wav", "does not exist"),
         (write(tmp_path, "wav", music()[:0], name="no"), "zero-length"),
     ):
-        with pytest.raises(AudioError, match=says):
+        with pytest.raises(AudioError, match=phrase):
             list(stream_audio(bad, 16000))
     with pytest.warns(SilenceWarning):
         list(stream_audio(write(tmp_path, "flac", 0 * music(), name="silent"), 16000))
-    with pytest.raises(ParamsError, match="duration_s"):
+    with pytest.raises(ParamsError, match="block_s"):
         list(stream_audio(path, 16000, block_s=0))
 
 
@@ -331,7 +331,7 @@ def test_streaming_needs_memory_for_a_block_only(tmp_path):
 
     path = write(tmp_path, "wav", np.tile(music(10.0), (30, 1)))  # five minutes, 58 MB as float32 mono
     tracemalloc.start()
-    n = sum(len(b) for b in stream_audio(path, 16000, block_s=1.0))
+    length = sum(len(block) for block in stream_audio(path, 16000, block_s=1.0))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert n == 300 * 16000 and peak < 5e6
+    assert length == 300 * 16000 and peak < 5e6

@@ -14,10 +14,9 @@ from musicmtl.corpus import COLUMNS, Corpus, Split
 
 
 def table(artists, **columns):
-    n = len(artists)
-    return pd.DataFrame(
-        dict(track_id=[f"t{i}" for i in range(n)], path=[f"{i}.wav" for i in range(n)], artist=artists, **columns)
-    )
+    rows = range(len(artists))
+    ids, paths = [f"t{row}" for row in rows], [f"{row}.wav" for row in rows]
+    return pd.DataFrame(dict(track_id=ids, path=paths, artist=artists, **columns))
 
 
 def make(artists, **columns):
@@ -51,14 +50,14 @@ def make(artists, **columns):
     ],
 )
 def test_a_wrong_cell_is_named_with_file_row_and_column(column, value, expected):
-    t = table(["a", "b", "c", "d"])
-    if column not in t:
-        t[column] = None
-    t[column] = t[column].astype(object)
-    t.at[2, column] = value
-    with pytest.raises(CorpusError) as e:
-        Corpus(t, "root", name="made", source="tracks.csv")
-    message = str(e.value)
+    tracks = table(["a", "b", "c", "d"])
+    if column not in tracks:
+        tracks[column] = None
+    tracks[column] = tracks[column].astype(object)
+    tracks.at[2, column] = value
+    with pytest.raises(CorpusError) as caught:
+        Corpus(tracks, "root", name="made", source="tracks.csv")
+    message = str(caught.value)
     assert message.startswith("tracks.csv: row 2") and f"column '{column}'" in message and expected in message
 
 
@@ -70,28 +69,30 @@ def test_duplicates_and_emptiness():
 
 
 def test_missing_columns_are_null_and_unknown_ones_left_out():
-    c = make(["a", "b"], colour=["red", "blue"])
-    assert tuple(c.table.columns) == COLUMNS
-    assert c.table["genre"].tolist() == [None, None] and c.table["duration_s"].isna().all()
+    tracks = make(["a", "b"], colour=["red", "blue"]).table
+    assert tuple(tracks.columns) == COLUMNS
+    assert tracks["genre"].tolist() == [None, None] and tracks["duration_s"].isna().all()
 
 
 def test_all_nulls_become_one():
-    c = make([None, float("nan"), "", "  ", pd.NA, "x"])
-    assert c.table["artist"].tolist() == [None] * 5 + ["x"]
+    corpus = make([None, float("nan"), "", "  ", pd.NA, "x"])
+    assert corpus.table["artist"].tolist() == [None] * 5 + ["x"]
 
 
 def test_immutable():
-    c = make(["a", "b"], tags=[["x"], ["y", "z"]])
-    before = c.fingerprint
-    t = c.table
-    t["artist"] = "other"
-    t.drop(index=0, inplace=True)
-    assert c.table["artist"].tolist() == ["a", "b"] and isinstance(c.table["tags"][0], tuple)
+    corpus = make(["a", "b"], tags=[["x"], ["y", "z"]])
+    before = corpus.fingerprint
+    tracks = corpus.table
+    tracks["artist"] = "other"
+    tracks.at[0, "track_id"] = "other"
+    tracks.pop("title")
+    assert corpus.table["artist"].tolist() == ["a", "b"] and isinstance(corpus.table["tags"][0], tuple)
+    assert corpus.table["track_id"][0] == "t0" and "title" in corpus.table
     with pytest.raises(AttributeError):
-        c.root = "x"
-    assert Corpus(c.table, "root", name="made").fingerprint == before
+        corpus.root = "x"
+    assert Corpus(corpus.table, "root", name="made").fingerprint == before
     with pytest.raises(ValueError):
-        c.split(by="track")["train"][0] = 5
+        corpus.split(by="track")["train"][0] = 5
 
 
 def test_fingerprint_sees_every_column_and_not_the_place():
@@ -99,14 +100,14 @@ def test_fingerprint_sees_every_column_and_not_the_place():
     assert Corpus(base.table, "/elsewhere", name="made", licence="CC").fingerprint == base.fingerprint
     assert Corpus(base.table, "root", name="other").fingerprint != base.fingerprint
     for column, value in dict(artist="z", duration_s=9.0, tags=("y",), split="train", start_s=0.1).items():
-        t = base.table
-        t.at[1, column] = value
-        assert Corpus(t, "root", name="made").fingerprint != base.fingerprint, column
+        tracks = base.table
+        tracks.at[1, column] = value
+        assert Corpus(tracks, "root", name="made").fingerprint != base.fingerprint, column
     assert base.subset([1, 0]).fingerprint != base.fingerprint  # splits are row numbers: order counts
     assert pickle.loads(pickle.dumps(base)).fingerprint == base.fingerprint
 
 
-# Of two tables as they were before `not_instruments`: stores, splits and finished runs carry these
+# Of two tables as they were before `not_instruments`: stores, splits and finished runs hold these.
 @pytest.mark.parametrize(
     "columns, frozen",
     [
@@ -120,103 +121,90 @@ def test_fingerprint_sees_every_column_and_not_the_place():
 def test_a_corpus_without_absent_instruments_keeps_its_fingerprint(columns, frozen):
     base = make(["a", "b"], **columns)
     assert base.fingerprint == frozen == make(["a", "b"], not_instruments=[None, None], **columns).fingerprint
-    seen = {make(["a", "b"], not_instruments=[x, None], **columns).fingerprint for x in ((), ("harp",))}
-    assert (
-        len(seen) == 2 and base.fingerprint not in seen
-    )  # that nothing is known to be absent is not the same as that all else is
+    # That nothing is known to be absent is not the same as that all other instruments are.
+    seen = {make(["a", "b"], not_instruments=[absent, None], **columns).fingerprint for absent in ((), ("harp",))}
+    assert len(seen) == 2 and base.fingerprint not in seen
 
 
 # ---- parts and labels
 
 
 def test_subset_keeps_the_order_asked_for():
-    c = make(list("abcd"))
-    assert c.subset([2, 0]).table["artist"].tolist() == ["c", "a"]
-    assert c.subset(c.table["artist"] > "b").table["artist"].tolist() == ["c", "d"]
+    corpus = make(list("abcd"))
+    assert corpus.subset([2, 0]).table["artist"].tolist() == ["c", "a"]
+    assert corpus.subset(corpus.table["artist"] > "b").table["artist"].tolist() == ["c", "d"]
     with pytest.raises(CorpusError, match="no tracks left"):
-        c.subset(np.zeros(4, bool))
+        corpus.subset(np.zeros(4, bool))
     for wrong in ([0, 4], [-1], [1, 1], np.ones(3, bool), [0.5]):
         with pytest.raises(ParamsError, match="rows:"):
-            c.subset(wrong)
+            corpus.subset(wrong)
 
 
 def test_labels():
-    c = make(
+    corpus = make(
         ["b", "a", "b", None, "c"],
         genres=[["x", "y"], ["y"], None, [], ["y", "y"]],
         veteran=[True, False, True, None, True],
     )
-    by_count, by_name = c.labels("artist"), c.labels("artist", order="name")
-    assert (
-        by_count.classes == ("b", "a", "c")
-        and by_count.codes.tolist() == [0, 1, 0, -1, 2]
-        and by_count.counts.tolist() == [2, 1, 1]
-    )
+    by_count, by_name = corpus.labels("artist"), corpus.labels("artist", order="name")
+    assert by_count.classes == ("b", "a", "c") and by_count.counts.tolist() == [2, 1, 1]
+    assert by_count.codes.tolist() == [0, 1, 0, -1, 2]
     assert by_name.classes == ("a", "b", "c") and by_name.codes.dtype == np.int64
-    multi = c.labels("genres")
+    multi = corpus.labels("genres")
     assert multi.classes == ("y", "x") and multi.codes is None and multi.matrix.dtype == np.float32
     np.testing.assert_array_equal(multi.matrix, [[1, 1], [1, 0], [0, 0], [0, 0], [1, 0]])
     assert multi.counts.tolist() == [3, 1]
-    assert c.labels("veteran").classes == ("True", "False")
+    assert corpus.labels("veteran").classes == ("True", "False")
     with pytest.raises(CorpusError, match="has no language"):
-        c.labels("language")
+        corpus.labels("language")
     with pytest.raises(ParamsError, match="column: expected one of"):
-        c.labels("colour")
+        corpus.labels("colour")
     with pytest.raises(ParamsError, match="order"):
-        c.labels("artist", order="size")
+        corpus.labels("artist", order="size")
 
 
 states = st.lists(st.lists(st.sampled_from([None, True, False]), min_size=3, max_size=3), min_size=2, max_size=8)
 
 
 @settings(deadline=None, max_examples=30)
-@given(states.filter(lambda rows: any(True in r for r in rows)), st.data())
-def test_what_nobody_judged_is_unknown_in_every_subset(known, data):
+@given(states.filter(lambda tracks: any(True in track for track in tracks)), st.data())
+def test_what_nobody_judged_is_unknown_in_every_subset(tracks, data):
     "What goes in as present, absent or unknown comes out so, whichever tracks are kept."
-    names = ("harp", "oboe", "tuba")
-    c = make(
-        [str(i) for i in range(len(known))],
-        **{
-            column: [[n for n, x in zip(names, r, strict=True) if x is is_there] for r in known]
-            for column, is_there in (("instruments", True), ("not_instruments", False))
-        },
-    )
+    names = np.array(["harp", "oboe", "tuba"])
+    known = np.array(tracks, dtype=float)  # 1 present, 0 absent, NaN unknown
+    present, absent = ([names[track == state].tolist() for track in known] for state in (1, 0))
+    corpus = make([str(i) for i in range(len(known))], instruments=present, not_instruments=absent)
     rows = data.draw(st.lists(st.sampled_from(range(len(known))), min_size=1, unique=True))
-    if not any(True in known[r] for r in rows):
+    expected = known[rows]
+    if not (expected == 1).any():
         return
-    labels = c.subset(rows).labels("instruments", order="name")
-    expected = np.array([[{True: 1.0, False: 0.0, None: np.nan}[x] for x in known[r]] for r in rows])
+    labels = corpus.subset(rows).labels("instruments", order="name")
     judged = np.isfinite(expected).any(0)
-    assert labels.classes == tuple(n for n, j in zip(names, judged, strict=True) if j)
+    assert labels.classes == tuple(names[judged])
     np.testing.assert_array_equal(labels.matrix, expected[:, judged])
     assert labels.counts.tolist() == (expected[:, judged] == 1).sum(0).tolist()
 
 
 def test_a_contradiction_is_named():
-    with pytest.raises(
-        CorpusError, match="row 1 .*column 'not_instruments': expected none of the track's instruments, found 'oboe'"
-    ):
+    message = "row 1 .*column 'not_instruments': expected none of the track's instruments, found 'oboe'"
+    with pytest.raises(CorpusError, match=message):
         make(["a", "b"], instruments=[["oboe"], ["harp", "oboe"]], not_instruments=[[], ["oboe"]])
 
 
 def test_parts_share_the_instruments_that_are_known():
     "Stratified by labels with gaps: each part gets its share of what is known to be there."
-    rng = np.random.default_rng(0)
-    there = rng.random((120, 3)) < 0.3
-    c = make(
-        [str(i // 2) for i in range(120)],
-        instruments=[[n for n, x in zip("abc", r, strict=True) if x] for r in there],
-        not_instruments=[[]] * 120,
-    )
-    s = c.split(fractions=(0.75, 0.25), stratify="instruments")
-    assert (abs(there[s["valid"]].sum(0) / there.sum(0) - 0.25) < 0.06).all() and abs(len(s["valid"]) - 30) <= 3
+    present = np.random.default_rng(0).random((120, 3)) < 0.3
+    instruments = [np.array(["a", "b", "c"])[row].tolist() for row in present]
+    corpus = make([str(i // 2) for i in range(120)], instruments=instruments, not_instruments=[[]] * 120)
+    valid = corpus.split(fractions=(0.75, 0.25), stratify="instruments")["valid"]
+    assert (abs(present[valid].sum(0) / present.sum(0) - 0.25) < 0.06).all() and abs(len(valid) - 30) <= 3
 
 
 def test_at_least_says_what_it_left_out():
-    c, left = make(["a"] * 3 + ["b"] * 2 + ["c"] + [None] * 2).at_least("artist", 2)
-    assert c.table["artist"].tolist() == ["a"] * 3 + ["b"] * 2 and left == {"c": 1, None: 2}
+    corpus, left_out = make(["a"] * 3 + ["b"] * 2 + ["c"] + [None] * 2).at_least("artist", 2)
+    assert corpus.table["artist"].tolist() == ["a"] * 3 + ["b"] * 2 and left_out == {"c": 1, None: 2}
     with pytest.raises(CorpusError, match="no artist has 9 tracks"):
-        c.at_least("artist", 9)
+        corpus.at_least("artist", 9)
 
 
 # ---- splits
@@ -225,13 +213,17 @@ corpora = st.lists(st.sampled_from([*"abcdefghij", None]), min_size=6, max_size=
 fractions = st.sampled_from([(0.85, 0.15), (0.5, 0.5), (0.7, 0.15, 0.15), (0.34, 0.33, 0.33), (0.2, 0.8)])
 
 
-def groups_of(c, by):
-    t = c.table
-    key = [
-        (a, b) if by == "album" and b else (a,) if by == "artist" and a else ("track", i)
-        for a, b, i in zip(t["artist"], t["album"], t["track_id"], strict=True)
-    ]
-    return pd.Series(key)
+def groups_of(corpus, by):
+    "What must not be divided, for each row."
+    tracks, groups = corpus.table, []
+    for artist, album, track in zip(tracks["artist"], tracks["album"], tracks["track_id"], strict=True):
+        if by == "album" and album:
+            groups.append((artist, album))
+        elif by == "artist" and artist:
+            groups.append((artist,))
+        else:
+            groups.append(("track", track))
+    return pd.Series(groups)
 
 
 @settings(max_examples=80, deadline=None)
@@ -243,32 +235,30 @@ def groups_of(c, by):
     st.sampled_from([None, "genre"]),
 )
 def test_no_group_in_two_parts_and_nothing_lost(artists, fractions, by, seed, stratify):
-    c = make(
-        artists,
-        album=["A" if i % 3 else None for i in range(len(artists))],
-        genre=["g" + "xyz"[i % 3] for i in range(len(artists))],
-    )
-    group = groups_of(c, by)
+    rows = range(len(artists))
+    albums, genres = ["A" if row % 3 else None for row in rows], ["g" + "xyz"[row % 3] for row in rows]
+    corpus = make(artists, album=albums, genre=genres)
+    group = groups_of(corpus, by)
     if group.nunique() < len(fractions):
         with pytest.raises(CorpusError):
-            c.split(by=by, fractions=fractions, seed=seed)
+            corpus.split(by=by, fractions=fractions, seed=seed)
         return
-    s = c.split(by=by, fractions=fractions, seed=seed, stratify=stratify)
-    assert sorted(np.concatenate(list(s.parts.values()))) == list(range(len(c)))
-    assert all(len(p) for p in s.parts.values())
-    sets = [set(group[p]) for p in s.parts.values()]
-    assert sum(map(len, sets)) == len(set.union(*sets))
+    parts = corpus.split(by=by, fractions=fractions, seed=seed, stratify=stratify).parts.values()
+    assert sorted(np.concatenate(list(parts))) == list(rows)
+    assert all(len(part) for part in parts)
+    groups = [set(group[part]) for part in parts]
+    assert sum(map(len, groups)) == len(set.union(*groups))
 
 
 @settings(max_examples=80, deadline=None)
 @given(corpora, fractions, st.integers(0, 5))
 def test_fractions_hold_within_one_group(artists, fractions, seed):
-    c = make(artists)
-    sizes = groups_of(c, "artist").value_counts()
+    corpus = make(artists)
+    sizes = groups_of(corpus, "artist").value_counts()
     if len(sizes) < 3 * len(fractions):
-        return  # so few that the one group each part must have decides
-    for p, f in zip(c.split(fractions=fractions, seed=seed).parts.values(), fractions, strict=True):
-        assert abs(len(p) - f * len(c)) <= sizes.max()
+        return  # so few that the one group that each part must have decides
+    for part, fraction in zip(corpus.split(fractions=fractions, seed=seed).parts.values(), fractions, strict=True):
+        assert abs(len(part) - fraction * len(corpus)) <= sizes.max()
 
 
 @settings(max_examples=40, deadline=None)
@@ -282,61 +272,60 @@ def test_fractions_hold_within_one_group(artists, fractions, seed):
 def test_a_split_does_not_depend_on_the_order_of_rows(artists, seed, by, stratify, random):
     if by == "window":
         stratify = None
-    c = make(artists, genre=["g" + "xy"[i % 2] for i in range(len(artists))])
-    if groups_of(c, "artist").nunique() < 2:
+    corpus = make(artists, genre=["g" + "xy"[row % 2] for row in range(len(artists))])
+    if groups_of(corpus, "artist").nunique() < 2:
         return
-    order = list(range(len(c)))
+    order = list(range(len(corpus)))
     random.shuffle(order)
-    kw = dict(by=by, seed=seed, stratify=stratify, n_windows=3 if by == "window" else None)
-    n, d = kw["n_windows"] or 1, c.subset(order)
-    a, b = c.split(**kw), d.split(**kw)
-    for part in a.parts:
-        one, two = ({(t["track_id"][i // n], i % n) for i in s[part]} for t, s in ((c.table, a), (d.table, b)))
-        assert one == two
+    n_windows = 3 if by == "window" else None
+
+    def items_by_part(corpus):
+        split, tracks, n = corpus.split(by=by, seed=seed, stratify=stratify, n_windows=n_windows), {}, n_windows or 1
+        for part, items in split.parts.items():
+            tracks[part] = set(zip(corpus.table["track_id"][items // n], items % n, strict=True))
+        return tracks
+
+    assert items_by_part(corpus) == items_by_part(corpus.subset(order))
 
 
 def test_the_seed_decides():
-    c = make([f"a{i // 2}" for i in range(80)])
-    a, b, d = c.split(seed=1), c.split(seed=1), c.split(seed=2)
-    np.testing.assert_array_equal(a["valid"], b["valid"])
-    assert set(a["valid"]) != set(d["valid"])
+    corpus = make([f"a{i // 2}" for i in range(80)])
+    first, again, other = (corpus.split(seed=seed)["valid"] for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert set(first) != set(other)
 
 
 @pytest.mark.parametrize("by", ["artist", "track"])
 def test_stratify_brings_each_class_into_each_part(by):
     rng = np.random.default_rng(0)
     artists, genres = [], []
-    for g, n_artists in enumerate([60, 30, 9, 4, 3]):  # the rarest has exactly one artist a part
-        for a in range(n_artists):
-            k = int(rng.integers(1, 9))
-            artists += [f"{g}-{a}"] * k
-            genres += [f"g{g}"] * k
-    c = make(artists, genre=genres)
+    for genre, n_artists in enumerate([60, 30, 9, 4, 3]):  # the rarest has exactly one artist per part
+        for artist in range(n_artists):
+            n_tracks = int(rng.integers(1, 9))
+            artists += [f"{genre}-{artist}"] * n_tracks
+            genres += [f"g{genre}"] * n_tracks
+    corpus, fractions, missed = make(artists, genre=genres), (0.7, 0.15, 0.15), 0
+    genre_of = corpus.table["genre"]
     for seed in range(5):
-        s = c.split(by=by, fractions=(0.7, 0.15, 0.15), seed=seed, stratify="genre")
-        for part, f in zip(s.parts, (0.7, 0.15, 0.15), strict=True):
-            assert set(c.table["genre"][s[part]]) == {f"g{g}" for g in range(5)}, (seed, part)
-            assert abs(len(s[part]) / len(c) - f) < 0.05
-    missed = [
-        p
-        for seed in range(5)
-        for p in c.split(by="artist", fractions=(0.7, 0.15, 0.15), seed=seed).parts.values()
-        if c.table["genre"][p].nunique() < 5
-    ]
-    assert missed  # without strata the rare class does get lost: the option is worth having
+        split = corpus.split(by=by, fractions=fractions, seed=seed, stratify="genre")
+        for (part, rows), fraction in zip(split.parts.items(), fractions, strict=True):
+            assert genre_of[rows].nunique() == 5, (seed, part)
+            assert abs(len(rows) / len(corpus) - fraction) < 0.05
+        plain = corpus.split(by="artist", fractions=fractions, seed=seed)
+        missed += sum(genre_of[rows].nunique() < 5 for rows in plain.parts.values())
+    assert missed  # without strata the rare class does get lost: the option makes a difference
 
 
 def test_windows_leak():
-    c = make([f"a{i}" for i in range(50)])
-    s = c.split(by="window", n_windows=7, seed=3)
-    assert len(s["train"]) + len(s["valid"]) == 350 and len(s["valid"]) == 52 and not set(s["train"]) & set(s["valid"])
-    shared = set(s["valid"] // 7) & set(s["train"] // 7)
-    assert len(shared) > 20
+    split = make([f"a{i}" for i in range(50)]).split(by="window", n_windows=7, seed=3)
+    train, valid = split["train"], split["valid"]
+    assert len(train) + len(valid) == 350 and len(valid) == 52 and not set(train) & set(valid)
+    assert len(set(valid // 7) & set(train // 7)) > 20
     assert "leaks" in Corpus.split.__doc__
 
 
 @pytest.mark.parametrize(
-    "kw, text",
+    "arguments, message",
     [
         (dict(by="song"), "by: expected"),
         (dict(fractions=(0.5, 0.6)), "fractions"),
@@ -349,9 +338,9 @@ def test_windows_leak():
         (dict(stratify="colour"), "column: expected one of"),
     ],
 )
-def test_wrong_arguments(kw, text):
-    with pytest.raises(ParamsError, match=text):
-        make(["a", "b", "c"]).split(**kw)
+def test_wrong_arguments(arguments, message):
+    with pytest.raises(ParamsError, match=message):
+        make(["a", "b", "c"]).split(**arguments)
 
 
 def test_too_few_groups_says_how_many():
@@ -360,25 +349,25 @@ def test_too_few_groups_says_how_many():
 
 
 def test_official():
-    c = make(list("abcd"), split=["train", "test", None, "train"])
-    assert {k: v.tolist() for k, v in c.official.parts.items()} == {"train": [0, 3], "test": [1]}
+    official = make(list("abcd"), split=["train", "test", None, "train"]).official
+    assert {part: rows.tolist() for part, rows in official.parts.items()} == {"train": [0, 3], "test": [1]}
     with pytest.raises(CorpusError, match="no official split"):
         _ = make(["a"]).official
 
 
 def test_save_and_load(tmp_path):
-    c = make(list("abcdef"))
-    s = c.split(by="window", n_windows=4, seed=2)
-    s.save(tmp_path / "s.json")
-    r = Split.load(tmp_path / "s.json", c)
-    assert (r.by, r.seed, r.n_windows) == ("window", 2, 4) and repr(r) == repr(s)
-    for p in s.parts:
-        np.testing.assert_array_equal(r[p], s[p])
-    assert [p.name for p in tmp_path.iterdir()] == ["s.json"]
+    corpus, path = make(list("abcdef")), tmp_path / "split.json"
+    split = corpus.split(by="window", n_windows=4, seed=2)
+    split.save(path)
+    loaded = Split.load(path, corpus)
+    assert (loaded.by, loaded.seed, loaded.n_windows) == ("window", 2, 4) and repr(loaded) == repr(split)
+    for part in split.parts:
+        np.testing.assert_array_equal(loaded[part], split[part])
+    assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(CorpusError, match="another corpus"):
-        Split.load(tmp_path / "s.json", make(list("abcdeg")))
-    (tmp_path / "s.json").write_text(json.dumps([1]))
+        Split.load(path, make(list("abcdeg")))
+    path.write_text(json.dumps([1]))
     with pytest.raises(CorpusError, match="not a saved split"):
-        Split.load(tmp_path / "s.json")
+        Split.load(path)
     with pytest.raises(CorpusError, match="not a saved split"):
         Split.load(tmp_path / "none.json")
