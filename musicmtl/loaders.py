@@ -770,7 +770,7 @@ def load_magnatagatune(
     """MagnaTagATune in its published layout; a row is a clip, its track is told by artist, album and title.
 
     Raises `CorpusError` naming file, row and column."""
-    from musicmtl.miniature.tagatune import SPLITS, TAGS, parts_by_folder
+    from musicmtl.magnatagatune import SPLITS, TAGS, parts_by_folder
 
     if split not in SPLITS:
         raise ParamsError(f"split: expected one of {', '.join(SPLITS)}, found {split!r}")

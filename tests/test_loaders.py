@@ -556,7 +556,7 @@ def ballroom(root, *dances, xml=None):
 
 
 def test_nine_of_thirteen_dances(tmp_path):
-    from musicmtl.miniature.world import DANCES
+    from musicmtl.miniature import DANCES
 
     assert len(BALLROOM) == 9 and len(BALLROOM_DROPPED) == 4 and set(BALLROOM.values()) == set(DANCES)
     c = load_corpus("ballroom", ballroom(tmp_path))

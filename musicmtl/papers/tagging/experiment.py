@@ -41,7 +41,7 @@ from ...metrics import average_precision, multilabel_recall, ranks, replicates, 
 from ...viz import n_parameters
 from ...study import collect, machine, published
 from ...store import WaveBank, extract
-from ...miniature.tagatune import TAGS, by_folder, tag_matrix
+from ...magnatagatune import TAGS, by_folder, tag_matrix
 from ...tasks import multilabel
 from musicmtl.papers.tagging.model import (
     SCHEDULES,

@@ -49,7 +49,7 @@ from musicmtl.papers.lstm_ensemble.model import (
     weighted_tasks,
 )
 from musicmtl.store import extract
-from musicmtl.miniature.world import miniature
+from musicmtl.miniature import miniature
 
 SR, HOP = 22050, 512
 

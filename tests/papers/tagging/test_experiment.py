@@ -45,7 +45,7 @@ from musicmtl.papers.tagging.experiment import (
 )
 from musicmtl.study.report import read_results
 from musicmtl.study.runs import claims_of, published, resolve, settings_class
-from musicmtl.miniature.tagatune import TAGS
+from musicmtl.magnatagatune import TAGS
 
 OUT = "figures/data/tagging"
 
