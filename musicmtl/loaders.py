@@ -99,7 +99,7 @@ def _cell(column, text):
     except ValueError:
         return text
 
-
+# %% ../nbs/20_loaders.ipynb #1d9a287a
 def _read_table(path):
     "`tracks.csv` as text, the header checked."
     try:
@@ -169,7 +169,7 @@ def _audio_files(root):
 def _printable(path):
     return os.fsencode(path).decode("utf-8", "backslashreplace")  # a file's name need not be text
 
-
+# %% ../nbs/20_loaders.ipynb #f26a2bac
 def _from_tags(root, name):
     paths = _audio_files(root)
     if not paths:
@@ -214,7 +214,7 @@ _FMA = {
 
 
 def _fma_table(path):
-    "The columns of FMA's `tracks.csv` that a corpus has use for, as text."
+    "The columns of FMA's `tracks.csv` that a corpus uses, as text."
     with open(path, newline="", encoding="utf-8") as file:
         head = [row for row, _ in zip(csv.reader(file), range(3), strict=False)]
     if len(head) < 3 or head[2][:1] != ["track_id"] or any(head[2][1:]):
@@ -419,7 +419,7 @@ def _openmic_names(root):  # The instruments, by number
         raise CorpusError(f"{path}: expected instruments numbered from 0, found {str(numbers)[:60]}")
     return sorted(numbers, key=numbers.get)
 
-
+# %% ../nbs/20_loaders.ipynb #f176c0ef
 def _openmic_keys(root):
     "Clips of the training and of the testing partition: two lists of sample keys."
     parts = {}
@@ -454,7 +454,7 @@ def _openmic_table(path, names):  # key -> {instrument: whether it plays}
         found.setdefault(key, {})[name] = relevance[row] >= 0.5
     return found
 
-
+# %% ../nbs/20_loaders.ipynb #73dd729b
 def _openmic_arrays(path, names):  # The same from the .npz
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -528,7 +528,7 @@ def _openmic_corpus(table, root):
         citation="Humphrey, Durand, McFee: OpenMIC-2018. ISMIR 2018",
     )
 
-
+# %% ../nbs/20_loaders.ipynb #c2491e84
 @register("openmic")
 def load_openmic(
     root: Path,  # Folder with class-map.json, partitions/, labels and audio/
@@ -616,7 +616,7 @@ def _audioset_row(row, where):  # (id, start, end, labels)
         raise CorpusError(f"{where}: expected {', '.join(_AUDIOSET)}, found {', '.join(row)!r}")
     return video, start, end, labels.split(",")
 
-
+# %% ../nbs/20_loaders.ipynb #21afb813
 def _audioset_rows(path):
     "(id, start, end, labels) of every segment with the label Music."
     with open(path, newline="", encoding="utf-8") as file:
@@ -769,7 +769,7 @@ def _mtt_clips(path, split):  # The table of all clips; the part of those that t
     )
     return clips.assign(split=parts_by_folder(names["folder"], clips["tags"].map(bool), split))
 
-
+# %% ../nbs/20_loaders.ipynb #7a67521f
 @register("magnatagatune")
 def load_magnatagatune(
     root: Path,  # Folder with annotations_final.csv and, there or in mp3/, the folders 0 to f
@@ -779,7 +779,7 @@ def load_magnatagatune(
     all_clips: bool = False,  # Whether clips outside the split are kept, without a part
     check_files: bool = True,  # Whether clips without a file are left out, with a warning that counts them
 ) -> Corpus:  # tags are those of the fifty that a clip has; `official` is the split
-    """MagnaTagATune in its published layout; a row is a clip, its track is told by artist, album and title.
+    """MagnaTagATune in its published layout; a row is a clip; artist, album and title identify its track.
 
     Raises `CorpusError` naming file, row and column."""
     if split not in SPLITS:

@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import ClassVar
 import numpy as np, pandas as pd
+from fastcore.basics import patch
 from ..core import ParamsError, generator
 from .render import rms
-from .score import melody, walk_from
+from .score import Tune, melody, walk_from
 from .sound import INSTRUMENTS, consonants, play, read_data
-from .world import MODES, Size, View, add_view, build_world, pick, titles
+from .world import MODES, Size, View, World, add_view, build_world, pick, titles
 
 # %% ../../nbs/miniature/11_regional.ipynb #98bbd1f9
 _DATA = read_data("languages")
@@ -100,26 +101,6 @@ class RegionalSize(Size):
         need(len(names) > 1 and set(names) <= set(REGIONAL), "languages", "two or more names of REGIONAL")
         need(self.n_artists == 4 * len(names), "n_artists", f"four for each of {len(names)} languages")
 
-    def adapt_artists(self, stream, artists):
-        return [artist | _singer(stream, a, self.languages[a // 4]) for a, artist in enumerate(artists)]
-
-    def adapt_tracks(self, stream, artists, tracks):
-        return [
-            track | _song(stream, i, artists[i // self.tracks_per_artist]["language"]) for i, track in enumerate(tracks)
-        ]
-
-    def build(self, seed):
-        languages = pd.DataFrame([asdict(language_of(name)) for name in self.languages])
-        return replace(build_world(self, seed), languages=languages)
-
-    def lead(self, world, i, tune):
-        return _sing(world, i, tune)
-
-    def play_part(self, rng, world, i, part, notes, T):
-        if part == "lead":
-            return _sung(rng, world, i, notes, T), LOUD
-        return super().play_part(rng, world, i, part, notes, T)
-
 # %% ../../nbs/miniature/11_regional.ipynb #45d9e4ff
 def _singer(stream, a, language):  # What a singer is beyond an artist: two women, then two men
     rng, woman = generator(stream, "artist", a, "singer"), a % 4 < 2
@@ -133,9 +114,29 @@ def _singer(stream, a, language):  # What a singer is beyond an artist: two wome
     }
 
 
+@patch
+def adapt_artists(self: RegionalSize, stream, artists: list) -> list:
+    "The artists as singers."
+    return [artist | _singer(stream, a, self.languages[a // 4]) for a, artist in enumerate(artists)]
+
+# %% ../../nbs/miniature/11_regional.ipynb #cbae3444
 def _song(stream, i, language):  # What a song is beyond a track
     mode = pick(generator(stream, "track", i, "mode"), language_of(language).modes)
     return {"lead": "voice", "melody": "sung", "mode": mode}
+
+
+@patch
+def adapt_tracks(self: RegionalSize, stream, artists: list, tracks: list) -> list:
+    "The tracks as songs."
+    languages = [artists[a]["language"] for a in self.owners]
+    return [track | _song(stream, i, languages[i]) for i, track in enumerate(tracks)]
+
+
+@patch
+def build(self: RegionalSize, seed: int) -> World:
+    "The world, with a table of its languages."
+    languages = pd.DataFrame([asdict(language_of(name)) for name in self.languages])
+    return replace(build_world(self, seed), languages=languages)
 
 # %% ../../nbs/miniature/11_regional.ipynb #315fca0c
 def _phrase(language):
@@ -155,7 +156,9 @@ def _phrase(language):
     return motif
 
 
-def _sing(world, i, tune):  # Notes of a song
+@patch
+def lead(self: RegionalSize, world: World, i: int, tune: Tune) -> list:  # Notes as `melody`
+    "The sung part of a song."
     language = language_of(world.artists["language"].iat[world.tracks["artist_id"].iat[i]])
     notes = melody(generator(world.stream, "track", i, "melody"), tune, _phrase(language))
     p = np.array(language.use) / sum(language.use)
@@ -173,6 +176,14 @@ def _sung(rng, world, i, notes, T):  # The voice [T]
     timbre = (*world.track_factors["timbre"][i][:4], singer["tract"] / 0.4)
     x = play(rng, voice, notes, T, timbre, language.vowels)
     return x + rms(x) * consonants(rng, notes, T, language.onsets)
+
+
+@patch
+def play_part(self: RegionalSize, rng, world: World, i: int, part: str, notes: np.ndarray, T: int) -> tuple:
+    "One part of a song: its sound [T], and how loud it is."
+    if part == "lead":
+        return _sung(rng, world, i, notes, T), LOUD
+    return Size.play_part(self, rng, world, i, part, notes, T)
 
 # %% ../../nbs/miniature/11_regional.ipynb #367da7cf
 REGIONAL_SIZES = {

@@ -26,7 +26,7 @@ def rms(x: np.ndarray) -> float:
     "Root mean square, never quite 0."
     return np.sqrt(np.mean(x**2) + 1e-9)
 
-
+# %% ../../nbs/miniature/09_render.ipynb #b15e071e
 def mix(
     rng: np.random.Generator,
     world: World,
@@ -68,9 +68,13 @@ def play_part(
     name = "bass" if part == "bass" else world.tracks[part].iat[i]
     return play(rng, INSTRUMENTS[name], notes, T, world.track_factors["timbre"][i]), 1.0
 
-
+# %% ../../nbs/miniature/09_render.ipynb #bc78cb95
 @patch
-def record_track(self: Size, world: World, i: int) -> np.ndarray:  # float32 [T]
+def record_track(
+    self: Size,
+    world: World,
+    i: int,  # Number of the track
+) -> np.ndarray:  # float32 [T], mono, −1 … 1
     "The sound of a track."
     track, T = world.tracks.iloc[i], round(world.size.duration_s * SR)
     a, timbre = int(track["artist_id"]), world.track_factors["timbre"][i]
@@ -149,7 +153,7 @@ def _place(world, root, render, n_jobs):  # Folder of the corpus, rendered if as
         _render(world, root, n_jobs, key)
     return root
 
-
+# %% ../../nbs/miniature/09_render.ipynb #3c1ebfbd
 def miniature(
     view: str = "fma",  # Whose columns: one of `VIEWS`
     size="mini",  # Name of one of the view's sizes, dict of changes (and `base`), or `Size`

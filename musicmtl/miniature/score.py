@@ -73,7 +73,7 @@ def _free(rng, bar, strum):
 def _stab(rng, bar, strum):
     return [(step, 2, 0.8) for step in range(2, bar, 4)]
 
-
+# %% ../../nbs/miniature/08_score.ipynb #9de1c49b
 def _afterbeat(rng, bar, strum):
     return [(step, 3, 0.75) for step in range(4, bar, 4)]
 
@@ -93,15 +93,15 @@ def _comped(rng, bar, strum):
 def _strum(rng, bar, strum):
     return [(step, 4, 0.85 if step % 4 == 0 else 0.6) for step in range(0, bar, 2) if strum[(step // 2) % 8]]
 
-# %% ../../nbs/miniature/08_score.ipynb #9de1c49b
-_HITS = {"pad": _pad, "free": _free, "stab": _stab, "afterbeat": _afterbeat, "march": _march}
-_HITS |= {"montuno": _montuno, "comp": _comped, "strum": _strum}
-COMP_STYLES = (*_HITS, "arp", "none")
-
-
+# %% ../../nbs/miniature/08_score.ipynb #7d4163db
 def near(pitch: float, centre: float) -> float:
     "The octave of `pitch` that is nearest to `centre`."
     return centre + (pitch - centre + 6) % 12 - 6
+
+# %% ../../nbs/miniature/08_score.ipynb #5ccd1ccb
+_HITS = {"pad": _pad, "free": _free, "stab": _stab, "afterbeat": _afterbeat, "march": _march}
+_HITS |= {"montuno": _montuno, "comp": _comped, "strum": _strum}
+COMP_STYLES = (*_HITS, "arp", "none")
 
 
 def comp(
@@ -156,7 +156,7 @@ def _down(bar, root, fifth, number):
 def _marching(bar, root, fifth, number):
     return [(step, 3, root, 0.9) for step in range(0, bar, 4)]
 
-
+# %% ../../nbs/miniature/08_score.ipynb #8e44774e
 def _latin(pattern):
     def notes(bar, root, fifth, number):
         line = _PATTERNS["basses"][pattern]
@@ -254,7 +254,7 @@ def _pitch(tune, bar, step, degree):
         pitch = next((pitch + k for k in (0, -1, 1, -2, 2) if (pitch + k) % 12 in tones), pitch)
     return tune.centre + (pitch - tune.centre) // 6 if tune.kind == "rap" else pitch
 
-
+# %% ../../nbs/miniature/08_score.ipynb #7b334522
 def melody(
     rng: np.random.Generator,
     tune: Tune,
@@ -302,7 +302,7 @@ def lead(
     "The leading part of a track."
     return melody(generator(world.stream, "track", i, "melody"), tune)
 
-
+# %% ../../nbs/miniature/08_score.ipynb #6ecef366
 def _grid(world, track):
     step_s = 60 / track["tempo_bpm"] / 4
     bar = 4 * track["metre"]

@@ -9,6 +9,7 @@ __all__ = ['STYLES', 'SEGMENTS_SIZES', 'SegmentsSize', 'styles']
 from dataclasses import dataclass
 from typing import ClassVar
 import numpy as np
+from fastcore.basics import patch
 from .world import GENRES, SPREAD, Size, View, add_view, deal, favourites, size_of, titles
 
 # %% ../../nbs/miniature/12_segments.ipynb #3b241499
@@ -39,10 +40,6 @@ class SegmentsSize(Size):
         need(2 <= self.n_styles <= most, "n_styles", f"2 to {most}, {STYLES} of each genre")
         need(self.n_tracks % most == 0, "n_artists", f"a number of tracks that {most} styles can share evenly")
 
-    def adapt_tracks(self, stream, artists, tracks):
-        styles = _hand_out_styles(self, stream, np.array([track["genre"] for track in tracks]))
-        return [track | {"subgenres": (track["genre"], style)} for track, style in zip(tracks, styles, strict=True)]
-
 # %% ../../nbs/miniature/12_segments.ipynb #f8cef055
 def _hand_out_styles(size, stream, genre):  # [N] style of each track, by the genre of each
     styles = np.empty(len(genre), object)
@@ -54,6 +51,13 @@ def _hand_out_styles(size, stream, genre):  # [N] style of each track, by the ge
         dealt = deal((stream, "styles", name), P, [n] * STYLES, size.owners[rows], [max(2, n // 3)] * STYLES)
         styles[rows] = np.array(first)[dealt]
     return styles
+
+
+@patch
+def adapt_tracks(self: SegmentsSize, stream, artists: list, tracks: list) -> list:
+    "The tracks, each with one style."
+    styles = _hand_out_styles(self, stream, np.array([track["genre"] for track in tracks]))
+    return [track | {"subgenres": (track["genre"], style)} for track, style in zip(tracks, styles, strict=True)]
 
 # %% ../../nbs/miniature/12_segments.ipynb #3f7f447d
 SEGMENTS_SIZES = {

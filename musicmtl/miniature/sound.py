@@ -40,7 +40,7 @@ class Instrument:
     octave: int = 0
     level: float = 1.0
 
-
+# %% ../../nbs/miniature/06_sound.ipynb #a4891497
 def instruments_of(
     table: dict,  # Name -> fields of `Instrument`
 ) -> dict:  # Name -> `Instrument`
@@ -208,7 +208,7 @@ class Piece:
 
 _PIECES = {name: Piece(**fields) for name, fields in _DATA["drums"].items()}
 
-
+# %% ../../nbs/miniature/06_sound.ipynb #208d7f3e
 def _hit(rng, piece, kit):  # One hit [n]
     pitch, length, noisiness = kit
     ring_s, hiss_s = piece.ring_s * 2 ** (0.4 * length), piece.hiss_s * 2 ** (0.4 * length)

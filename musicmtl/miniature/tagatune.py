@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import ClassVar
 import numpy as np, pandas as pd
+from fastcore.basics import patch
 from ..core import ParamsError, generator
 from ..magnatagatune import TAGS, parts_by_folder
 from .render import mix
@@ -156,18 +157,6 @@ class TagatuneSize(Size):
         need(known and {"c", "d"} < letters, "folders", expected)
         need(self.clips_per_track >= 1, "clips_per_track", "1 or more")
 
-    def build(self, seed):
-        return _clips(self, seed)
-
-    def file(self, world, i):
-        return world.tracks["file"].iat[i]
-
-    def play_part(self, rng, world, i, part, notes, T):
-        return _play_part(rng, world, i, part, notes, T)
-
-    def record_track(self, world, i):
-        return _record_clip(world, i)
-
 # %% ../../nbs/miniature/15_tagatune.ipynb #4fefe518
 TAGATUNE_SIZES = {
     "smoke": TagatuneSize(21, 1, 6.5, ("opera", "techno", "recital", "rock", "indian", "new age", "choral")),
@@ -285,12 +274,20 @@ def _clip(world, size, n, k):  # A row of the table of clips
     return {**track, "track": n, "clip": k, "sounds": sounds, "file": file}
 
 # %% ../../nbs/miniature/15_tagatune.ipynb #f41672d8
-def _clips(size, seed):  # The world with a row per clip
-    world = _whole(size, seed)
-    rows = [_clip(world, size, n, k) for n in range(len(world.tracks)) for k in range(size.clips_per_track)]
+@patch
+def build(self: TagatuneSize, seed: int) -> World:
+    "The world with a row per clip."
+    world = _whole(self, seed)
+    rows = [_clip(world, self, n, k) for n in range(len(world.tracks)) for k in range(self.clips_per_track)]
     clips = pd.DataFrame(rows).assign(track_id=[f"{i:06d}" for i in range(len(rows))])
-    factors = {group: np.repeat(x, size.clips_per_track, 0) for group, x in world.track_factors.items()}
-    return replace(world, size=size, tracks=clips, track_factors=factors, pairs=np.zeros((0, 2), np.int64))
+    factors = {group: np.repeat(x, self.clips_per_track, 0) for group, x in world.track_factors.items()}
+    return replace(world, size=self, tracks=clips, track_factors=factors, pairs=np.zeros((0, 2), np.int64))
+
+
+@patch
+def file(self: TagatuneSize, world: World, i: int) -> str:
+    "Where clip `i` lies, relative to the corpus."
+    return world.tracks["file"].iat[i]
 
 # %% ../../nbs/miniature/15_tagatune.ipynb #66233d83
 def _tract(world, a):  # Octaves that a singer's formants lie higher
@@ -298,7 +295,9 @@ def _tract(world, a):  # Octaves that a singer's formants lie higher
     return usual + 0.04 * generator(world.stream, "artist", a, "tract").normal()
 
 
-def _play_part(rng, world, i, part, notes, T):
+@patch
+def play_part(self: TagatuneSize, rng, world: World, i: int, part: str, notes: np.ndarray, T: int) -> tuple:
+    "One part of a clip: its sound [T], and how loud it is."
     clip, timbre = world.tracks.iloc[i], world.track_factors["timbre"][i]
     name = "bass" if part == "bass" else clip[part]
     if name != "voice":
@@ -307,17 +306,19 @@ def _play_part(rng, world, i, part, notes, T):
     body = _tract(world, int(clip["artist_id"])) / 0.4
     return play(rng, singer, notes, T, (*timbre[:4], body)), 1.6
 
-
-def _record_clip(world, i):  # [T]
-    clip, T = world.tracks.iloc[i], round(world.size.duration_s * SR)
+# %% ../../nbs/miniature/15_tagatune.ipynb #fb01ec52
+@patch
+def record_track(self: TagatuneSize, world: World, i: int) -> np.ndarray:  # float32 [T]
+    "The sound of a clip."
+    clip, T = world.tracks.iloc[i], round(self.duration_s * SR)
     a, n, k = int(clip["artist_id"]), int(clip["track"]), int(clip["clip"])
     timbre, spectral = world.track_factors["timbre"][i], world.track_factors["spectral"][i]
     rng = generator(world.stream, "clip", n, k, "sound")
 
     def played(part, notes):
-        return world.size.play_part(rng, world, i, part, notes, T)
+        return self.play_part(rng, world, i, part, notes, T)
 
-    x = mix(rng, world, a, clip_notes(_whole(world.size, world.seed), n, k), T, timbre, played)
+    x = mix(rng, world, a, clip_notes(_whole(self, world.seed), n, k), T, timbre, played)
     room_rng = generator(world.stream, "album", a, int(clip["album"]), "room")
     return record(rng, room_rng, x, spectral, timbre[4], False, clip["level_db"])
 

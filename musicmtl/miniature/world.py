@@ -141,37 +141,59 @@ class Size:
 
 # %% ../../nbs/miniature/07_world.ipynb #f9e6ea03
 @patch
-def stream(self: Size, seed: int):
+def stream(
+    self: Size,
+    seed: int,
+):  # Anything with a stable `repr`
     "What the generators of its world begin with."
     return seed
 
 
 @patch
-def check(self: Size, need: Callable):
-    "Call `need(holds, field, what was expected)` for what else must hold of this kind."
+def check(
+    self: Size,
+    need: Callable,  # need(holds, field, expected) raises `ParamsError` unless `holds`
+):
+    "Check what else must hold of a size of this kind."
 
-
+# %% ../../nbs/miniature/07_world.ipynb #98f4db69
 @patch
-def adapt_artists(self: Size, stream, artists: list) -> list:
-    "The artists, as rows, with what this kind of world changes."
+def adapt_artists(
+    self: Size,
+    stream,  # What the generators begin with
+    artists: list,  # [A] rows of the common world, as dicts
+) -> list:  # [A] rows
+    "The artists of this kind of world."
     return artists
 
 
 @patch
-def adapt_tracks(self: Size, stream, artists: list, tracks: list) -> list:
-    "The tracks, as rows, with what this kind of world changes."
+def adapt_tracks(
+    self: Size,
+    stream,  # What the generators begin with
+    artists: list,  # [A] rows
+    tracks: list,  # [N] rows of the common world, as dicts; track i is by artist `owners[i]`
+) -> list:  # [N] rows
+    "The tracks of this kind of world."
     return tracks
 
-
+# %% ../../nbs/miniature/07_world.ipynb #fd2c200c
 @patch
-def build(self: Size, seed: int):  # -> World
+def build(
+    self: Size,
+    seed: int,
+):  # -> World
     "The world itself."
     return build_world(self, seed)
 
 
 @patch
-def file(self: Size, world, i: int) -> str:
-    "Where track `i` lies, relative to the corpus."
+def file(
+    self: Size,
+    world,
+    i: int,  # Number of the track
+) -> str:  # Relative to the folder of the corpus
+    "Where a track lies."
     return f"audio/{i // 1000:03d}/{i:06d}.wav"
 
 # %% ../../nbs/miniature/07_world.ipynb #e3a86ddd
@@ -343,7 +365,7 @@ def favourites(
     genre: str,
     subgenres: tuple,  # Of the genre
 ) -> np.ndarray:  # [n], sum 1
-    "How often an artist turns to each subgenre of a genre: the first of its own order is the habit."
+    "How often an artist turns to each subgenre of a genre: mostly to the first in an order of its own."
     p = np.array([0.7, 0.2] + [0.1 / (len(subgenres) - 2)] * (len(subgenres) - 2))
     return p[np.argsort(generator(stream, "artist", a, "subgenres", genre).permutation(len(subgenres)))]
 
@@ -604,7 +626,7 @@ def _genre_table(size, tracks, names):
         loose=[size.recipes[name].loose for name in names],
     )
 
-
+# %% ../../nbs/miniature/07_world.ipynb #463616f5
 def build_world(
     size: Size,  # Checked; see `size_of`
     seed: int,
