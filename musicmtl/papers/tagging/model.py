@@ -24,7 +24,7 @@ from ... import metrics
 from ...audio import stream_audio, windows
 from ...core import *
 from ...learn import Plateau
-from ...miniature.tagatune import TAGS
+from ...magnatagatune import TAGS
 from ...tasks import multilabel
 
 # %% ../../../nbs/papers/tagging/model.ipynb #33f51708
