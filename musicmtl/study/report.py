@@ -59,7 +59,7 @@ def read_results(
         if {"metric", "value"} <= set(pd.read_csv(f, nrows=0).columns):
             scores.append(_table(f, RESULTS))
     claims = _table(data / "claims.csv", CLAIMS) if (data / "claims.csv").exists() else pd.DataFrame(columns=CLAIMS)
-    unknown = sorted(set(claims.verdict.astype(str)) - set(VERDICTS))
+    unknown = sorted(set(claims.verdict.astype(str)) - set(VERDICTS.colours))
     if unknown:
         raise RunError(f"claims.csv: unknown verdict {', '.join(unknown)}")
     return Results(pd.concat(scores, ignore_index=True) if scores else pd.DataFrame(columns=RESULTS), claims)
@@ -88,7 +88,7 @@ def comparison_table(
     for (corpus, preset, metric), d in scores.groupby(["corpus", "preset", "metric"], sort=True):
         base, own = d[d.variant == "majority"], d[d.variant != "majority"]
         means = seed_summary(own).set_index(["variant", "protocol"])
-        for v in _order(own[own.protocol.isin(("published", "corrected"))].variant, METHODS):
+        for v in _order(own[own.protocol.isin(("published", "corrected"))].variant, METHODS.labels):
             said = own[(own.variant == v) & own.paper_value.notna()]
             row = dict(corpus=corpus, preset=preset, metric=metric, variant=v, paper=np.nan, ref="")
             if len(said):
@@ -112,7 +112,7 @@ def verdict_counts(
 ) -> pd.DataFrame:  # A row a study, a column a verdict
     "How many claims hold, do not hold, are not resolved or cannot be tested here."
     counts = claims.groupby(["study", "verdict"]).size().unstack(fill_value=0)
-    return counts.reindex(columns=list(VERDICTS), fill_value=0)
+    return counts.reindex(columns=list(VERDICTS.colours), fill_value=0)
 
 
 def _natural(text):
@@ -125,7 +125,7 @@ _SIGNS = {"holds": "✓", "does not hold": "✗", "not resolved": "?", "not test
 
 def _chip(verdict):
     "A verdict as a chip: sign, words, colour."
-    return f'<span class="chip" style="--c:{VERDICTS[verdict]}"><b>{_SIGNS[verdict]}</b> {verdict}</span>'
+    return f'<span class="chip" style="--c:{VERDICTS.colours[verdict]}"><b>{_SIGNS[verdict]}</b> {verdict}</span>'
 
 
 def _number(v, digits=3):
@@ -146,8 +146,8 @@ def _glyph(effect, low, high, verdict):
     x = [round(60 + 54 * v / top, 1) for v in (low, effect, high)]
     return (
         f'<svg class="ci" viewBox="0 0 120 14" role="img" aria-label="interval"><path d="M60 1V13" stroke="#999"/>'
-        f'<path d="M{x[0]} 7H{x[2]}M{x[0]} 4v6M{x[2]} 4v6" stroke="{VERDICTS[verdict]}" stroke-width="2" fill="none"/>'
-        f'<circle cx="{x[1]}" cy="7" r="3.2" fill="{VERDICTS[verdict]}"/></svg>'
+        f'<path d="M{x[0]} 7H{x[2]}M{x[0]} 4v6M{x[2]} 4v6" stroke="{VERDICTS.colours[verdict]}" stroke-width="2" fill="none"/>'
+        f'<circle cx="{x[1]}" cy="7" r="3.2" fill="{VERDICTS.colours[verdict]}"/></svg>'
     )
 
 # %% ../../nbs/study/51_report.ipynb #2b838c8b
@@ -192,7 +192,7 @@ def claims_section(
         on = ", ".join(t for t in (_text(label(str(v))) if _text(v) else "" for v in (c.corpus, c.protocol)) if t)
         rows.append([what, on, _effect(c), _chip(c.verdict), f"<small>{_text(c.rule)}</small>"])
     head = ["Claim", "On", "Effect, 95 % interval", "Verdict", "Rule"]
-    return _html_table(["Study", *map(_chip, VERDICTS)], total, "counts") + _html_table(head, rows, "claims")
+    return _html_table(["Study", *map(_chip, VERDICTS.colours)], total, "counts") + _html_table(head, rows, "claims")
 
 # %% ../../nbs/study/51_report.ipynb #fe89503a
 def _score(row, protocol, digits):

@@ -27,7 +27,7 @@ def collect(
     name: str | None = None,  # Table's name; the study's by default
     key: list | None = None,  # Other tables (claims) have their own
     columns: list | None = None,
-) -> pd.DataFrame:  # The whole table
+) -> pd.DataFrame:  # The whole table, as the file has it
     "Merge `rows` into `<folder>/<study>.csv`, replacing rows with the same corpus, preset, protocol, variant and seed."
     key, columns = key or KEY, columns or RESULT_COLUMNS
     file = Path(folder or repo_root() / "figures" / "data") / f"{name or study}.csv"
@@ -40,7 +40,7 @@ def collect(
     new = new.sort_values(order, kind="stable", key=lambda column: column.astype(str))
     with atomic(file) as tmp:
         new.to_csv(tmp, index=False, float_format="%.7g", lineterminator="\n")
-    return new.reset_index(drop=True)
+    return pd.read_csv(file, dtype={"run": str})
 
 # %% ../../nbs/study/47_results.ipynb #1d1cd882
 TIME_COLUMNS = [*RUN_COLUMNS, "seconds_per_step", "machine"]

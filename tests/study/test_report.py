@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from musicmtl import report
-from musicmtl.study.runs import published
+from musicmtl.study.registry import published
 from musicmtl.core import ParamsError, RunError
 
 
@@ -143,7 +143,7 @@ def test_missing_studies_and_unmatched_numbers_are_named(figures):
         "make study STUDY=agf<" not in page and "Protocols between published and corrected (2)" in page
     )  # one a corpus
     left = report.unmatched(scores(), published().query("study == 'agf'"))
-    assert "87.99" not in set(left.paper_value) and "91.08" in set(left.paper_value)
+    assert 87.99 not in set(left.paper_value) and 91.08 in set(left.paper_value)
 
 
 def test_an_empty_folder_gives_a_page_that_says_so(tmp_path):

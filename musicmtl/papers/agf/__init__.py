@@ -2,4 +2,4 @@
 
 from .model import *
 
-STUDIES = {"agf": "musicmtl.papers.agf.experiment", "agf_truth": "musicmtl.papers.agf.truth"}
+STUDIES = {"agf": "musicmtl.papers.agf.figures", "agf_truth": "musicmtl.papers.agf.truth"}

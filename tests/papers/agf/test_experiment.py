@@ -1,106 +1,21 @@
-"""The artist-group-factor study as its users run it: papermill on whole corpora, killed, and fed with faults."""
+"The artist-group-factor experiment: what is left out, how it splits, what is trained, how it is scored."
 
-import json
-import signal
-import time
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 import soundfile as sf
 
-from processes import finish, ran, start, the_run
-
 from musicmtl.core import CorpusError, ParamsError, generator
-from musicmtl.study.experiment import draws, interval
-from musicmtl.papers.agf import experiment as agf_study
+from musicmtl.papers.agf import experiment
+from musicmtl.papers.agf.experiment import NetworkJob, Reading, Settings
 from musicmtl.papers.agf.model import SWITCHES, Protocol
-from musicmtl.study.runs import resolve, settings_class
-
-OUT = "figures/data/agf.csv"
+from musicmtl.study import Results, draws, interval, resolve, run_jobs
 
 
-def kill_when(p, seen):
-    "SIGKILL to the process and all its children as soon as `seen()` is true."
-    until = time.time() + 300
-    while not seen():
-        assert p.poll() is None and time.time() < until, f"ended before it could be killed: {p.communicate()}"
-        time.sleep(0.01)
-    for child in [*psutil.Process(p.pid).children(recursive=True), psutil.Process(p.pid)]:
-        try:
-            child.send_signal(signal.SIGKILL)
-        except psutil.NoSuchProcess:
-            pass
-    p.wait()
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    "An undisturbed run of preset smoke."
-    home = tmp_path_factory.mktemp("whole")
-    ran("agf", home)
-    return home
-
-
-def test_study_leaves_everything(whole):
-    r = the_run(whole, "agf")
-    m = json.loads((r / "manifest.json").read_text())
-    assert m["status"] == "done" and m["parameters"]["preset"] == "smoke" and m["wall_s"] > 0
-    assert (r / "executed.ipynb").exists()
-    t = pd.read_csv(r / OUT)
-    assert set(t.protocol) == {"published", "corrected"} and {
-        "single_task",
-        "equal",
-        "gradnorm_epoch",
-        "majority",
-    } <= set(t.variant)
-    f1 = t[t.metric.str.contains("f1")]
-    assert f1.value.between(0, 1).all() and (t.low.dropna() <= t.value[t.low.notna()] + 1e-9).all()
-    paper = t[t.paper_value.notna()]
-    assert set(paper.metric) == {"log_loss", "micro_f1", "macro_f1"} and set(paper.variant) == {"gradnorm_epoch"}
-    names = {p.name for p in (r / "figures" / "agf").iterdir()}
-    assert {
-        "mel.png",
-        "confusion.png",
-        "weights_epoch_calm.png",
-        "weights_log_classes.png",
-        "tsne.png",
-        "tsne_3d.html",
-    } <= names
-    claims = pd.read_csv(r / "figures/data/claims.csv")
-    assert set(claims.claim) == {f"A{i}" for i in range(1, 14)}
-    assert (claims.verdict != "not testable here").eq(claims.effect.notna()).all()
-
-
-def test_weights_add_up_and_start_at_one(whole):
-    w = pd.read_csv(the_run(whole, "agf") / "figures/data/agf_weights.csv")
-    np.testing.assert_allclose(
-        w.groupby(["protocol", "variant", "seed", "epoch"]).weight.sum(), w.task.nunique(), rtol=1e-5
-    )
-    assert w.weight.std() > 0.01
-
-
-def test_a_run_that_is_done_is_not_run_again(whole):
-    before = (the_run(whole, "agf") / "executed.ipynb").stat().st_mtime_ns
-    code, out, err = finish(start("agf", whole))
-    assert code == 0 and "done" in out
-    assert (the_run(whole, "agf") / "executed.ipynb").stat().st_mtime_ns == before
-
-
-def test_killed_twice_ends_with_the_same_numbers(whole, tmp_path):
-    "SIGKILL in the middle of extraction, then in the middle of training."
-    p = start("agf", tmp_path)
-    kill_when(p, lambda: any((tmp_path / "cache").glob("features/*/shards/*")))
-    p = start("agf", tmp_path)
-    kill_when(p, lambda: any((tmp_path / "runs").glob("agf/jobs/*/*/network/last.ckpt")))
-    code, _, err = finish(start("agf", tmp_path))
-    assert code == 0, err
-    for name in ("agf.csv", "agf_weights.csv"):
-        assert (the_run(tmp_path, "agf") / "figures/data" / name).read_bytes() == (
-            the_run(whole, "agf") / "figures/data" / name
-        ).read_bytes()
+def settings_of(**given):
+    return resolve(Settings, "agf", {"n_jobs": 1, **given})
 
 
 def tone(i, artist, seconds=9.0, sr=22050):
@@ -110,10 +25,10 @@ def tone(i, artist, seconds=9.0, sr=22050):
     return (0.2 * chord + 0.02 * rng.normal(size=len(t))).astype(np.float32)
 
 
-@pytest.fixture
-def folder(tmp_path):
+@pytest.fixture(scope="module")
+def music(tmp_path_factory):
     "Eight artists with four tracks each, as a plain folder of tagged music would be."
-    root, rows = tmp_path / "music", []
+    root, rows = tmp_path_factory.mktemp("corpus") / "music", []
     root.mkdir()
     for a in range(8):
         for k in range(4):
@@ -125,99 +40,166 @@ def folder(tmp_path):
     return root
 
 
-def test_faulty_files_are_named_and_do_not_stop_the_study(folder, tmp_path):
-    t = pd.read_csv(folder / "tracks.csv")
-    good = (folder / "0-0.wav").read_bytes()
-    (folder / "0-0.wav").write_bytes(good[: len(good) // 3])
-    (folder / "text.mp3").write_text("these are not sounds\n" * 50)
-    sf.write(folder / "silent.wav", np.zeros(9 * 22050, np.float32), 22050)
-    sf.write(folder / "short.wav", tone(99, 3, 0.2), 22050)
-    more = [
-        dict(track_id=n, path=f, artist=f"artist {a}", album="two", title=n)
-        for a, (n, f) in enumerate((("text", "text.mp3"), ("silent", "silent.wav"), ("short", "short.wav")))
-    ]
-    pd.concat([t, pd.DataFrame(more)]).to_csv(folder / "tracks.csv", index=False)
-    home = tmp_path / "home"
-    code, _, err = finish(start("agf", home, corpus="folder", root=folder))
-    assert code == 0, err
-    notes = "\n".join(json.loads((the_run(home, "agf") / "manifest.json").read_text())["notes"])
-    for track, why in (("0-0", "truncated"), ("text", "text"), ("short", "frames"), ("silent", "silent")):
-        assert any(track in line and why in line for line in notes.splitlines()), notes
-    assert "subgenres" in notes
-    index = pd.concat([pd.read_parquet(f) for f in (home / "cache" / "features").glob("*/index.parquet")]).set_index(
-        "track_id"
-    )
-    assert index.status["text"] == "failed" and index.status["silent"] == "ok" and index.silent["silent"]
-    scores = pd.read_csv(the_run(home, "agf") / OUT)
-    assert set(scores.corpus) == {"music"}
+@pytest.fixture
+def folder(music):
+    "The same, its table put back afterwards."
+    table = (music / "tracks.csv").read_bytes()
+    yield music
+    (music / "tracks.csv").write_bytes(table)
+
+
+@pytest.fixture(scope="module")
+def demo():
+    "Settings and data of preset smoke, its tracks long enough for three windows."
+    settings = replace(settings_of(), track_s=15.0)
+    return settings, experiment.prepare(settings)
+
+
+# --- what cannot be ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "params,said",
+    "given,message",
     [
         (dict(corpus="folder"), "needs the folder that holds it"),
         (dict(corpus="folder", root="/does/not/exist"), "does not exist"),
         (dict(corpus="folder", target="genre"), "no track has a value in column 'genre'"),
     ],
 )
-def test_impossible_corpora_get_one_sentence(folder, params, said):
-    if params == dict(corpus="folder", target="genre"):
-        params = {**params, "root": str(folder)}
-    P = resolve(settings_class("agf"), "agf", params)
-    with pytest.raises((ParamsError, CorpusError), match=said) as e:
-        agf_study.prepare(P)
-    assert "\n" not in str(e.value)
+def test_impossible_corpora_get_one_sentence(music, given, message):
+    if "target" in given:
+        given = {**given, "root": str(music)}
+    with pytest.raises((ParamsError, CorpusError), match=message) as error:
+        experiment.prepare(settings_of(**given))
+    assert "\n" not in str(error.value)
 
 
 def test_one_class_and_too_few_tracks(folder):
-    t = pd.read_csv(folder / "tracks.csv")
-    P = resolve(settings_class("agf"), "agf", dict(corpus="folder", root=str(folder)))
-    t[t.artist == "artist 1"].to_csv(folder / "tracks.csv", index=False)
+    table = pd.read_csv(folder / "tracks.csv")
+    settings = settings_of(corpus="folder", root=str(folder))
+    table[table.artist == "artist 1"].to_csv(folder / "tracks.csv", index=False)
     with pytest.raises(CorpusError, match="at least two classes, found 'artist 1' alone"):
-        agf_study.prepare(P)
-    t[t.title.isin(["song 0", "song 1"])].to_csv(folder / "tracks.csv", index=False)
+        experiment.prepare(settings)
+    table[table.title.isin(["song 0", "song 1"])].to_csv(folder / "tracks.csv", index=False)
     with pytest.raises(CorpusError, match="artist"):
-        agf_study.prepare(P)
+        experiment.prepare(settings)
 
 
-def test_papermill_alone_is_as_strict(tmp_path):
-    import papermill
-
-    from musicmtl.core import repo_root
-
-    nb = repo_root() / "nbs" / "studies" / "agf.ipynb"
-    with pytest.raises(papermill.PapermillExecutionError, match="unknown name 'sede'"):
-        papermill.execute_notebook(nb, tmp_path / "out.ipynb", dict(sede=1), cwd=str(nb.parent), progress_bar=False)
+def test_a_folder_without_genres_has_artists_and_no_subgenres(music):
+    data = experiment.prepare(settings_of(corpus="folder", root=str(music)))
+    assert data.target == "artist" and len(data.corpus) == 32
+    assert any("the task subgenres is left out" in note for note in data.notes)
 
 
-def test_jobs_of_a_run():
-    P = resolve(settings_class("agf"), "agf", {"preset": "mini"})
-    names = {(j.protocol.name, j.label) for j in agf_study.jobs(P)}
-    assert {("corrected", f"gradnorm_{i}") for i in ("epoch", "first", "log_classes", "ema")} <= names
-    assert {(Protocol.corrected.with_(s).name, "gradnorm_epoch") for s in SWITCHES} <= names
+# --- jobs ----------------------------------------------------------------------------------------------------------
+
+
+def test_jobs_of_a_run(demo):
+    settings = resolve(Settings, "agf", {"preset": "mini"})
+    jobs = experiment.network_jobs(demo[1], settings)
+    names = {(job.protocol.name, job.label) for job in jobs}
+    assert {("corrected", f"gradnorm_{initial}") for initial in ("epoch", "first", "log_classes", "ema")} <= names
+    assert {(Protocol.corrected.with_(switch).name, "gradnorm_epoch") for switch in SWITCHES} <= names
     assert ("published", "gradnorm_epoch") in names
+    assert len({job.name for job in jobs}) == len(jobs)
 
 
-def test_splits_leak_only_where_they_are_published():
-    P = replace(
-        resolve(settings_class("agf"), "agf", {}), track_s=15.0
-    )  # three windows a track; those of smoke hold one
-    prep = agf_study.prepare(P)
-    artist = prep.corpus.labels("artist").codes
-    corrected = agf_study.cut_windows(prep, P, Protocol.corrected, 0)
+def test_further_variants_say_what_is_not_the_default(demo):
+    settings = settings_of(side_variants=["separate", "gradnorm_epoch_windows_1"], alphas=[1.5])
+    labels = [job.label for job in experiment.network_jobs(demo[1], settings)]
+    assert labels[-3:] == ["separate", "gradnorm_epoch_windows_1", "gradnorm_epoch_alpha_1.5"]
+
+
+def test_networks_share_factors_where_they_were_fitted_alike(demo):
+    settings = settings_of(switches=True)
+    stages = experiment.stages(demo[1], settings)
+    factors = {job.factors.name for job in stages["networks"] if job.factors}
+    assert {job.name for job in stages["artist group factors"]} == factors
+    fitted = NetworkJob("equal", Protocol.corrected, 0).factors
+    assert fitted == NetworkJob("gradnorm_epoch", Protocol.corrected, 0).factors
+    assert fitted != NetworkJob("equal", Protocol.corrected.with_("fit_on"), 0).factors
+
+
+# --- splits --------------------------------------------------------------------------------------------------------
+
+
+def test_splits_leak_only_where_they_are_published(demo):
+    settings, data = demo
+    artist = data.corpus.labels("artist").codes
+    corrected = experiment.cut_windows(data, settings, "artist", 0)
     assert not set(artist[corrected.track[corrected.train]]) & set(artist[corrected.track[corrected.valid]])
-    leaky = agf_study.cut_windows(prep, P, Protocol.published, 0)
+    leaky = experiment.cut_windows(data, settings, "window", 0)
     assert set(leaky.track[leaky.train]) & set(leaky.track[leaky.valid])
     assert not set(leaky.train) & set(leaky.valid)
+
+
+def test_one_window_per_track_is_the_first_and_in_training_only(demo):
+    settings, data = demo
+    one, all_ = (experiment.cut_windows(data, settings, "artist", 0, windows) for windows in (1, None))
+    assert (one.start[one.train] == 0).all() and len(one.train) == len(np.unique(all_.track[all_.train]))
+    np.testing.assert_array_equal(one.valid, all_.valid)
+
+
+# --- training ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(demo, tmp_path_factory):
+    "Readings of a GradNorm network under both protocols."
+    settings, data = demo
+    settings = replace(settings, variants=("gradnorm_epoch",), published_variants=("gradnorm_epoch",))
+    root = tmp_path_factory.mktemp("jobs")
+    for jobs in experiment.stages(data, settings).values():
+        run_jobs(jobs, data, settings, root)
+    return experiment.read(data, settings, Results(data, settings, root))
+
+
+def test_weights_add_up_and_move(trained):
+    for reading in trained:
+        weights = reading.history.pivot_table(index="step", columns="task", values="weight")
+        np.testing.assert_allclose(weights.sum(1), weights.shape[1], rtol=1e-5)
+        assert reading.history.weight.std() > 0.01
+        curve = experiment.weight_curve(reading.history)
+        np.testing.assert_allclose(curve.groupby("epoch").weight.sum(), weights.shape[1], rtol=1e-5)
+
+
+def test_the_published_predictor_is_read_at_its_best_epoch(demo, trained):
+    settings, data = demo
+    corrected, published = trained
+    assert len(corrected.p) == 1 and len(published.p) == settings.predictor_epochs
+    best = experiment.scores(data, settings, published)["micro_f1"][0]
+    assert best == max((epoch.argmax(1) == published.y).mean() for epoch in published.p)
+
+
+def test_a_track_is_scored_by_the_mean_of_its_windows(demo, trained):
+    settings, data = demo
+    group, y, p = experiment.items_of(data, trained[0], "track")
+    first = trained[0].track == trained[0].track.min()
+    np.testing.assert_allclose(p[0, 0], trained[0].p[0, first].mean(0))
+    assert y[0] == trained[0].y[first][0] and len(group) == len(np.unique(trained[0].track))
 
 
 def test_draws_are_paired_and_bracket_the_sample():
     y = generator("y").integers(0, 3, 200)
     p = np.eye(3)[np.where(generator("p").random(200) < 0.7, y, (y + 1) % 3)] * 0.8 + 0.05
-    group = np.arange(200) // 10
-    w = draws(20, seed=0)
-    assert (w.sum(1) == 20).all() and (w[0] == 1).all()
-    c = np.tensordot(w, agf_study.confusions(y, p.argmax(1), group, 3), 1)
-    value, low, high = interval(np.trace(c, axis1=1, axis2=2) / c.sum((1, 2)))
+    group, weights = np.arange(200) // 10, draws(20, seed=0)
+    assert (weights.sum(1) == 20).all() and (weights[0] == 1).all()
+    value, low, high = interval(experiment.epoch_scores(weights, group, y, p)["micro_f1"])
     assert low < value < high and value == pytest.approx((y == p.argmax(1)).mean())
-    assert (draws(20, seed=0) == w).all() and (draws(20, seed=1) != w).any()
+    assert (draws(20, seed=0) == weights).all() and (draws(20, seed=1) != weights).any()
+
+
+def test_majority_is_scored_by_the_corpus_frequencies(demo):
+    data, n = demo[1], len(demo[1].corpus)
+    found = experiment.majority(data, data.corpus.labels("genre").codes)
+    counts = data.corpus.labels("genre").counts
+    assert found["micro_f1"] == pytest.approx(counts.max() / n)
+    share = counts / n
+    assert found["log_loss"] == pytest.approx(-(share * np.log(share)).sum())
+
+
+def test_a_reading_keeps_what_a_job_has_found(demo):
+    arrays = {"y": np.zeros(4, int), "p": np.ones((4, 2)) / 2, "track": np.arange(4), "seconds": 0.5}
+    arrays |= {"train_y": np.zeros(2, int), "train_pred": np.zeros(2, int), "hidden": np.zeros((4, 3))}
+    reading = experiment.read_job(NetworkJob("equal", Protocol.corrected, 0), arrays)
+    assert isinstance(reading, Reading) and reading.p.shape == (1, 4, 2) and reading.seconds_per_step == 0.5

@@ -1,0 +1,62 @@
+"The experiment against known truth: recovery of what artists are like, and readings judged by true labels."
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from musicmtl.core import generator
+from musicmtl.papers.agf import truth
+from musicmtl.papers.agf.experiment import NetworkJob, Reading, prepare
+from musicmtl.papers.agf.model import Protocol
+from musicmtl.study import DRAWS, Board, resolve
+
+
+@pytest.fixture(scope="module")
+def demo():
+    settings = resolve(truth.Settings, "agf_truth", {"n_jobs": 1})
+    return settings, prepare(settings)
+
+
+def test_what_is_recovered_is_far_from_chance_and_noise_is_not():
+    x = generator("artists").normal(size=(40, 3))
+    similar, noise = truth.similarity(x + 0.3 * generator("error").normal(size=x.shape)), generator("noise")
+    found = truth.recovery(similar, truth.similarity(x), shuffles=50, draws=50)
+    assert found["low"] <= found["effect"] <= found["high"] and found["effect"] > found["chance_high"] + 0.3
+    chance = truth.recovery(truth.similarity(noise.normal(size=x.shape)), truth.similarity(x), shuffles=50, draws=50)
+    assert abs(chance["effect"]) < 0.2
+
+
+def test_every_factor_meets_its_rivals(demo):
+    table = truth.recoveries(demo[1], demo[0])
+    assert set(table.made[table.factor == "mfcc"]) == {"corrected", "published", "raw"}
+    assert set(table.made[table.factor == "subgenres"]) == {"corrected", "published"}
+
+
+def test_wrong_labels_train_and_true_ones_judge(demo):
+    settings, data = demo
+    noisy = truth.with_noise(data, settings, 0.5)
+    wrong = noisy.corpus.table.genre != truth.world(settings.world_size, 0).tracks.genre
+    assert wrong.any() and noisy.store is data.store
+    tracks = np.arange(len(data.corpus))
+    reading = Reading(NetworkJob("equal", Protocol.corrected, 0), tracks * 0, None, tracks, *[None] * 5)
+    true = truth.world(settings.world_size, 0).tracks.genre.to_numpy()
+    classes = noisy.corpus.labels("genre").classes
+    assert [classes[c] for c in truth.with_truth(noisy, reading, true).y] == true.tolist()
+
+
+def test_a_gain_that_grows_with_the_noise_has_its_trend():
+    settings = truth.Settings(rates=(0.0, 0.2, 0.4))
+    readings = []
+    for rate in settings.rates:
+        for label, score in (("single_task", 0.5), ("gradnorm_epoch", 0.5 + 0.5 * rate)):
+            trial = truth.NoisyTrial(rate, NetworkJob(label, Protocol.corrected, 0))
+            readings.append(SimpleNamespace(trial=trial, score=score))
+
+    def scores(reading):
+        return {metric: np.full(1 + DRAWS, reading.score) for metric in ("micro_f1", "macro_f1")}
+
+    board = Board(readings, scores, metric="micro_f1")
+    np.testing.assert_allclose(truth.trend(board, settings), 10 * 0.5)
+    gained = truth.gains(board, settings)
+    assert gained[gained.variant == "gain"].effect.max() == pytest.approx(0.2)
