@@ -1,7 +1,7 @@
 """A study as its users run it, in a process of its own, with its runs and its cache in a folder of the test.
 
-`ran` goes through the command line: papermill, a Jupyter kernel. `Notebook` executes the same cells without a kernel, in
-a process forked from one that has imported the studies: it starts at once, and it can be killed at a chosen moment.
+`ran` goes through the command line: papermill, a Jupyter kernel. `Notebook` executes the same cells without one, in
+a process forked from one that has imported the studies: it starts at once, and can be killed at a chosen moment.
 """
 
 import multiprocessing
@@ -26,7 +26,7 @@ def environment(
 ) -> dict:
     "Variables that keep a study to a folder, quiet, and on one core."
     folders = {"MUSICMTL_RUNS": str(home / "runs"), "MUSICMTL_CACHE": str(cache or home / "cache")}
-    return {**folders, "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+    return {**folders, "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
 
 
 def start(study: str, home: Path, *, cache: Path | None = None, **params) -> subprocess.Popen:
@@ -93,7 +93,7 @@ def _kill_at(pattern: str, again: bool) -> None:
 
 
 def _child(study: str, env: dict, params: dict, kill_at: str | None, again: bool, log: Path) -> None:
-    os.environ.update(env)
+    os.environ.update(env, MPLBACKEND="Agg")
     sys.stdout = sys.stderr = open(log, "w", buffering=1)
     os.chdir(notebooks_folder(study))
     tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a killed process leaves behind
@@ -104,6 +104,15 @@ def _child(study: str, env: dict, params: dict, kill_at: str | None, again: bool
     except BaseException:
         traceback.print_exc()
         raise
+
+
+def fork(function, *args) -> multiprocessing.Process:
+    "Call an importable function in a process forked from one that has imported the studies."
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(studies().values()))
+    process = context.Process(target=function, args=args)
+    process.start()
+    return process
 
 
 class Notebook:
@@ -119,12 +128,8 @@ class Notebook:
         again: bool = False,  # Only where the file exists already
     ) -> int:  # Exit status, -9 where it was killed
         "Execute all cells, or all until the kill."
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(list(studies().values()))
         self.home.mkdir(parents=True, exist_ok=True)
-        args = (self.study, self.env, self.params, kill_at, again, self.log)
-        process = context.Process(target=_child, args=args)
-        process.start()
+        process = fork(_child, self.study, self.env, self.params, kill_at, again, self.log)
         process.join(600)
         if process.exitcode is None:
             process.kill()
