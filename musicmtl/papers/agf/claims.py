@@ -58,6 +58,8 @@ def alphas_of(board: Board, protocol: str) -> dict:  # α -> label
 
 def a2_every_alpha_beats_equal(board: Board, protocol: str):
     labels = alphas_of(board, protocol).values()
+    if not labels:
+        raise LookupError("no α was run")
     seeds = board.seeds((protocol, "equal"), *((protocol, label) for label in labels))
     gains = [gain(board, protocol, label, "equal", seeds) for label in labels]
     return np.min(gains, axis=0), len(seeds) * len(labels)
@@ -65,7 +67,7 @@ def a2_every_alpha_beats_equal(board: Board, protocol: str):
 
 def a3_half_is_best(board: Board, protocol: str):
     labels = alphas_of(board, protocol)
-    if len(labels) < 2:
+    if len(labels) < 2 or 0.5 not in labels:
         raise LookupError("only one α was run; `make claims` runs more")
     seeds = board.seeds(*((protocol, label) for label in labels.values()))
     half = board.scores(labels.pop(0.5), protocol, seeds=seeds)

@@ -2,4 +2,4 @@
 
 from .model import *
 
-STUDIES = {"artist_language": "musicmtl.papers.artist_language.experiment"}
+STUDIES = {"artist_language": "musicmtl.papers.artist_language.figures"}

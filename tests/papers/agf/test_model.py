@@ -96,7 +96,7 @@ def fresh(cls, **options):
 @pytest.mark.parametrize("views", ["one tensor", "views", "copies"])
 @pytest.mark.parametrize("divisor", [2, 8])
 def test_stacked_equals_branch_by_branch(divisor, views):
-    "In float64, where nothing but rounding can differ: outputs, all gradients, running statistics, and evaluation after it."
+    "In float64, where only rounding can differ: outputs, all gradients, running statistics, evaluation afterwards."
     fast = fresh(SharedLayerNet, n_classes=[3, 2, 4], width_divisor=divisor).double()
     slow = copy.deepcopy(fast)
     slow.stacked = False

@@ -29,21 +29,20 @@ from musicmtl.papers.artist_language.model import (
     song_pieces,
     unheard_artists,
 )
-from musicmtl.study.runs import published
+from musicmtl.study import published
 from musicmtl.viz import architecture_table
 
 
-def segments(b=3, seed=0):
-    return torch.randn(b, 1, 96, SEGMENT, generator=torch.Generator().manual_seed(seed))
+def segments(batch=3, seed=0):
+    return torch.randn(batch, 1, 96, SEGMENT, generator=torch.Generator().manual_seed(seed))
 
 
 def songs(counts, languages=4):
     "A corpus without sound: `counts` songs of each artist, artists dealt to languages."
-    rows = [
-        dict(track_id=f"{a}-{k}", path=f"{a}/{k}.wav", artist=f"artist {a:02d}", language=f"language {a % languages}")
-        for a, n in enumerate(counts)
-        for k in range(n)
-    ]
+    rows = []
+    for artist, n in enumerate(counts):
+        known = dict(artist=f"artist {artist:02d}", language=f"language {artist % languages}")
+        rows += [dict(track_id=f"{artist}-{song}", path=f"{artist}/{song}.wav", **known) for song in range(n)]
     return Corpus(pd.DataFrame(rows), "nowhere", name="songs")
 
 
@@ -54,13 +53,13 @@ def test_parameter_counts():
     net = FiveBlockCNN([68, 17])
     assert n_parameters(net.blocks) == 185_568
     assert [n_parameters(FiveBlockCNN(n)) for n in ([17], [68], [68, 17])] == [193_745, 218_276, 226_453]
-    assert n_parameters(FiveBlockCNN([17])) // 1000 == 193  # as the paper prints it
+    assert n_parameters(FiveBlockCNN([17])) // 1000 == 193  # as the paper has it
 
 
 def test_shapes_of_the_paper():
-    t = architecture_table(FiveBlockCNN(), (1, 1, 96, 187)).set_index("layer").output
-    assert [t[f"blocks.{i}.pool"] for i in range(5)] == ["32×48×93", "64×24×46", "128×12×23", "64×6×11", "32×3×5"]
-    assert t["flatten"] == "480"
+    output = architecture_table(FiveBlockCNN(), (1, 1, 96, 187)).set_index("layer").output
+    assert [output[f"blocks.{i}.pool"] for i in range(5)] == ["32×48×93", "64×24×46", "128×12×23", "64×6×11", "32×3×5"]
+    assert output["flatten"] == "480"
     assert [z.shape for z in FiveBlockCNN([68, 17])(segments(2))] == [(2, 68), (2, 17)]
 
 
@@ -76,8 +75,8 @@ def test_order_inside_a_block():
     torch.manual_seed(0)
     block = Block(2, 3).eval()
     with torch.no_grad():
-        for p in block.bn.parameters():
-            p.copy_(torch.randn_like(p))  # a negative scale tells whether the pool comes before or after
+        for weights in block.bn.parameters():
+            weights.copy_(torch.randn_like(weights))  # a negative scale tells whether the pool comes before or after
         block.bn.running_mean.normal_()
     x = torch.randn(2, 2, 6, 7)
     want = F.max_pool2d(block.bn(F.relu(block.conv(x))), 2)
@@ -89,21 +88,21 @@ def test_channels_last_is_the_same_network():
     net = FiveBlockCNN([5, 2], 4).eval()
     x = segments()
     h = x
-    for b in net.blocks:
-        h = b(h)
+    for block in net.blocks:
+        h = block(h)
     torch.testing.assert_close(net.embed(x), h.flatten(1))
 
 
 def test_time_and_mel_may_be_exchanged():
     "The paper's (187, 96): with transposed kernels the blocks give the transposed map."
-    net = FiveBlockCNN([5], 8).eval()
-    turned = FiveBlockCNN([5], 8).eval()
-    turned.load_state_dict({k: v.transpose(2, 3) if v.ndim == 4 else v for k, v in net.state_dict().items()})
+    net, turned = FiveBlockCNN([5], 8).eval(), FiveBlockCNN([5], 8).eval()
+    weights = net.state_dict()
+    turned.load_state_dict({name: W.transpose(2, 3) if W.ndim == 4 else W for name, W in weights.items()})
     h = segments()
-    g = h.transpose(2, 3)
-    for a, b in zip(net.blocks, turned.blocks, strict=True):
-        h, g = a(h), b(g)
-    torch.testing.assert_close(g, h.transpose(2, 3))
+    h_turned = h.transpose(2, 3)
+    for block, block_turned in zip(net.blocks, turned.blocks, strict=True):
+        h, h_turned = block(h), block_turned(h_turned)
+    torch.testing.assert_close(h_turned, h.transpose(2, 3))
 
 
 def test_head_left_out_changes_nothing_else():
@@ -125,31 +124,38 @@ def test_other_inputs_are_refused(wrong):
 # Loss
 
 
-def test_loss_by_hand_and_its_gradient():
+@pytest.fixture
+def batch():
+    "A small network, segments, and the classes of both tasks."
     torch.manual_seed(0)
-    net, x, y = FiveBlockCNN([8, 2], 8).eval(), segments(4), (torch.tensor([0, 3, 7, 1]), torch.tensor([0, 1, 1, 0]))
-    alpha = label_count_weight(8, 2)
-    z = net(x)
-    by_hand = sum(w * -torch.log_softmax(a, 1)[range(4), t].mean() for w, a, t in zip((1, 4), z, y, strict=True))
+    return FiveBlockCNN([8, 2], 8).eval(), segments(4), (torch.tensor([0, 3, 7, 1]), torch.tensor([0, 1, 1, 0]))
+
+
+def losses_of(net, views, targets):
+    return torch.stack([F.cross_entropy(z, y) for z, y in zip(net.heads(views), targets, strict=True)])
+
+
+def test_loss_by_hand_and_its_gradient(batch):
+    net, x, (artist, language) = batch
+    z_artist, z_language = (torch.log_softmax(z, 1) for z in net(x))
+    by_hand = -z_artist[range(4), artist].mean() - 4 * z_language[range(4), language].mean()
     by_hand.backward()
-    want = [p.grad.clone() for p in net.parameters()]
+    want = [weights.grad.clone() for weights in net.parameters()]
     net.zero_grad()
-    fan = fan_out(net.shared(x), 2)
-    losses = torch.stack([F.cross_entropy(a, t) for a, t in zip(net.heads(fan), y, strict=True)])
-    log = backward(losses, fan, Static([1, alpha]), net.shared_weight)
+    views = fan_out(net.shared(x), 2)
+    balancer = Static([1, label_count_weight(8, 2)])
+    log = backward(losses_of(net, views, (artist, language)), views, balancer, net.shared_weight)
     torch.testing.assert_close(log["total"], by_hand.detach())
-    for p, w in zip(net.parameters(), want, strict=True):
-        torch.testing.assert_close(p.grad, w, rtol=1e-4, atol=1e-6)
+    for weights, gradient in zip(net.parameters(), want, strict=True):
+        torch.testing.assert_close(weights.grad, gradient, rtol=1e-4, atol=1e-6)
 
 
-def test_gradients_that_a_balancer_sees():
+def test_gradients_that_a_balancer_sees(batch):
     "At the fifth convolution, through batch norm, pool and flatten: what each loss alone would give."
-    torch.manual_seed(0)
-    net, x, y = FiveBlockCNN([8, 2], 8).eval(), segments(4), (torch.tensor([0, 3, 7, 1]), torch.tensor([0, 1, 1, 0]))
+    net, x, y = batch
     norms = [torch.autograd.grad(F.cross_entropy(net(x)[i], y[i]), net.shared_weight)[0].norm() for i in range(2)]
-    fan = fan_out(net.shared(x), 2)
-    losses = torch.stack([F.cross_entropy(a, t) for a, t in zip(net.heads(fan), y, strict=True)])
-    log = backward(losses, fan, GradNorm(2), net.shared_weight, new_epoch=True)
+    views = fan_out(net.shared(x), 2)
+    log = backward(losses_of(net, views, y), views, GradNorm(2), net.shared_weight, new_epoch=True)
     torch.testing.assert_close(log["gramian"].diagonal().sqrt().float(), torch.stack(norms), rtol=1e-4, atol=1e-6)
 
 
@@ -178,8 +184,8 @@ def test_three_seconds_are_188_centred_frames():
 
 def test_segment_counts_of_the_paper():
     rows = published("artist_language").query("variant == 'corpus'").set_index("metric").paper_value.astype(float)
-    minutes = [bool(n) for _ in range(340) for _, n in song_pieces(4 * 3750)]
-    assert len(minutes) == rows["one_minute_pieces"]
+    pieces = song_pieces(4 * 3750)
+    assert [length for _, length in pieces] == [PIECE] * 2 and 340 * len(pieces) == rows["one_minute_pieces"]
     assert 340 * len(segment_starts(4 * 3750, 2)) == rows["three_second_segments"]
     assert 340 * len(segment_starts(4 * 3750)) == 10 * rows["three_second_segments"]
 
@@ -187,21 +193,21 @@ def test_segment_counts_of_the_paper():
 @settings(deadline=None)
 @given(st.integers(0, 40_000), st.sampled_from([20, 2]))
 def test_segments_lie_inside_and_apart(frames, per_piece):
-    s = segment_starts(frames, per_piece)
-    assert len(s) == 0 if frames < SEGMENT else 1 <= len(s) <= 2 * per_piece
-    if len(s):
-        assert s[0] >= 0 and s[-1] + SEGMENT <= frames
-        assert (np.diff(s) >= SEGMENT).all()
-        assert set(s) <= set(segment_starts(frames))
-        for a, n in song_pieces(frames):
-            assert n <= PIECE and a >= 0 and a + n <= frames
+    starts = segment_starts(frames, per_piece)
+    assert len(starts) == 0 if frames < SEGMENT else 1 <= len(starts) <= 2 * per_piece
+    if len(starts):
+        assert starts[0] >= 0 and starts[-1] + SEGMENT <= frames
+        assert (np.diff(starts) >= SEGMENT).all()
+        assert set(starts) <= set(segment_starts(frames))
+        for first, length in song_pieces(frames):
+            assert length <= PIECE and first >= 0 and first + length <= frames
 
 
 # Splits
 
 
 def test_protocols():
-    assert [Protocol(s).name for s in ("song", "fold", "segment", "artist")] == [
+    assert [Protocol(split).name for split in ("song", "fold", "segment", "artist")] == [
         "published",
         "corrected",
         "corrected-leak",
@@ -219,20 +225,18 @@ def test_folds_deal_every_song_once_and_evenly(counts, folds, seed):
     assert fold.min() >= 0 and fold.max() < folds
     assert np.ptp(np.bincount(fold, minlength=folds)) <= 1
     artist = corpus.labels("artist").codes
-    for a in range(len(counts)):
-        dealt = np.bincount(fold[artist == a], minlength=folds)
+    for code in range(len(counts)):
+        dealt = np.bincount(fold[artist == code], minlength=folds)
         assert np.ptp(dealt) <= 1
-        for f in range(folds):  # whoever is asked for has been heard
-            if dealt[f]:
-                assert dealt.sum() > dealt[f]
+        assert (dealt[dealt > 0] < dealt.sum()).all()  # whoever is tested has been heard
 
 
 def test_folds_do_not_depend_on_the_order_of_rows():
+    def fold_by_song(corpus):
+        return dict(zip(corpus.table.track_id, leave_one_song_out(corpus), strict=True))
+
     corpus = songs([5, 3, 4])
-    back = corpus.subset(np.arange(len(corpus))[::-1])
-    assert dict(zip(corpus.table.track_id, leave_one_song_out(corpus), strict=True)) == dict(
-        zip(back.table.track_id, leave_one_song_out(back), strict=True)
-    )
+    assert fold_by_song(corpus) == fold_by_song(corpus.subset(np.arange(len(corpus))[::-1]))
     assert (leave_one_song_out(corpus, seed=1) != leave_one_song_out(corpus)).any()
 
 
@@ -241,11 +245,11 @@ def test_folds_that_cannot_be():
         leave_one_song_out(songs([2, 1, 3]))
     with pytest.raises(ParamsError, match="at least 2, found 1"):
         leave_one_song_out(songs([2, 2]), 1)
-    t = songs([2, 2]).table
-    t.loc[0, "artist"] = None
-    t.loc[1, "artist"] = "artist 01"
+    table = songs([2, 2]).table
+    table.loc[0, "artist"] = None
+    table.loc[1, "artist"] = "artist 01"
     with pytest.raises(CorpusError, match="1 tracks have no artist"):
-        leave_one_song_out(Corpus(t, "nowhere", name="songs"))
+        leave_one_song_out(Corpus(table, "nowhere", name="songs"))
 
 
 @settings(max_examples=25, deadline=None)
@@ -253,15 +257,15 @@ def test_folds_that_cannot_be():
 def test_unheard_artists_are_heard_nowhere(languages, per_language, turn, seed):
     corpus = songs([2] * languages * per_language, languages)
     out = unheard_artists(corpus, turn=turn, seed=seed)
-    t = corpus.table
-    assert t[out].groupby("language").artist.nunique().tolist() == [1] * languages
-    assert not set(t.artist[out]) & set(t.artist[~out])
-    assert set(t.language[out]) == set(t.language[~out])
+    unheard, heard = corpus.table[out], corpus.table[~out]
+    assert unheard.groupby("language").artist.nunique().tolist() == [1] * languages
+    assert not set(unheard.artist) & set(heard.artist)
+    assert set(unheard.language) == set(heard.language)
 
 
 def test_turns_reach_every_artist():
     corpus = songs([3] * 12, 3)
-    turns = [set(corpus.table.artist[unheard_artists(corpus, turn=t)]) for t in range(4)]
+    turns = [set(corpus.table.artist[unheard_artists(corpus, turn=turn)]) for turn in range(4)]
     assert set().union(*turns) == set(corpus.table.artist) and sum(map(len, turns)) == 12
 
 
@@ -273,16 +277,17 @@ def test_unheard_artists_need_company():
 @pytest.mark.parametrize("split,both", [("song", False), ("fold", False), ("artist", False), ("segment", True)])
 def test_songs_are_on_both_sides_only_where_it_leaks(split, both):
     corpus, n = songs([5] * 8), 6
-    s = held_out(corpus, Protocol(split), n_segments=n)
-    train, test = (set(s[p] // n if split == "segment" else s[p]) for p in ("train", "test"))
+    parts = held_out(corpus, Protocol(split), n_segments=n)
+    per_song = n if split == "segment" else 1
+    train, test = (set(parts[part] // per_song) for part in ("train", "test"))
     assert bool(train & test) == both
-    assert train and test and not set(s["train"]) & set(s["test"])
+    assert train and test and not set(parts["train"]) & set(parts["test"])
 
 
 def test_published_split_asks_for_half_of_the_artists_at_most():
     corpus = songs([5] * 68, 17)
-    s = published_split(corpus)
-    assert [len(s[p]) for p in ("train", "valid", "test")] == [272, 34, 34]
-    assert corpus.table.artist[s["test"]].nunique() <= 34
+    split = published_split(corpus)
+    assert [len(split[part]) for part in ("train", "valid", "test")] == [272, 34, 34]
+    assert corpus.table.artist[split["test"]].nunique() <= 34
     corrected = held_out(corpus, fold=2)
     assert corpus.table.artist[corrected["test"]].nunique() == 68 and len(corrected["test"]) == 340 // FOLDS

@@ -1,0 +1,68 @@
+"Which curves the figures of the artist-group-factor study show, and the study as a whole."
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from musicmtl.papers.agf import figures
+from musicmtl.study import claims_of, find_study
+
+
+def weights(preset, seeds, jumps):
+    "Weights of two tasks in three epochs; `jumps` is how far they move from one epoch to the next."
+    rows = []
+    for seed, jump in zip(seeds, jumps, strict=True):
+        for epoch in range(3):
+            for task, sign in (("genre", 1), ("mfcc", -1)):
+                weight = 1 + sign * jump * epoch
+                rows.append(dict(seed=seed, epoch=epoch + 0.5, task=task, weight=weight, variant="gradnorm_epoch"))
+    return pd.DataFrame(rows).assign(preset=preset, corpus="demo", protocol="corrected")
+
+
+def outcome(table, preset="mini"):
+    settings = SimpleNamespace(preset=preset)
+    return SimpleNamespace(tables={"weights": table}, settings=settings, data=SimpleNamespace(name="demo"))
+
+
+def test_the_calmest_and_the_wildest_seed():
+    assert figures.calmest_and_wildest(weights("mini", [3, 5, 7], [0.2, 0.05, 0.3])) == (5, 7)
+
+
+def test_curves_of_many_seeds_come_from_claims_and_say_so():
+    table = pd.concat([weights("mini", [0], [0.1]), weights("claims", [0, 1, 2], [0.1, 0.2, 0.3])])
+    rows, source = figures.best_known_weights(outcome(table))
+    assert source == "3 seeds, preset claims" and set(rows.preset) == {"claims"}
+    rows, source = figures.best_known_weights(outcome(table[table.preset == "mini"]))
+    assert source == "1 seed, preset mini" and len(rows) == 6
+
+
+def test_the_wildest_seed_is_drawn_only_where_it_is_another():
+    one = figures.weight_figures(outcome(weights("mini", [0], [0.1])))
+    assert set(one) == {"weights_epoch_calm"}
+    two = figures.weight_figures(outcome(weights("mini", [0, 1], [0.1, 0.3])))
+    assert set(two) == {"weights_epoch_calm", "weights_epoch_wild"}
+    assert "wildest" in two["weights_epoch_wild"].get_title(loc="left")
+
+
+def test_the_study_is_found_with_all_its_claims():
+    study = find_study("agf")
+    assert study is figures.study and set(study.claims) == set(claims_of("agf"))
+
+
+@pytest.mark.parametrize("n,rare", [(1, True), (5, False)])
+def test_rare_classes_are_marked_on_the_map(monkeypatch, tmp_path, n, rare):
+    drawn = {}
+    monkeypatch.setattr(figures.viz, "tsne", lambda x, d, seed: np.zeros((len(x), d)))
+    monkeypatch.setattr(figures.viz, "tsne_map_3d", lambda *a, **k: None)
+    monkeypatch.setattr(figures.viz, "tsne_map", lambda *a, **k: drawn.update(k))
+    codes = np.repeat([0, 1], [100 - n, n])
+    labels = SimpleNamespace(classes=("Rock", "Polka"), codes=codes, counts=np.array([100 - n, n]))
+    data = SimpleNamespace(corpus=SimpleNamespace(labels=lambda c: labels, __len__=None), target="genre", name="demo")
+    data.corpus = type("C", (), {"labels": lambda self, c: labels, "__len__": lambda self: 100})()
+    board = SimpleNamespace(readings=lambda *a: [SimpleNamespace(hidden=np.zeros((100, 4)))])
+    run = SimpleNamespace(data=data, board=board, folder=tmp_path, settings=SimpleNamespace(main_protocol="corrected"))
+    run.study = figures.study
+    figures.map_figure(run)
+    assert ("Polka" in drawn["rare"]) == rare

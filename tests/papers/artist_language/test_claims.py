@@ -1,0 +1,150 @@
+"""Verdicts on invented readings, effects against the scores that they compare, and the paper's numbers."""
+
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from musicmtl.core import generator
+from musicmtl.papers.artist_language.claims import (
+    BOTH,
+    CLAIMS,
+    comparisons,
+    gain_effects,
+    l2_helps_languages,
+    l3_label_counts_work_well,
+    reported,
+)
+from musicmtl.papers.artist_language.experiment import LEAK, SPARSE, UNHEARD, Reading, Trial, scores
+from musicmtl.papers.artist_language.model import Protocol
+from musicmtl.study import Board, claim_rows, claims_of, interval, shuffled, switch_effects
+
+
+def invented(data, skill, variant="multitask", protocol=Protocol.corrected, folds=1, **trial):
+    "Eighty segments of forty songs; the right class's score is larger by `skill`."
+    song, y, p = np.repeat(np.arange(40) % len(data.corpus), 2), {}, {}
+    for task in data.tasks[:2]:
+        n = len(data.corpus.labels(task))
+        y[task] = np.repeat(np.arange(40), 2) % n
+        z = generator("claims", task).normal(size=(80, n)) + skill * np.eye(n)[y[task]]
+        p[task] = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+    fold = np.repeat(np.arange(40) % folds, 2)
+    return Reading(Trial(variant, protocol, 0, **trial), y, p, song, fold, None, None, 0.0)
+
+
+def board_of(data, *readings):
+    return Board(readings, partial(scores, data, None), metric="roc_auc", data=data)
+
+
+@pytest.fixture(scope="module")
+def helpful(data_of_singers):
+    "A board on which everything helps by far."
+    invent = partial(invented, data_of_singers)
+    plain = [invent(0.2, "artist"), invent(0.2, "language"), invent(1.0)]
+    return board_of(data_of_singers, *plain, invent(0.3, alpha=1.0), invent(3.0, n_tasks=4), invent(0.3, songs=2))
+
+
+def verdicts(board):
+    rows = pd.DataFrame(claim_rows("artist_language", "singers", board, CLAIMS, BOTH))
+    return rows.set_index(["claim", "protocol"]).verdict
+
+
+def test_claims_follow_their_rules(helpful):
+    found = verdicts(helpful)
+    assert found.xs("corrected", level="protocol").to_dict() == dict.fromkeys(CLAIMS, "holds")
+    assert found.xs("published", level="protocol").to_dict() == dict.fromkeys(BOTH, "not testable here")
+    assert set(claims_of("artist_language")) == set(CLAIMS)
+
+
+def test_claims_fail_where_nothing_helps(data_of_singers):
+    invent = partial(invented, data_of_singers)
+    plain = [invent(3.0, "artist"), invent(3.0, "language"), invent(0.5)]
+    board = board_of(data_of_singers, *plain, invent(2.0, alpha=1.0), invent(0.2, n_tasks=4), invent(3.0, songs=2))
+    assert verdicts(board).xs("corrected", level="protocol").to_dict() == dict.fromkeys(CLAIMS, "does not hold")
+
+
+def test_claims_rest_on_networks_not_on_variants(data_of_singers):
+    invent = partial(invented, data_of_singers, folds=2)
+    board = board_of(data_of_singers, invent(0.2, "artist"), invent(1.0))
+    assert CLAIMS["L1"](board, "corrected")[1] == 2
+
+
+def test_no_language_no_claim_on_it():
+    board = board_of(SimpleNamespace(second="album"))
+    with pytest.raises(LookupError, match="the second task is the album"):
+        l2_helps_languages(board, "corrected")
+
+
+def test_label_counts_need_a_rival(data_of_singers):
+    board = board_of(data_of_singers, invented(data_of_singers, 1.0))
+    with pytest.raises(LookupError, match="no other α and no other balancer was run"):
+        l3_label_counts_work_well(board, "corrected")
+
+
+def test_the_paper_stands_beside_languages_alone():
+    values = reported(SimpleNamespace(second="language"), Protocol.corrected)
+    assert values["multitask_artist", "roc_auc"] == (74.88, "Table 1, multi-task I (artist)")
+    assert values["artist", "pr_auc"][0] == values["language", "pr_auc"][0] == 39.78  # one baseline for two tasks
+    assert len(values) == 8 and reported(SimpleNamespace(second="album"), Protocol.corrected) == {}
+
+
+def test_reported_numbers_are_in_the_rows(outcome):
+    table = outcome.tables["scores"]
+    paper = table[table.paper_value.notna()]
+    assert set(paper.variant) == {"artist", "language", "multitask_artist", "multitask_language"}
+    assert set(paper.metric) == {"roc_auc", "pr_auc"}
+    assert paper[(paper.variant == "multitask_artist") & (paper.metric == "roc_auc")].paper_value.eq(74.88).all()
+
+
+def test_every_claim_of_a_run_has_a_verdict_or_a_reason(outcome):
+    rows = pd.DataFrame(claim_rows("artist_language", "singers", outcome.board, CLAIMS, BOTH))
+    assert list(rows.claim) == ["L1", "L1", "L2", "L2", "L3", "L4"]
+    tested = rows.verdict != "not testable here"
+    assert tested.eq(rows.effect.notna()).all() and tested.any()
+    assert rows[~tested].rule.str.contains("not trained in this run").all()
+
+
+# Effects
+
+
+@pytest.fixture(scope="module")
+def switched(data_of_singers):
+    invent = partial(invented, data_of_singers)
+    protocols = {Protocol.corrected: 1.0, Protocol.published: 1.2, LEAK: 3.0, SPARSE: 0.9, UNHEARD: 0.2}
+    readings = [invent(skill, protocol=protocol) for protocol, skill in protocols.items()]
+    return board_of(data_of_singers, *readings, invent(0.5, "artist"), invent(0.7, "language"))
+
+
+def test_switches_are_differences_of_scores(switched):
+    effects = switch_effects(switched, comparisons(switched)).set_index(["switch", "metric"])
+
+    def scored(protocol, metric="roc_auc"):
+        return switched.scores("multitask", protocol.name, metric, task="artist")
+
+    leak = effects.loc[("Segments of a song on both sides: artist", "roc_auc")]
+    expected = interval(100 * (scored(LEAK) - shuffled(scored(Protocol.corrected))))
+    np.testing.assert_allclose(leak[["effect", "low", "high"]].astype(float), expected)
+    sparse = effects.loc[("Two segments a minute, not twenty: artist", "pr_auc")]  # the same songs: paired
+    expected = interval(100 * (scored(SPARSE, "pr_auc") - scored(Protocol.corrected, "pr_auc")))
+    np.testing.assert_allclose(sparse[["effect", "low", "high"]].astype(float), expected)
+
+
+def test_unheard_artists_have_no_effect_on_recognising_them(switched):
+    switches = {comparison.switch for comparison in comparisons(switched)}
+    assert "Artists never heard: language" in switches and "Artists never heard: artist" not in switches
+
+
+def test_gains_stand_beside_the_papers(switched):
+    effects = gain_effects(switched).set_index(["switch", "metric"])
+    assert effects.effect["Artist, paper", "roc_auc"] == pytest.approx(4.43)
+    assert effects.effect["Language, paper", "pr_auc"] == pytest.approx(8.69)
+    own = 100 * (switched.scores("multitask", task="artist") - switched.scores("artist", task="artist"))
+    assert effects.effect["Artist, corrected", "roc_auc"] == pytest.approx(own[0])
+    assert not [switch for switch, _ in effects.index if "published" in switch]  # no single tasks were trained there
+
+
+def test_no_networks_no_gains():
+    board = board_of(SimpleNamespace(tasks=("artist", "album"), second="album"))
+    assert gain_effects(board).empty
