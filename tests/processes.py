@@ -4,6 +4,7 @@
 a process forked from one that has imported the studies: it starts at once, and can be killed at a chosen moment.
 """
 
+import contextlib
 import multiprocessing
 import os
 import re
@@ -14,6 +15,7 @@ import threading
 import traceback
 from pathlib import Path
 
+import psutil
 from tqdm import tqdm
 
 from musicmtl.core import RunError
@@ -41,6 +43,15 @@ def finish(process: subprocess.Popen) -> tuple[int, str, str]:  # Exit status, o
     "Wait for a process."
     out, err = process.communicate(timeout=600)
     return process.returncode, out, err
+
+
+def kill(process: subprocess.Popen) -> None:
+    "SIGKILL to a process and all its children."
+    parent = psutil.Process(process.pid)
+    for victim in [*parent.children(recursive=True), parent]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            victim.kill()
+    process.communicate()
 
 
 def the_run(home: Path, study: str) -> Path:
