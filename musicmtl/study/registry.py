@@ -33,11 +33,11 @@ def paper_folder(
 # %% ../../nbs/study/40_registry.ipynb #3be68251
 def published(
     paper: str | None = None,  # One paper's numbers; all by default
-) -> pd.DataFrame:  # study, ref, variant, metric, paper_value (as printed: scores in per cent)
+) -> pd.DataFrame:  # study, ref, variant, metric, paper_value (text, as printed: scores in per cent)
     "Every number that the papers print: the only place where one stands. Raises `ParamsError` for an unknown paper."
     folders = [paper_folder(name) for name in (papers() if paper is None else [paper])]
     files = [folder / "published.csv" for folder in folders]
-    tables = [pd.read_csv(file) for file in files if file.is_file()]
+    tables = [pd.read_csv(file, dtype={"paper_value": str}) for file in files if file.is_file()]
     columns = ["study", "ref", "variant", "metric", "paper_value"]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
 

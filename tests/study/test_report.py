@@ -1,4 +1,4 @@
-"The report: numbers are the tables', nothing points outside, the same files give the same page, and missing things are named."
+"The report: numbers are the tables', nothing points outside, the same files give the same page, gaps are named."
 
 import html.parser
 import re
@@ -7,43 +7,33 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from musicmtl import report
-from musicmtl.study.registry import published
+from musicmtl import report, viz
 from musicmtl.core import ParamsError, RunError
+from musicmtl.study import CLAIM_COLUMNS, RESULT_COLUMNS, Study, claims_of, main_studies, published
+
+
+VALUES = {"single_task": 0.5, "equal": 0.55, "gradnorm_epoch": 0.6, "gradnorm_epoch_alpha_0.15": 0.58}
+
+
+def score_rows(seeds):
+    "(protocol, variant, seed, metric, value, paper_value) of an invented study, as the paper's variants and others."
+    for metric in ("micro_f1", "log_loss"):
+        for variant, value in VALUES.items():
+            printed = 87.99 if (variant, metric) == ("gradnorm_epoch", "micro_f1") else None
+            for seed in range(seeds):
+                if "alpha" not in variant:
+                    yield "published", variant, seed, metric, value + 0.2 + 0.01 * seed, printed
+                yield "corrected", variant, seed, metric, value + 0.01 * seed, printed
+    yield "published", "majority", 0, "micro_f1", 0.3, None
+    yield "corrected", "majority", 0, "micro_f1", 0.25, None
+    yield "split", "gradnorm_epoch", 0, "micro_f1", 0.7, None
 
 
 def scores(study="agf", corpus="miniature", seeds=1):
-    values = {"single_task": 0.5, "equal": 0.55, "gradnorm_epoch": 0.6, "gradnorm_epoch_alpha_0.15": 0.58}
-    rows = [
-        (
-            p,
-            v,
-            s,
-            m,
-            x + 0.2 * (p == "published") + 0.01 * s,
-            87.99 if (v, m) == ("gradnorm_epoch", "micro_f1") else None,
-        )
-        for m in ("micro_f1", "log_loss")
-        for p in ("published", "corrected")
-        for v, x in values.items()
-        for s in range(seeds)
-        if not (p == "published" and "alpha" in v)
-    ]
-    rows += [
-        (p, "majority", 0, "micro_f1", {"published": 0.3, "corrected": 0.25}[p], None)
-        for p in ("published", "corrected")
-    ]
-    rows += [("split", "gradnorm_epoch", 0, "micro_f1", 0.7, None)]
-    df = pd.DataFrame(rows, columns=["protocol", "variant", "seed", "metric", "value", "paper_value"])
-    return df.assign(
-        study=study,
-        run="07",
-        corpus=corpus,
-        preset="mini",
-        low=df.value - 0.03,
-        high=df.value + 0.03,
-        paper_ref=df.paper_value.map({87.99: "§5"}),
-    )[report.RESULTS]
+    columns = ["protocol", "variant", "seed", "metric", "value", "paper_value"]
+    table = pd.DataFrame(score_rows(seeds), columns=columns)
+    ends = dict(low=table.value - 0.03, high=table.value + 0.03, paper_ref=table.paper_value.map({87.99: "§5"}))
+    return table.assign(study=study, run="07", corpus=corpus, preset="mini", **ends)[RESULT_COLUMNS]
 
 
 def claims():
@@ -53,16 +43,9 @@ def claims():
         ("A3", None, None, None, "points", "not testable here"),
         ("A4", -1.0, -2.0, -0.5, "points", "does not hold"),
     ]
-    df = pd.DataFrame(rows, columns=["claim", "effect", "low", "high", "unit", "verdict"])
-    df = df.assign(
-        study="agf",
-        where="§4",
-        corpus="miniature",
-        protocol="corrected",
-        n=5,
-        rule="holds if <the interval> is above 0",
-    )
-    return df[report.CLAIMS]
+    table = pd.DataFrame(rows, columns=["claim", "effect", "low", "high", "unit", "verdict"])
+    places = dict(study="agf", where="§4", corpus="miniature", protocol="corrected", preset="mini", n=5)
+    return table.assign(rule="holds if <the interval> is above 0", **places)[CLAIM_COLUMNS]
 
 
 @pytest.fixture
@@ -83,10 +66,9 @@ def figures(tmp_path):
 
 
 def test_the_tables_of_this_checkout_can_be_read():
-    r = report.read_results()
-    assert {"agf", "artist_language", "lstm_ensemble", "pase", "tagging"} <= set(r.scores.study) and set(
-        r.claims.study
-    ) <= set(r.studies)
+    tables = report.read_results()
+    assert set(main_studies()) <= set(tables.scores.study)
+    assert set(tables.claims.study) == set(claims_of()) <= set(tables.studies)
 
 
 class Page(html.parser.HTMLParser):
@@ -99,7 +81,7 @@ class Page(html.parser.HTMLParser):
         assert not self.stack, self.stack
 
     def handle_starttag(self, tag, attrs):
-        self.refs += [v for k, v in attrs if k in ("href", "src")]
+        self.refs += [value for name, value in attrs if name in ("href", "src")]
         if tag not in ("meta", "br", "img"):
             self.stack.append(tag)
 
@@ -119,31 +101,31 @@ def test_page_is_whole_stable_and_points_nowhere_else(figures):
     first = out.read_bytes()
     assert report.write_report(figures / "data").read_bytes() == first
     page = Page(first.decode())
-    outside = [r for r in page.refs if not r.startswith(("#", "data:image/png;base64,"))]
+    outside = [ref for ref in page.refs if not ref.startswith(("#", "data:image/png;base64,"))]
     assert outside == ["agf/map.html"]
     assert str(figures.parent) not in first.decode() and not re.search(r"20\d\d-\d\d-\d\d", first.decode())
     assert not re.search(r"@import|url\(|<script|<link", first.decode())
-    assert sum(r.startswith("data:") for r in page.refs) == 1  # the picture of wall times stays out
+    assert sum(ref.startswith("data:") for ref in page.refs) == 1  # the picture of wall times stays out
     assert "123456" not in first.decode()
 
 
 def test_claims_come_first_in_natural_order_and_rules_are_escaped(figures):
     page = report.write_report(figures / "data").read_text(encoding="utf-8")
-    at = [page.index(f"<b>{c}</b>") for c in ("A2", "A3", "A4", "A10")]
-    assert at == sorted(at) and page.index('id="claims"') < at[0] < page.index('id="agf"')
+    places = [page.index(f"<b>{claim}</b>") for claim in ("A2", "A3", "A4", "A10")]
+    assert places == sorted(places) and page.index('id="claims"') < places[0] < page.index('id="agf"')
     assert "&lt;the interval&gt;" in page and "21.400 points" in page and "−2.000 to 1.000" in page
-    assert page.count('class="chip"') == 4 + 4  # heads of the counts, one a claim
+    assert page.count('class="chip"') == 4 + 4  # heads of the counts, one per claim
 
 
 def test_missing_studies_and_unmatched_numbers_are_named(figures):
     page = report.write_report(figures / "data").read_text(encoding="utf-8")
-    for s in ("artist_language", "lstm_ensemble", "pase", "tagging"):
-        assert f"make study STUDY={s}" in page
-    assert (
-        "make study STUDY=agf<" not in page and "Protocols between published and corrected (2)" in page
-    )  # one a corpus
+    for study in ("artist_language", "lstm_ensemble", "pase", "tagging"):
+        assert f"make study STUDY={study}" in page
+    assert "make study STUDY=agf<" not in page
+    assert "Protocols between published and corrected (2)" in page  # one per corpus
     left = report.unmatched(scores(), published().query("study == 'agf'"))
     assert 87.99 not in set(left.paper_value) and 91.08 in set(left.paper_value)
+    assert "<td>18</td>" in page and "18.0" not in page  # hours of training, as the paper prints them
 
 
 def test_an_empty_folder_gives_a_page_that_says_so(tmp_path):
@@ -162,38 +144,63 @@ def test_a_study_without_published_numbers_is_shown_too(tmp_path):
 
 
 def test_comparison_puts_the_right_numbers_side_by_side():
-    t = report.comparison_table(scores()).set_index(["metric", "variant"])
-    row = t.loc[("micro_f1", "gradnorm_epoch")]
+    table = report.comparison_table(scores()).set_index(["metric", "variant"])
+    row = table.loc[("micro_f1", "gradnorm_epoch")]
     assert (row.paper, row.ref) == (87.99, "§5")
     assert (row.published, row.corrected, row.difference) == pytest.approx((80, 60, 20))
     assert (row.corrected_low, row.corrected_high) == pytest.approx((57, 63))
     assert (row.published_majority, row.corrected_majority) == pytest.approx((30, 25))
-    assert t.loc[("log_loss", "equal")].corrected == pytest.approx(0.55)  # nats stay nats
-    alone = t.loc[("micro_f1", "gradnorm_epoch_alpha_0.15")]
+    assert table.loc[("log_loss", "equal")].corrected == pytest.approx(0.55)  # nats stay nats
+    alone = table.loc[("micro_f1", "gradnorm_epoch_alpha_0.15")]
     assert pd.isna(alone.published) and alone.corrected == pytest.approx(58)
-    assert "majority" not in t.index.get_level_values("variant")
-    order = [v for m, v in t.index if m == "micro_f1"]
+    assert "majority" not in table.index.get_level_values("variant")
+    order = [variant for metric, variant in table.index if metric == "micro_f1"]
     assert order == ["single_task", "equal", "gradnorm_epoch", "gradnorm_epoch_alpha_0.15"]
 
 
 def test_several_seeds_are_averaged():
     row = report.comparison_table(scores(seeds=4)).set_index(["metric", "variant"]).loc[("micro_f1", "equal")]
-    assert (
-        row.corrected == pytest.approx(56.5) and row.corrected_n == 4 and row.corrected_low < 56.5 < row.corrected_high
+    assert row.corrected == pytest.approx(56.5) and row.corrected_n == 4
+    assert row.corrected_low < 56.5 < row.corrected_high
+
+
+def test_a_study_is_shown_by_its_own_title_and_names(tmp_path, monkeypatch):
+    names = viz.NAMES | viz.Names(
+        labels=dict(single_task="Alone", micro_f1="Share of hits"), forms={r"wide_(\d+)": ("Wide, {} units", "wide")}
     )
+    study = Study("agf", "A title of its own", settings=object, prepare=scores, names=names)
+    monkeypatch.setattr("musicmtl.study.report.find_study", lambda name: {"agf": study}[name])
+    table = scores().replace({"variant": {"equal": "wide_10", "gradnorm_epoch": "wide_9"}})
+    (tmp_path / "data").mkdir()
+    table.to_csv(tmp_path / "data" / "agf.csv", index=False)
+    monkeypatch.setattr("musicmtl.study.report.published", lambda: published("agf"))
+    page = report.write_report(tmp_path / "data").read_text(encoding="utf-8")
+    assert page.count("A title of its own") == 2 and "<b>Share of hits</b> [%]" in page  # navigation and heading
+    order = [page.index(f"<td>{words}</td>") for words in ("Alone", "Wide, 9 units", "Wide, 10 units")]
+    assert order == sorted(order)
+
+
+@pytest.mark.parametrize("fault", [ParamsError("no study"), ImportError("no module"), AttributeError("no study in it")])
+def test_a_study_that_cannot_be_found_is_shown_by_plain_names(fault, monkeypatch):
+    def find_study(name):
+        raise fault
+
+    monkeypatch.setattr("musicmtl.study.report.find_study", find_study)
+    words = report.words_of("some_study")
+    assert words.title == "Some study" and words.names is viz.NAMES
 
 
 @pytest.mark.parametrize(
     "name, change, message",
     [
-        ("agf.csv", lambda d: d.drop(columns="low"), "agf.csv: column low missing"),
-        ("claims.csv", lambda d: d.drop(columns="rule"), "claims.csv: column rule missing"),
-        ("claims.csv", lambda d: d.assign(verdict="perhaps"), "unknown verdict perhaps"),
+        ("agf.csv", lambda table: table.drop(columns="low"), "agf.csv: column low missing"),
+        ("claims.csv", lambda table: table.drop(columns="rule"), "claims.csv: column rule missing"),
+        ("claims.csv", lambda table: table.assign(verdict="perhaps"), "unknown verdict perhaps"),
     ],
 )
 def test_tables_that_are_not_ours_are_refused(figures, name, change, message):
-    f = figures / "data" / name
-    change(pd.read_csv(f)).to_csv(f, index=False)
+    file = figures / "data" / name
+    change(pd.read_csv(file)).to_csv(file, index=False)
     with pytest.raises(RunError, match=message):
         report.read_results(figures / "data")
 

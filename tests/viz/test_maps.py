@@ -1,0 +1,78 @@
+"Maps of an embedding: neighbours stay neighbours, names do not overlap, the page works offline."
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from drawings import assert_axes_named, assert_drawn_alike
+
+from musicmtl import viz
+from musicmtl.core import ParamsError
+
+POINTS = np.random.default_rng(1).normal(size=(40, 2))
+FIGURES = dict(map=lambda: viz.tsne_map(POINTS, np.repeat(list("abcd"), 10)))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_is_the_same_file_every_time_and_its_style_does_not_leak(name, tmp_path):
+    assert_drawn_alike(FIGURES[name], tmp_path)
+
+
+def test_tsne_is_the_same_on_every_call_and_keeps_neighbours():
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(3), 20)
+    x = rng.normal(size=(60, 10)) + 8 * np.eye(3)[y] @ rng.normal(size=(3, 10))
+    a = viz.tsne(x, n_iter=100)
+    np.testing.assert_array_equal(a, viz.tsne(torch.tensor(x), n_iter=100))
+    assert a.dtype == np.float32 and a.shape == (60, 2)
+    nearest = np.argsort(((a[:, None] - a) ** 2).sum(-1) + 1e9 * np.eye(60), 1)[:, 0]
+    assert (y[nearest] == y).mean() > 0.95
+    cube = viz.tsne(x, 3, n_iter=30)
+    np.testing.assert_array_equal(cube, viz.tsne(x, 3, n_iter=30))
+    assert cube.shape == (60, 3)
+    assert np.isfinite(viz.tsne(x[:6], n_iter=20)).all()  # perplexity cut to 5/3
+
+
+@pytest.mark.parametrize(
+    "x, message", [(np.zeros((4, 3)), "at least 5"), (np.full((9, 3), np.nan), "9 of 9"), (np.zeros(9), "at least 5")]
+)
+def test_tsne_refuses_what_it_cannot_place(x, message):
+    with pytest.raises(ParamsError, match=message):
+        viz.tsne(x)
+
+
+def test_names_on_the_map_do_not_overlap():
+    rng = np.random.default_rng(2)
+    names = np.repeat([f"Class number {i}" for i in range(18)], 6)
+    ax = viz.tsne_map(rng.normal(size=(108, 2)), names, rare=("Class number 3",), loose=("Class number 4",))
+    ax.figure.canvas.draw()
+    boxes = [t.get_window_extent() for t in ax.texts]
+    assert len(boxes) == 18 and not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    frame = ax.get_window_extent()
+    assert all(frame.x0 - 1 <= b.x0 and b.x1 <= frame.x1 + 1 for b in boxes)
+    legend = [t.get_text() for t in ax.get_legend().get_texts()]
+    assert "Class number 3 (6), rare" in legend and "Class number 4 (6), loose" in legend
+
+
+def test_what_belongs_to_no_class_is_grey_and_nameless_and_spokes_lead_to_the_centre():
+    labels = np.repeat(list("abcd"), 10)
+    ax = viz.tsne_map(POINTS, labels, rest="b", spokes=True)
+    assert sorted(t.get_text() for t in ax.texts) == ["a", "c", "d"]
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["a (10)", "c (10)", "d (10)", "b (10)"]
+    spokes = [line for line in ax.lines if line.get_alpha() == 0.6]
+    assert len(spokes) == 40
+    np.testing.assert_allclose(spokes[0].get_xydata()[0], POINTS[:10].mean(0))
+    assert_axes_named(ax)
+
+
+def test_the_3d_page_is_whole_offline_and_the_same_every_time(tmp_path):
+    rng = np.random.default_rng(3)
+    points, names = rng.normal(size=(30, 3)), np.repeat(["a", "b", "c"], 10)
+    for n in "xy":
+        viz.tsne_map_3d(points, names, tmp_path / f"{n}.html", texts=[f"track {i}" for i in range(30)])
+    page = (tmp_path / "x.html").read_bytes()
+    assert page == (tmp_path / "y.html").read_bytes()
+    assert b"<script src=" not in page and b"track 29" in page and b"cdn.plot.ly" not in page[:2000]
+    with pytest.raises(ParamsError, match=r"\[30, 3\]"):
+        viz.tsne_map_3d(points[:, :2], names, tmp_path / "z.html")

@@ -1,0 +1,193 @@
+"Scores beside the paper's: the table's numbers, the right intervals, one unit an axis."
+
+import numpy as np
+import pandas as pd
+import pytest
+from drawings import assert_axes_named, assert_drawn_alike
+
+from musicmtl import viz
+from musicmtl.core import ParamsError
+
+
+def results(seeds=1, corpus="miniature", metric="micro_f1"):
+    rng = np.random.default_rng(0)
+    rows = [
+        (v, p, s, 0.5 + 0.1 * (p == "published") + rng.normal(0, 0.02))
+        for v in ("single_task", "equal")
+        for p in ("published", "corrected")
+        for s in range(seeds)
+    ]
+    rows += [("majority", "published", 0, 0.3), ("majority", "corrected", 0, 0.25)]
+    df = pd.DataFrame(rows, columns=["variant", "protocol", "seed", "value"])
+    return df.assign(
+        low=df.value - 0.03, high=df.value + 0.03, metric=metric, corpus=corpus, paper_value=87.99, paper_ref="§5"
+    )
+
+
+def points_of(*x):
+    return pd.DataFrame([dict(x=v, group=g, value=0.5, low=0.4, high=0.6) for v in x for g in ("equal", "reweighted")])
+
+
+EFFECTS = pd.DataFrame(dict(switch=["a", "b"], effect=[1.0, 2.0], low=[0.0, 1.0], high=[2.0, 3.0]))
+CLAIMS = pd.DataFrame(
+    dict(
+        claim=["A1", "A2"],
+        effect=[1.0, None],
+        low=[0.0, None],
+        high=[2.0, None],
+        unit=["points", "ratio"],
+        verdict=["holds", "not testable here"],
+    )
+)
+SWEEP = pd.DataFrame(
+    [
+        dict(setting=alpha, task=task, value=value, low=value - 0.02, high=value + 0.02)
+        for task, value in (("artist", 0.5), ("language", 0.6))
+        for alpha in (0.25, 4, None)
+    ]
+)
+FIGURES = dict(
+    bars=lambda: viz.score_bars(results()),
+    panels=lambda: viz.score_panels(
+        {"FMA": points_of("WLP", "WLP+T")}, metric="macro_f1", xlabel="Workers", looks={"equal": "open"}
+    ),
+    sweep=lambda: viz.setting_sweep(SWEEP, metric="roc_auc"),
+    effects=lambda: viz.protocol_effects(EFFECTS),
+    claims=lambda: viz.claim_forest(CLAIMS),
+)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_is_the_same_file_every_time_and_its_style_does_not_leak(name, tmp_path):
+    assert_drawn_alike(FIGURES[name], tmp_path)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_axis_says_what_it_shows(name):
+    assert_axes_named(FIGURES[name]())
+
+
+@pytest.mark.parametrize("seeds", [1, 5])
+def test_scores_stand_beside_the_paper_and_the_majority(seeds):
+    df = results(seeds)
+    ax = viz.score_bars(df)
+    names = [t.get_text() for t in ax.get_legend().get_texts()]
+    assert (
+        "Paper, 87.99 (§5)" in names and "Majority class, published" in names and "Majority class, corrected" in names
+    )
+    lines = {line.get_label(): line.get_xdata()[0] for line in ax.lines}
+    assert lines["Paper, 87.99 (§5)"] == 87.99 and lines["Majority class, corrected"] == pytest.approx(25)
+    mean = df[(df.variant == "equal") & (df.protocol == "corrected")].value.mean() * 100
+    assert any(np.isclose(np.asarray(line.get_xdata(), float), mean).any() for line in ax.lines)
+    assert ("t intervals" in ax.get_xlabel()) == (seeds == 5)
+
+
+def test_seed_summary_matches_students_interval():
+    d = pd.DataFrame(dict(variant="a", protocol="p", value=[1.0, 2.0, 3.0, 4.0], low=0.0, high=9.0))
+    s = viz.seed_summary(d).iloc[0]
+    half = 3.182446305284263 * np.std([1, 2, 3, 4], ddof=1) / 2
+    assert s.value == 2.5 and (s.low, s.high) == pytest.approx((2.5 - half, 2.5 + half))
+    assert viz.seed_summary(d[:1]).iloc[0][["low", "high"]].tolist() == [0.0, 9.0]
+    assert np.isnan(viz.seed_summary(d[:2]).iloc[0].low)
+
+
+def test_one_metric_and_one_corpus_per_figure():
+    with pytest.raises(ParamsError, match="one metric"):
+        viz.score_bars(pd.concat([results(), results(metric="macro_f1")]))
+    with pytest.raises(ParamsError, match="one corpus"):
+        viz.score_bars(pd.concat([results(), results(corpus="albums")]))
+
+
+def test_auc_axes_leave_out_what_is_empty_and_nothing_else():
+    def rows(*values):
+        return pd.DataFrame(
+            [
+                dict(variant="a", protocol="corrected", metric="roc_auc", value=v, low=v - 0.1, high=v + 0.1)
+                for v in values
+            ]
+        )
+
+    def left(*values):
+        return viz.score_bars(rows(*values)).get_xlim()[0]
+
+    assert (
+        left(0.8) == 40 and left(0.3) == pytest.approx(20) and left(0.3, 0.32) == pytest.approx(31)
+    )  # two seeds have no interval
+
+
+def test_panels_of_scores_show_the_tables_numbers():
+    a, b = viz.score_panels(
+        {"FMA": points_of("WLP", "WLP+T"), "OpenMIC": points_of("WLP+T")},
+        metric="macro_f1",
+        looks={"equal": "open"},
+        paper={"FMA": {"WLP+T": 55.0}, "OpenMIC": {"other": 1.0}},
+        across={"FMA": {"pase_supervised": 0.45}},
+    )
+    equal, other = a.containers
+    np.testing.assert_allclose(equal.lines[0].get_ydata(), 50.0)
+    assert equal.lines[0].get_markerfacecolor() == "white" != other.lines[0].get_markerfacecolor()
+    assert (equal.lines[0].get_xdata() < other.lines[0].get_xdata()).all()  # side by side
+    assert [t.get_text() for t in b.get_xticklabels()] == ["WLP", "WLP+T"] and b.containers[0].lines[0].get_xdata()[
+        0
+    ] > 0.5
+    assert a.collections[-1].get_offsets().tolist() == [[1.0, 55.0]] and not any(
+        c.get_label() == "Paper" for c in b.collections
+    )
+    assert any(np.allclose(line.get_ydata(), 45.0) for line in a.lines)
+    curve = points_of(50, 400)
+    (ax,) = viz.score_panels({"FMA": curve}, metric="macro_f1", upright={"FMA": {"Crossing": 100.0}})
+    assert ax.get_xscale() == "log" and [t.get_text() for t in ax.get_xticklabels()] == ["50", "400"]
+    assert any(np.allclose(line.get_xdata(), 100.0) for line in ax.lines)
+
+
+def test_a_paper_with_a_number_for_each_variant_has_it_in_the_variants_row():
+    table = results()
+    table = table.assign(paper_value=table.variant.map({"single_task": 55.0, "equal": 0.61}))
+    ax = viz.score_bars(table)
+    marks = next(points for points in ax.collections if points.get_label() == "Paper")
+    assert marks.get_offsets().tolist() == [[61.0, 1.0], [55.0, 0.0]]
+    assert not any(line.get_label().startswith("Paper") for line in ax.lines)
+
+
+def test_a_sweep_has_its_settings_on_the_axis_and_what_has_none_as_a_line():
+    ax = viz.setting_sweep(SWEEP, metric="roc_auc", setting="Weight α", marked=4)
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["0.25", "4"] and ax.get_xlabel() == "Weight α"
+    labels = [t.get_text() for t in ax.get_legend().get_texts()]
+    assert {"Artist", "Language", "Single task, artist", "Single task, language"} == set(labels)
+    assert any(np.allclose(line.get_ydata(), 60.0) for line in ax.lines)
+
+
+def test_effects_of_several_metrics_stand_side_by_side():
+    both = pd.concat([EFFECTS.assign(metric="micro_f1"), EFFECTS[:1].assign(metric="macro_f1", effect=5.0)])
+    ax = viz.protocol_effects(both)
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["Micro F1", "Macro F1"]
+    micro, macro = (container.lines[0] for container in ax.containers)
+    assert micro.get_xdata().tolist() == [1.0, 2.0] and macro.get_xdata().tolist() == [5.0]
+    assert micro.get_ydata()[0] < 0 < macro.get_ydata()[0] < 0.5
+
+
+def test_claims_of_different_units_get_panels_and_unknown_verdicts_an_error():
+    df = pd.DataFrame(
+        dict(
+            claim=["A1", "A2", "A3"],
+            effect=[1.0, -1.0, 2.0],
+            low=[0.5, -2, 1],
+            high=[2.0, 0, 3],
+            unit=["a", "b", "a"],
+            verdict=["holds", "does not hold", "not resolved"],
+        )
+    )
+    axes = viz.claim_forest(df)
+    assert len(axes) == 2 and [t.get_text() for t in axes[0].get_yticklabels()] == ["A1", "A3"]
+    with pytest.raises(ParamsError, match="maybe"):
+        viz.claim_forest(df.assign(verdict="maybe"))
+
+
+def test_figures_show_the_names_that_they_are_given():
+    names = viz.NAMES | viz.Names(
+        forms={r"as_(\d+)_(\d+)": ("AS, β = {}, {} units", "as_{}")}, colours=dict(as_100="#0560C2", equal="#123456")
+    )
+    ax = viz.score_bars(results().replace({"variant": {"equal": "as_100_200"}}), names=names)
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["Single task", "AS, β = 100, 200 units"]
+    (ax,) = viz.score_panels({"FMA": points_of("a")}, metric="macro_f1", names=names)
+    assert ax.containers[0].lines[0].get_color() == "#123456"
