@@ -1,7 +1,9 @@
 """What every study promises, whichever paper it is from; each is run once, and judged by the files that it leaves."""
 
 import json
+import os
 import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -41,7 +43,7 @@ class Once:
     "Folders of runs, each made when it is first asked for; a run that failed is not tried again."
 
     def __init__(self, home):
-        self.home, self.cache = home, home / "cache"
+        self.home, self.cache = home, Path(os.environ["MUSICMTL_CACHE"])
         self.folders = {}  # Key -> folder, or the error
 
     def once(self, key, make):
