@@ -104,9 +104,13 @@ def _execute(self: Run, notebook: Path, given: dict):
     import papermill
 
     executed = self.root / "executed.ipynb"
-    bar = os.environ.get("TQDM_DISABLE", "0") in ("", "0")
+    options = {
+        "cwd": str(repo_root() / "nbs" / "studies"),  # inside the checkout, wherever the notebook stands
+        "progress_bar": os.environ.get("TQDM_DISABLE", "0") in ("", "0"),
+        "extra_arguments": ["--log-level=ERROR"],  # the kernel warns of its connection, which is local
+    }
     try:
-        papermill.execute_notebook(notebook, executed, given, cwd=str(notebook.parent), progress_bar=bar)
+        papermill.execute_notebook(notebook, executed, given, **options)
     except papermill.PapermillExecutionError as error:
         what = f"{error.ename}: {error.evalue}"
         self._note(status="failed", reason=what)
