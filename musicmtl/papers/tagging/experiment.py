@@ -30,7 +30,7 @@ from ...corpus import Corpus
 from ...learn import MultiTask, StepTimes, fit
 from ...loaders import load_corpus
 from ...metrics import average_precision, multilabel_recall, ranks, replicates, roc_auc
-from ...miniature.tagatune import TAGS, by_folder, tag_matrix
+from ...magnatagatune import TAGS, by_folder, tag_matrix
 from ...store import FeatureStore, WaveBank
 from ...study import PARTS, CommonSettings, Data, Job, Outcome, Results, SwitchedProtocol, best_device
 from musicmtl.study import (
