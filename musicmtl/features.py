@@ -541,7 +541,8 @@ def forward(
     if set(self.features) != {"prosody"}:
         clips = wave.split(1) if wave.device.type == "cpu" else (wave,)  # one clip fits a CPU's cache, a batch does not
         parts = [self._compute(some) for some in clips]
-        out = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        for name in parts[0]:
+            out[name] = torch.cat([part[name] for part in parts])
     if "prosody" in self.features:
         out["prosody"] = prosody(wave, self.pitch).to(self.dtype)
     return {name: out[name] for name in self.features}

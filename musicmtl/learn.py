@@ -168,10 +168,12 @@ class MultiTask(L.LightningModule):
         self._valid_sum = self._valid_n = 0
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
+        "The optimiser of the network's parameters."
         make = self.optimizer or torch.optim.Adam
         return make(self.net.parameters(), lr=self.lr, weight_decay=self.weight_decay)
 
     def forward(self, x: torch.Tensor):
+        "The network's output."
         return self.net(x)
 
 # %% ../nbs/25_learn.ipynb #d7292189
@@ -355,7 +357,8 @@ class EpochOutputs(L.Callback):
         return f"EpochOutputs {self.name}"
 
     @property
-    def outputs(self) -> np.ndarray | None:  # None before the first epoch
+    def outputs(self) -> np.ndarray | None:  # [E, n, ...]; None before the first epoch
+        "What the function gave after each epoch."
         return torch.stack(self._outputs).numpy() if self._outputs else None
 
 # %% ../nbs/25_learn.ipynb #b06a799b
@@ -404,6 +407,7 @@ class Plateau(L.Callback):
 
     @property
     def settings(self) -> dict:
+        "What identifies the schedule, for `fit`."
         names = ("factor", "patience", "reductions", "stop_below", "restore")
         return {name: getattr(self, name) for name in names}
 
