@@ -62,11 +62,13 @@ class Balancer:
         self._weights = weights
 
     @property
-    def weights(self) -> Tensor:  # [K], float64; a copy
+    def weights(self) -> Tensor:  # [K], float64
+        "The weights of the tasks, as a copy."
         return self._weights.detach().clone()
 
     @property
     def n_tasks(self) -> int:
+        "Number of tasks, K."
         return len(self._weights)
 
     def update(

@@ -172,7 +172,8 @@ def test_what_nobody_judged_is_unknown_in_every_subset(tracks, data):
     "What goes in as present, absent or unknown comes out so, whichever tracks are kept."
     names = np.array(["harp", "oboe", "tuba"])
     known = np.array(tracks, dtype=float)  # 1 present, 0 absent, NaN unknown
-    present, absent = ([names[track == state].tolist() for track in known] for state in (1, 0))
+    present = [names[track == 1].tolist() for track in known]
+    absent = [names[track == 0].tolist() for track in known]
     corpus = make([str(i) for i in range(len(known))], instruments=present, not_instruments=absent)
     rows = data.draw(st.lists(st.sampled_from(range(len(known))), min_size=1, unique=True))
     expected = known[rows]

@@ -143,7 +143,7 @@ def test_parity_of_the_published_mistake(seconds):
 def test_published_mistake_has_the_published_shapes():
     y = torch.from_numpy(melody(0, 22050, 30.0))[None, : 1289 * 512]
     out = FeatureBank(features=("chroma_transposed", "spectral_contrast_transposed"), **AGF)(y)
-    assert {k: tuple(v.shape[1:]) for k, v in out.items()} == {
+    assert {name: tuple(x.shape[1:]) for name, x in out.items()} == {
         "chroma_transposed": (12, 513),
         "spectral_contrast_transposed": (7, 513),
     }
@@ -249,7 +249,7 @@ def test_onset_strength_equals_librosa():
 
 
 def test_tuning_equals_librosa(data):
-    bank = FeatureBank(features="chroma", **{k: AGF[k] for k in ("sr", "n_fft", "hop", "window")})
+    bank = FeatureBank(features="chroma", **{name: AGF[name] for name in ("sr", "n_fft", "hop", "window")})
     values = []
     for y in cuts(data, 22050):
         P = bank.spectrum(torch.from_numpy(y)[None])
@@ -328,21 +328,21 @@ def test_batch_equals_clips_one_by_one():
     together, whole = bank(ys), bank._compute(ys)  # clip by clip inside, and the way that a GPU does it
     for i, y in enumerate(ys):
         alone = bank(y[None])
-        for k in FEATURES:
-            assert torch.equal(alone[k][0], together[k][i])
-            if k != "prosody":
-                torch.testing.assert_close(alone[k][0], whole[k][i], atol=1e-4, rtol=1e-5)
+        for name in FEATURES:
+            assert torch.equal(alone[name][0], together[name][i])
+            if name != "prosody":
+                torch.testing.assert_close(alone[name][0], whole[name][i], atol=1e-4, rtol=1e-5)
     assert together["mel"][0].min() > together["mel"][1].min()  # each clip has its own floor
 
 
 def test_one_feature_is_the_same_as_among_all():
     y = torch.from_numpy(melody(0, 22050))[None]
     every = FeatureBank(features=FEATURES, **AGF)(y)
-    for k in FEATURES:
-        one = FeatureBank(features=k, **AGF)(y)
-        assert list(one) == [k]
+    for name in FEATURES:
+        one = FeatureBank(features=name, **AGF)(y)
+        assert list(one) == [name]
         # Without chroma or contrast the transform is in float32.
-        torch.testing.assert_close(one[k], every[k], atol=2e-3, rtol=1e-4)
+        torch.testing.assert_close(one[name], every[name], atol=2e-3, rtol=1e-4)
 
 
 # Physics
@@ -389,7 +389,7 @@ def test_prosody_is_pyins():
 
 def test_targets_of_silence():
     out = FeatureBank(features=(*TARGETS, "prosody"), **PASE)(torch.zeros(2, 16000))
-    assert all(torch.isfinite(v).all() for v in out.values())
+    assert all(torch.isfinite(x).all() for x in out.values())
     assert (out["lps"] == -100).all() and not out["tempogram"].any() and not out["prosody"][:, :3].any()
     torch.testing.assert_close(out["prosody"][:, 3], torch.full((2, 101), float(np.log(65.41))))
 
@@ -400,14 +400,14 @@ def test_crop_to_whole_hops(n, frames):
     y = torch.from_numpy(melody(0, 16000))[None, :n]
     out = bank(y)
     cut = bank.crop(out, n)
-    assert {k: tuple(v.shape) for k, v in cut.items()} == {
+    assert {name: tuple(x.shape) for name, x in cut.items()} == {
         "lps": (1, 1025, frames),
         "mfcc": (1, 20, frames),
         "chroma": (1, 12, frames),
         "tempogram": (1, 384, frames),
         "prosody": (1, 4, frames),
     }
-    assert all(torch.equal(v, out[k][..., :frames]) for k, v in cut.items())
+    assert all(torch.equal(x, out[name][..., :frames]) for name, x in cut.items())
     message = f"lps: expected {frames + 2} frames, those of {n + 160} samples, found {frames + 1}"
     with pytest.raises(ParamsError, match=message):
         bank.crop(out, n + 160)
@@ -415,7 +415,7 @@ def test_crop_to_whole_hops(n, frames):
 
 def test_silence_is_finite():
     out = FeatureBank(features=FEATURES, **AGF)(torch.zeros(1, 3 * 22050))
-    assert all(torch.isfinite(v).all() for v in out.values())
+    assert all(torch.isfinite(x).all() for x in out.values())
     assert (out["mel"] == -100).all() and not out["chroma"].any() and not out["spectral_contrast"].any()
     torch.testing.assert_close(out["mfcc"][0, 0], torch.full((130,), -100 * 128**0.5))
 
@@ -471,11 +471,11 @@ def test_config_makes_the_same_bank():
     bank = FeatureBank(features=BASIC, **AGF)
     again = FeatureBank(**json.loads(json.dumps(bank.config)))
     assert again.config == bank.config and repr(again) == repr(bank)
-    assert all(f"{k}={v!r}" in repr(bank) for k, v in bank.config.items())
+    assert all(f"{name}={x!r}" in repr(bank) for name, x in bank.config.items())
     y = torch.from_numpy(melody(0, 22050))[None]
     carried = pickle.loads(pickle.dumps(bank))  # to a worker process
     for other in (again, carried):
-        assert all(torch.equal(other(y)[k], v) for k, v in bank(y).items())
+        assert all(torch.equal(other(y)[name], x) for name, x in bank(y).items())
     assert not bank.state_dict()  # nothing to store: a checkpoint holds no filters
 
 
@@ -483,13 +483,13 @@ def test_dtype():
     y = torch.from_numpy(melody(0, 22050))[None]
     for dtype in (torch.float32, "float64"):
         out = FeatureBank(22050, 1024, 512, FEATURES, dtype=dtype)(y)
-        assert all(v.dtype == (torch.float32 if dtype is torch.float32 else torch.float64) for v in out.values())
+        assert all(x.dtype == (torch.float32 if dtype is torch.float32 else torch.float64) for x in out.values())
 
 
 def test_features_come_in_the_order_asked_for_and_contiguous():
     names = ("spectral_contrast", "mel", "chroma")
     out = FeatureBank(22050, 1024, 512, names)(torch.rand(2, 22050))
-    assert tuple(out) == names and all(v.is_contiguous() and v.shape[0] == 2 for v in out.values())
+    assert tuple(out) == names and all(x.is_contiguous() and x.shape[0] == 2 for x in out.values())
 
 
 @pytest.mark.parametrize(
@@ -569,5 +569,5 @@ def test_gpu_equals_cpu():
     y = torch.from_numpy(np.stack([melody(0, 22050), melody(1, 22050, cents=40) * 1e-2]))
     bank = FeatureBank(features=FEATURES, **AGF)
     here, there = bank(y), bank.to("cuda")(y.cuda())
-    for k in FEATURES:
-        torch.testing.assert_close(there[k].cpu(), here[k], atol=1e-3, rtol=1e-4)
+    for name in FEATURES:
+        torch.testing.assert_close(there[name].cpu(), here[name], atol=1e-3, rtol=1e-4)
