@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 import pandas as pd
 from fastcore.basics import patch
-from .. import viz
 from .board import Board, protocol_name
 from .board import switch_effects as _switch_effects
 from .claims import claim_rows, save_claims
