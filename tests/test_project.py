@@ -51,13 +51,23 @@ def test_notebooks_are_small_enough_to_be_read(tmp_path):
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda file: str(file.relative_to(ROOT / "nbs")))
 def test_outputs_name_no_place_of_this_machine(notebook):
-    "Committed outputs hold no warning and no path of the machine that made them; pictures may spell anything in base64."
+    "Committed outputs hold no warning and no path of their machine; pictures may spell anything in base64."
     for cell in code_cells(notebook):
         for output in cell["outputs"]:
             assert output.get("name") != "stderr", "".join(output["text"])
             data = {kind: value for kind, value in output.get("data", {}).items() if not kind.startswith("image/")}
             text = json.dumps([{**output, "data": data}])
             assert str(ROOT) not in text and "site-packages" not in text and "/tmp/" not in text
+
+
+def test_only_the_lists_that_nbdev_wraps_are_wider_than_120_columns():
+    "Cells are checked by ruff; generated modules also hold a summary from the notebook's prose, and `__all__`."
+    wide = []
+    for file in (ROOT / "musicmtl").rglob("*.py"):
+        text = re.sub(r"^__all__ = \[.*?\]", "", file.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+        if file.name != "_modidx.py":  # nbdev's index of all names
+            wide += [f"{file.name}: {line}" for line in text.splitlines() if len(line) > 120]
+    assert wide == []
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda file: str(file.relative_to(ROOT / "nbs")))
