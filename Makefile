@@ -1,7 +1,20 @@
-# Two commands: `make study` regenerates the figures and the report, `make test` is the gate. Each sets up .venv by itself.
-#   make study STUDY=agf PRESET=smoke                a first look in about a minute
-#   make study CORPUS=folder ROOT=~/Music STUDY=agf TARGET=artist
-#   make claims                                      the sweeps behind figures/data/claims.csv (long, resumable)
+# musicmtl: five studies of multi-task learning on music. Every command sets up .venv first, if need be.
+#
+#   make study                run all studies (preset mini), write figures/ and figures/report.html
+#   make study STUDY=agf PRESET=smoke
+#                             one study, half a minute: a first look (figures stay in runs/agf/)
+#   make study STUDY=agf CORPUS=folder ROOT=~/Music TARGET=artist
+#                             one study on your own music
+#   make claims               the sweeps behind figures/data/claims.csv: long, and resumed where they were stopped
+#   make report               only the report, from the tables that are there
+#
+#   make test                 the gate: notebooks in sync, ruff, all notebooks, all tests (minutes, two cores)
+#   make test-fast            notebooks in sync, ruff, and tests without whole studies and papers (about a minute)
+#
+#   make setup                only the environment
+#   make clean-runs           delete runs/ with all trained networks and caches
+#
+# Variables: STUDY (all), PRESET (mini), CORPUS, ROOT, TARGET, PYTHON (python3). CONTRIBUTING.md has more.
 
 PYTHON ?= python3
 STUDY  ?= all
@@ -13,11 +26,12 @@ TARGET ?=
 VENV  := .venv
 PY    := $(VENV)/bin/python
 PARAM  = $(if $($(1)),-p $(2) "$($(1))")
+QUIET := TQDM_DISABLE=1 OMP_NUM_THREADS=1
 # Large tensors come back from the allocator instead of being mapped and cleared anew at every training step (glibc).
 export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
 export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 
-.PHONY: help setup study claims report test test-notebooks test-python clean-runs
+.PHONY: help setup study claims report test test-fast test-sync test-notebooks test-studies test-python clean-runs
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
 
@@ -44,20 +58,28 @@ claims: setup
 report: setup
 	@$(PY) -m musicmtl.report
 
-# Notebooks and tests run side by side, one core each. nbdev_test keeps to one process: forked ones wait for joblib's idle workers.
-test: setup
-	@echo "test 1/5: notebooks clean; 2/5: package and README in sync"
+# Three parts, two at a time, one core each. nbdev_test keeps to one process: forked ones wait for joblib's idle workers.
+test: test-sync
+	@echo "test 3/5: notebooks; 4/5: whole studies; 5/5: all other tests (two of them side by side)"
+	@$(QUIET) $(MAKE) --no-print-directory -j2 --output-sync=target test-notebooks test-studies test-python
+
+test-fast: test-sync
+	@$(QUIET) $(PY) -m pytest -m "not studies" --ignore tests/papers --ignore tests/miniature
+
+test-sync: setup
+	@echo "test 1/5: notebooks clean and formatted, package and README in sync"
 	@$(PY) tests/gate.py
-	@echo "test 3/5: ruff"
-	@$(VENV)/bin/ruff check musicmtl tests
-	@echo "test 4/5: notebooks run; 5/5: pytest (side by side)"
-	@TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j2 --output-sync=target test-notebooks test-python
+	@echo "test 2/5: ruff"
+	@$(VENV)/bin/ruff check nbs musicmtl tests
 
 test-notebooks: setup
 	@$(VENV)/bin/nbdev_test --n_workers 0 --timing
 
+test-studies: setup
+	@$(PY) -m pytest -m studies
+
 test-python: setup
-	@$(PY) -m pytest
+	@$(PY) -m pytest -m "not studies"
 
 clean-runs:
 	rm -rf runs

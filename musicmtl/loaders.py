@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 import numpy as np, pandas as pd
 from .core import CorpusError, ParamsError, progress
 from .corpus import COLUMNS, LIST_COLUMNS, NUMBER_COLUMNS, Corpus
+from .magnatagatune import SPLITS, TAGS, parts_by_folder
 
 # %% ../nbs/20_loaders.ipynb #3e564364
 LOADERS = {}  # name -> function(root, *, options) -> Corpus
@@ -27,30 +28,32 @@ def register(
 ) -> Callable:  # Decorator
     "Add a loader to `LOADERS`; options are its keyword-only parameters, annotated with real types."
 
-    def add(f):
-        LOADERS[name] = f
-        return f
+    def add(loader):
+        LOADERS[name] = loader
+        return loader
 
     return add
 
 # %% ../nbs/20_loaders.ipynb #a6e539fa
-def _is_a(x, annotation):
+def _is_a(value, annotation):
     kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
-    if isinstance(x, bool):
+    if isinstance(value, bool):
         return bool in kinds  # for Python a truth value is a whole number; for a parameter it is not
-    return isinstance(x, annotation) or (float in kinds and isinstance(x, int))
+    return isinstance(value, annotation) or (float in kinds and isinstance(value, int))
 
 
 def _check_options(name, options):
     "Raise `ParamsError` for an option that the loader does not have, or of the wrong type."
-    known = {k: p for k, p in inspect.signature(LOADERS[name]).parameters.items() if p.kind is p.KEYWORD_ONLY}
-    for k, x in options.items():
-        if k not in known:
-            raise ParamsError(f"options: corpus {name!r} has no option {k!r}; it knows {', '.join(known) or 'none'}")
-        wanted = known[k].annotation
-        if not _is_a(x, wanted):
-            expected = getattr(wanted, "__name__", str(wanted)) if isinstance(wanted, type) else str(wanted)
-            raise ParamsError(f"{k}: expected {expected}, found {x!r}")
+    parameters = inspect.signature(LOADERS[name]).parameters
+    known = {option: p.annotation for option, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+    for option, value in options.items():
+        if option not in known:
+            some = ", ".join(known) or "none"
+            raise ParamsError(f"options: corpus {name!r} has no option {option!r}; it knows {some}")
+        wanted = known[option]
+        if not _is_a(value, wanted):
+            expected = wanted.__name__ if isinstance(wanted, type) else str(wanted)
+            raise ParamsError(f"{option}: expected {expected}, found {value!r}")
 
 # %% ../nbs/20_loaders.ipynb #94bac527
 def load_corpus(
@@ -58,7 +61,9 @@ def load_corpus(
     root: str | Path | None = None,  # Folder of the corpus; "miniature" makes its own
     **options,  # The loader's own, by keyword
 ) -> Corpus:
-    "A corpus by name. Raises `ParamsError` for unknown names and options, `CorpusError` for a folder that is not laid out as expected."
+    """A corpus by name.
+
+    Raises `ParamsError` for unknown names and options, `CorpusError` for a folder that is not laid out as expected."""
     if name not in LOADERS:
         raise ParamsError(f"name: expected one of {', '.join(sorted(LOADERS))}, found {name!r}")
     _check_options(name, options)
@@ -75,16 +80,18 @@ def load_corpus(
     return LOADERS[name](root, **options)
 
 # %% ../nbs/20_loaders.ipynb #ca030f7f
+_TRUTH = {"true": True, "false": False, "1": True, "0": False}
+
+
 def _cell(column, text):
     "A cell of the table in the form that the corpus keeps; what cannot be read stays text."
-    if not isinstance(text, str) or not (text := text.strip()):
-        return (
-            [] if column == "not_instruments" else None
-        )  # whoever wrote that column means that the instruments are not all there is
+    text = text.strip() if isinstance(text, str) else ""
+    if not text:  # an empty cell of `not_instruments` says that no instrument is known to be absent
+        return [] if column == "not_instruments" else None
     if column in LIST_COLUMNS:
-        return [v.strip() for v in text.split("|") if v.strip()] or None
+        return [item.strip() for item in text.split("|") if item.strip()] or None
     if column == "veteran":
-        return {"true": True, "false": False, "1": True, "0": False}.get(text.lower(), text)
+        return _TRUTH.get(text.lower(), text)
     if column not in NUMBER_COLUMNS:
         return text
     try:
@@ -92,33 +99,44 @@ def _cell(column, text):
     except ValueError:
         return text
 
-
+# %% ../nbs/20_loaders.ipynb #1d9a287a
 def _read_table(path):
     "`tracks.csv` as text, the header checked."
     try:
-        t = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, OSError) as e:
-        raise CorpusError(f"{path}: not a readable table ({e})") from None
-    t.columns = [str(c).strip() for c in t.columns]
-    if "path" not in t:
-        raise CorpusError(f"{path}: expected a column 'path', found {', '.join(t.columns)}")
-    return t
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (ValueError, OSError) as error:
+        raise CorpusError(f"{path}: not a readable table ({error})") from None
+    table.columns = [str(column).strip() for column in table.columns]
+    if "path" not in table:
+        raise CorpusError(f"{path}: expected a column 'path', found {', '.join(table.columns)}")
+    return table
 
 # %% ../nbs/20_loaders.ipynb #c731ffae
+def _objects(columns):  # A table of whatever the cells are
+    return pd.DataFrame({column: pd.Series(cells, dtype=object) for column, cells in columns.items()})
+
+
 def _from_table(path, name):
-    t = _read_table(path)
-    columns = {c: pd.Series([_cell(c, x) for x in t[c]], dtype=object) for c in COLUMNS if c in t}
-    columns.setdefault(
-        "track_id", [p or f"row {i}" for i, p in enumerate(columns["path"])]
-    )  # a path is a name of its own
-    licences = sorted({x.strip() for x in t["licence"] if x.strip()}) if "licence" in t else []
-    return Corpus(pd.DataFrame(columns), path.parent, name=name, licence="; ".join(licences), source=path)
+    table = _read_table(path)
+    columns = {column: [_cell(column, text) for text in table[column]] for column in COLUMNS if column in table}
+    numbered = [track_path or f"row {row}" for row, track_path in enumerate(columns["path"])]
+    columns.setdefault("track_id", numbered)  # a path is a name of its own
+    licences = {text.strip() for text in table["licence"]} - {""} if "licence" in table else ()
+    return Corpus(_objects(columns), path.parent, name=name, licence="; ".join(sorted(licences)), source=path)
 
 # %% ../nbs/20_loaders.ipynb #43566ba4
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".au")
-_ID3 = dict(
-    artist="TPE1", album="TALB", title="TIT2", genre="TCON"
-)  # wav files have ID3 tags, which mutagen gives by frame
+_ID3 = {"artist": "TPE1", "album": "TALB", "title": "TIT2", "genre": "TCON"}  # frames of the tags in wav files
+
+
+def _tag_values(tags, key):  # The texts of a tag, whatever the format of the file
+    frame = _ID3[key]
+    if frame in tags:
+        values = getattr(tags[frame], "genres" if key == "genre" else "text", None)
+    else:
+        values = tags.get(key)
+    texts = [str(value).strip() for value in values or ()]
+    return [text for text in texts if text]
 
 
 def _tags(path):
@@ -126,63 +144,47 @@ def _tags(path):
     import mutagen
 
     try:
-        f = mutagen.File(path, easy=True)
+        file = mutagen.File(path, easy=True)
     except Exception:
         return {}  # mutagen raises errors of many kinds on damaged files; the store will say what is wrong with it
-    if f is None:
+    if file is None:
         return {}
-    tags = f.tags if f.tags is not None else {}
-    found = {}
-    for key, frame in _ID3.items():
-        values = (
-            tags.get(key) if frame not in tags else getattr(tags[frame], "genres" if key == "genre" else "text", None)
-        )
-        values = [v for x in values or () if (v := str(x).strip())]
-        if values:
-            found[key] = values
-    length = getattr(f.info, "length", None)
-    return {**found, **({"duration_s": float(length)} if length and length > 0 else {})}
+    tags = file.tags if file.tags is not None else {}
+    found = {key: _tag_values(tags, key) for key in _ID3}
+    found = {key: values for key, values in found.items() if values}
+    length = getattr(file.info, "length", None)
+    return {**found, "duration_s": float(length)} if length and length > 0 else found
 
 # %% ../nbs/20_loaders.ipynb #c2e84530
 def _audio_files(root):
     "Paths of audio files below `root`, relative to it, sorted; hidden files and folders are left out."
     found = []
     for folder, folders, files in os.walk(root):
-        folders[:] = [d for d in folders if not d.startswith(".")]
-        found += [
-            Path(folder, f).relative_to(root).as_posix()
-            for f in files
-            if not f.startswith(".") and f.lower().endswith(AUDIO_SUFFIXES)
-        ]
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        audio = [name for name in files if not name.startswith(".") and name.lower().endswith(AUDIO_SUFFIXES)]
+        found += [Path(folder, name).relative_to(root).as_posix() for name in audio]
     return sorted(found)
 
 
 def _printable(path):
     return os.fsencode(path).decode("utf-8", "backslashreplace")  # a file's name need not be text
 
-
+# %% ../nbs/20_loaders.ipynb #f26a2bac
 def _from_tags(root, name):
-    files = _audio_files(root)
-    if not files:
-        raise CorpusError(
-            f"corpus {name!r}: neither a tracks.csv nor any audio file ({', '.join(AUDIO_SUFFIXES)}) in {root}"
-        )
-    tags = [_tags(root / p) for p in progress(files, "reading tags", unit="file")]
-
-    def first(key):
-        return [t[key][0] if key in t else None for t in tags]
-
-    several = any(len(t.get("genre", ())) > 1 for t in tags)  # one genre a file is no list of subgenres
-    columns = dict(
-        track_id=[_printable(p) for p in files],
-        path=files,
-        duration_s=[t.get("duration_s") for t in tags],
-        **{k: first(k) for k in _ID3},
-        genres=[t.get("genre") if several else None for t in tags],
-    )
-    return Corpus(
-        pd.DataFrame({k: pd.Series(v, dtype=object) for k, v in columns.items()}), root, name=name, source=root
-    )
+    paths = _audio_files(root)
+    if not paths:
+        expected = f"a tracks.csv nor any audio file ({', '.join(AUDIO_SUFFIXES)})"
+        raise CorpusError(f"corpus {name!r}: neither {expected} in {root}")
+    tags = [_tags(root / path) for path in progress(paths, "reading tags", unit="file")]
+    several = any(len(found.get("genre", ())) > 1 for found in tags)  # one genre per file is no list of subgenres
+    columns = {
+        "track_id": [_printable(path) for path in paths],
+        "path": paths,
+        "duration_s": [found.get("duration_s") for found in tags],
+        **{key: [found.get(key, [None])[0] for found in tags] for key in _ID3},
+        "genres": [found.get("genre") if several else None for found in tags],
+    }
+    return Corpus(_objects(columns), root, name=name, source=root)
 
 # %% ../nbs/20_loaders.ipynb #ddadaed5
 @register("folder")
@@ -191,13 +193,13 @@ def load_folder(
     *,
     corpus_name: str | None = None,  # By default that of the folder
 ) -> Corpus:
-    "A folder of music: by its `tracks.csv` if it has one, else by the files' own tags."
+    "A folder of music, by its `tracks.csv` or else by the files' own tags. Raises `CorpusError` naming file and row."
     root = Path(root)
     name = corpus_name or root.resolve().name or "folder"
     table = root / "tracks.csv"
     return _from_table(table, name) if table.is_file() else _from_tags(root, name)
 
-# %% ../nbs/20_loaders.ipynb #2c343cc8
+# %% ../nbs/20_loaders.ipynb #6bc934cf
 _FMA = {
     ("set", "split"): "split",
     ("set", "subset"): "subset",
@@ -212,31 +214,28 @@ _FMA = {
 
 
 def _fma_table(path):
-    "The columns of FMA's `tracks.csv` that a corpus has use for, as text."
-    with open(path, newline="", encoding="utf-8") as f:
-        head = [row for row, _ in zip(csv.reader(f), range(3), strict=False)]
+    "The columns of FMA's `tracks.csv` that a corpus uses, as text."
+    with open(path, newline="", encoding="utf-8") as file:
+        head = [row for row, _ in zip(csv.reader(file), range(3), strict=False)]
     if len(head) < 3 or head[2][:1] != ["track_id"] or any(head[2][1:]):
-        raise CorpusError(
-            f"{path}: expected FMA's three header rows, the third 'track_id' alone, found {[h[:3] for h in head]}"
-        )
-    place = {key: i for i, key in enumerate(zip(head[0], head[1], strict=False))}
-    for k in _FMA:
-        if k not in place:
-            raise CorpusError(f"{path}: expected a column {'.'.join(k)}, not in the header")
-    use = {0: "track_id", **{place[k]: v for k, v in _FMA.items()}}
-    t = pd.read_csv(
-        path, skiprows=3, header=None, usecols=list(use), dtype=str, keep_default_na=False, encoding="utf-8"
-    )
-    return t.rename(columns=use)
+        expected = "FMA's three header rows, the third 'track_id' alone"
+        raise CorpusError(f"{path}: expected {expected}, found {[row[:3] for row in head]}")
+    place = {key: column for column, key in enumerate(zip(head[0], head[1], strict=False))}
+    for key in _FMA:
+        if key not in place:
+            raise CorpusError(f"{path}: expected a column {'.'.join(key)}, not in the header")
+    names = {0: "track_id", **{place[key]: name for key, name in _FMA.items()}}
+    text = {"dtype": str, "keep_default_na": False, "encoding": "utf-8"}
+    return pd.read_csv(path, skiprows=3, header=None, usecols=list(names), **text).rename(columns=names)
 
 # %% ../nbs/20_loaders.ipynb #66b150b6
-def _fma_genres(path):
+def _fma_genres(path):  # Number of a genre -> its title
     if not path.is_file():
         raise CorpusError(f"{path}: missing; FMA's genre titles are in it")
-    g = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if not {"genre_id", "title"} <= set(g):
-        raise CorpusError(f"{path}: expected columns 'genre_id' and 'title', found {', '.join(g)}")
-    return dict(zip(g["genre_id"], g["title"], strict=True))
+    genres = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if not {"genre_id", "title"} <= set(genres):
+        raise CorpusError(f"{path}: expected columns 'genre_id' and 'title', found {', '.join(genres)}")
+    return dict(zip(genres["genre_id"], genres["title"], strict=True))
 
 
 def _fma_list(text, path, row, column):
@@ -246,61 +245,65 @@ def _fma_list(text, path, row, column):
         values = None
     if not isinstance(values, list):
         raise CorpusError(f"{path}: row {row}, column '{column}': expected a list, found {text!r}")
-    return [str(v) for v in values]
+    return [str(value) for value in values]
 
 
 def _fma_titles(text, titles, path, row):
-    ids = _fma_list(text, path, row, "track.genres_all")
-    for i in ids:
-        if i not in titles:
-            raise CorpusError(f"{path}: row {row}, column 'track.genres_all': genre {i} is not in genres.csv")
-    return [titles[i] for i in ids] or None
+    numbers = _fma_list(text, path, row, "track.genres_all")
+    for number in numbers:
+        if number not in titles:
+            raise CorpusError(f"{path}: row {row}, column 'track.genres_all': genre {number} is not in genres.csv")
+    return [titles[number] for number in numbers] or None
 
 # %% ../nbs/20_loaders.ipynb #fbc03201
 FMA_SUBSETS = ("small", "medium", "large")
 FMA_NO_AUDIO = ("99134", "108925", "133297")  # no sound in the published archive
-_FMA_SPLITS = dict(training="train", validation="valid", test="test")
+_FMA_SPLITS = {"training": "train", "validation": "valid", "test": "test"}
 
 
-def _fma_rows(path, subset):
-    t = _fma_table(path)
-    if not len(t):
+def _fma_subset(path, subset):  # The rows of `tracks.csv` that belong to a subset
+    table = _fma_table(path)
+    if not len(table):
         raise CorpusError(f"{path}: no tracks under the header")
-    inside = t["subset"].isin(FMA_SUBSETS[: FMA_SUBSETS.index(subset) + 1])
-    t = t[inside & ~t["track_id"].isin(FMA_NO_AUDIO)]
-    if not len(t):
+    inside = table["subset"].isin(FMA_SUBSETS[: FMA_SUBSETS.index(subset) + 1])
+    table = table[inside & ~table["track_id"].isin(FMA_NO_AUDIO)]
+    if not len(table):
         raise CorpusError(f"{path}: no track of subset {subset!r}")
-    bad = t[~t["track_id"].str.fullmatch(r"\d{1,6}")]
+    bad = table[~table["track_id"].str.fullmatch(r"\d{1,6}")]
     if len(bad):
-        raise CorpusError(
-            f"{path}: row {bad.index[0]}, column 'track_id': expected a number, found {bad['track_id'].iloc[0]!r}"
-        )
-    titles, rows = _fma_genres(path.with_name("genres.csv")), list(t.index)
-    clips = [f"{int(i):06d}" for i in t["track_id"]]
-    return pd.DataFrame(
-        {
-            **{c: t[c].tolist() for c in ("track_id", "artist", "album", "title", "genre", "language")},
-            "path": [f"{c[:3]}/{c}.mp3" for c in clips],
-            "split": [_FMA_SPLITS.get(s, s) for s in t["split"]],
-            "genres": [_fma_titles(x, titles, path, r) for x, r in zip(t["genres"], rows, strict=True)],
-            "tags": [_fma_list(x, path, r, "track.tags") or None for x, r in zip(t["tags"], rows, strict=True)],
-        }
-    )
+        row, found = bad.index[0], bad["track_id"].iloc[0]
+        raise CorpusError(f"{path}: row {row}, column 'track_id': expected a number, found {found!r}")
+    return table
+
+# %% ../nbs/20_loaders.ipynb #6b36a5b7
+def _fma_rows(path, subset):  # The table of tracks
+    table, titles = _fma_subset(path, subset), _fma_genres(path.with_name("genres.csv"))
+    numbers = [f"{int(number):06d}" for number in table["track_id"]]
+    genres = [_fma_titles(text, titles, path, row) for row, text in table["genres"].items()]
+    tags = [_fma_list(text, path, row, "track.tags") or None for row, text in table["tags"].items()]
+    columns = {
+        **{column: table[column].tolist() for column in ("track_id", "artist", "album", "title", "genre", "language")},
+        "path": [f"{number[:3]}/{number}.mp3" for number in numbers],
+        "split": [_FMA_SPLITS.get(part, part) for part in table["split"]],
+        "genres": genres,
+        "tags": tags,
+    }
+    return pd.DataFrame(columns)
 
 # %% ../nbs/20_loaders.ipynb #af1f5950
 def _fma_audio(root, subset, audio_root, check_files):
     "Folder of the clips."
-    names = [f"fma_{s}" for s in FMA_SUBSETS[FMA_SUBSETS.index(subset) :]]
-    places = [Path(audio_root).expanduser().absolute()] if audio_root is not None else [root / n for n in names]
-    for p in places:
-        if p.is_dir():
-            return p
+    places = [root / f"fma_{name}" for name in FMA_SUBSETS[FMA_SUBSETS.index(subset) :]]
+    if audio_root is not None:
+        places = [Path(audio_root).expanduser().absolute()]
+    for place in places:
+        if place.is_dir():
+            return place
     if not check_files:
         return places[0]
     expected = " or ".join(map(str, places))
-    raise CorpusError(
-        f"corpus 'fma': no folder of clips, expected {expected} (check_files=False reads the metadata alone)"
-    )
+    hint = "(check_files=False reads the metadata alone)"
+    raise CorpusError(f"corpus 'fma': no folder of clips, expected {expected} {hint}")
 
 # %% ../nbs/20_loaders.ipynb #87d79afa
 @register("fma")
@@ -318,7 +321,7 @@ def load_fma(
     if subset not in FMA_SUBSETS:
         raise ParamsError(f"subset: expected one of {', '.join(FMA_SUBSETS)}, found {subset!r}")
     tables = [Path(root) / "fma_metadata" / "tracks.csv", Path(root) / "tracks.csv"]
-    table = next((p for p in tables if p.is_file()), None)
+    table = next((path for path in tables if path.is_file()), None)
     if table is None:
         raise CorpusError(f"corpus 'fma': no metadata, expected {tables[0]} or {tables[1]}")
     audio = _fma_audio(Path(root), subset, audio_root, check_files)
@@ -331,12 +334,14 @@ def load_fma(
         citation="Defferrard, Benzi, Vandergheynst, Bresson: FMA: A Dataset for Music Analysis. ISMIR 2017",
     )
 
-# %% ../nbs/20_loaders.ipynb #6bc934cf
+# %% ../nbs/20_loaders.ipynb #7f4ab84b
+_LANGUAGE = r"(?P<language>.+)_(?P<id>\d+)"
+_ARTIST = r"(?P<artist>.+)_(?P<id>\d+)_(?P<gender>m|f|male|female|0|1)_(?P<veteran>0|1|veteran|modern)"
 _REGIONAL = (
-    ("<Language>_<id>", re.compile(r"(?P<language>.+)_(?P<id>\d+)")),
+    ("<Language>_<id>", re.compile(_LANGUAGE)),
     (
         "<Artist>_<id>_<gender: m, f, male, female, 0 or 1>_<veteran: 0, 1, veteran or modern>",
-        re.compile(r"(?P<artist>.+)_(?P<id>\d+)_(?P<gender>m|f|male|female|0|1)_(?P<veteran>0|1|veteran|modern)", re.I),
+        re.compile(_ARTIST, re.I),
     ),
 )
 
@@ -344,39 +349,37 @@ _REGIONAL = (
 def _regional_folder(root, parts, known):
     "The labels in a folder's name; `known` remembers whose name and number were met where."
     place, (pattern, expression) = "/".join(parts), _REGIONAL[len(parts) - 1]
-    m = expression.fullmatch(parts[-1])
-    if not m:
+    match = expression.fullmatch(parts[-1])
+    if not match:
         raise CorpusError(f"{root / place}: expected a folder {pattern}, found {parts[-1]!r}")
-    kind, name = next(iter(m.groupdict().items()))
-    for what, x in (("name", name), ("id", m["id"])):
-        other = known.setdefault((kind, what, x), place)
+    labels = match.groupdict()
+    kind, name = next(iter(labels.items()))
+    for what, value in (("name", name), ("id", labels["id"])):
+        other = known.setdefault((kind, what, value), place)
         if other != place:
-            raise CorpusError(
-                f"{root / place}: expected a folder of its own for every {kind}, found the {what} {x!r} of {root / other} again"
-            )
-    return {k: x for k, x in m.groupdict().items() if k != "id"}
+            found = f"the {what} {value!r} of {root / other} again"
+            raise CorpusError(f"{root / place}: expected a folder of its own for every {kind}, found {found}")
+    return {label: value for label, value in labels.items() if label != "id"}
 
-# %% ../nbs/20_loaders.ipynb #050653e7
+# %% ../nbs/20_loaders.ipynb #95ca9e8a
 def _regional_row(root, path, known):
     parts = path.split("/")
     if len(parts) != 3:
-        raise CorpusError(
-            f"{root / path}: expected <Language>_<id>/<Artist>_<id>_<gender>_<veteran>/<song>, found a file in "
-            f"{'a folder below' if len(parts) > 3 else 'a folder above'} that of an artist"
-        )
+        found = f"a file in a folder {'below' if len(parts) > 3 else 'above'} that of an artist"
+        expected = "<Language>_<id>/<Artist>_<id>_<gender>_<veteran>/<song>"
+        raise CorpusError(f"{root / path}: expected {expected}, found {found}")
     labels = _regional_folder(root, parts[:1], known) | _regional_folder(root, parts[:2], known)
     gender, veteran = labels["gender"].lower(), labels["veteran"].lower()
-    title = re.fullmatch(r"(.+?)(_\d{1,2})?", Path(path).stem)[1]
-    return dict(
-        track_id=path,
-        artist=labels["artist"],
-        language=labels["language"],
-        title=title,
-        gender=dict(m="male", f="female").get(gender, gender),
-        veteran=veteran in ("1", "veteran"),
-    )
+    return {
+        "track_id": path,
+        "artist": labels["artist"],
+        "language": labels["language"],
+        "title": re.fullmatch(r"(.+?)(_\d{1,2})?", Path(path).stem)[1],
+        "gender": {"m": "male", "f": "female"}.get(gender, gender),
+        "veteran": veteran in ("1", "veteran"),
+    }
 
-
+# %% ../nbs/20_loaders.ipynb #f60bfadf
 @register("regional")
 def load_regional(
     root: Path,  # Folder of the languages
@@ -385,120 +388,147 @@ def load_regional(
 
     Raises `CorpusError` naming the folder that does not fit."""
     root, known = Path(root), {}
-    files = _audio_files(root)
-    if not files:
+    paths = _audio_files(root)
+    if not paths:
         raise CorpusError(f"corpus 'regional': no audio file ({', '.join(AUDIO_SUFFIXES)}) in {root}")
-    rows = [_regional_row(root, _printable(p), known) | dict(path=p) for p in files]
-    genders = sorted({r["gender"] for r in rows})
+    rows = [_regional_row(root, _printable(path), known) | {"path": path} for path in paths]
+    genders = sorted({row["gender"] for row in rows})
     if {"0", "1"} & set(genders) and {"male", "female"} & set(genders):
         raise CorpusError(f"{root}: expected all genders as words or all as numbers, found {', '.join(genders)}")
-    for r in progress(rows, "reading lengths", unit="file"):
-        r["duration_s"] = _tags(root / r["path"]).get("duration_s")
-    return Corpus(
-        pd.DataFrame(rows).astype(object),
-        root,
-        name="regional",
-        source=root,
-        citation="Singh, Biswas: Multitask Learning based Deep Learning Model for Music Artist and Language Recognition",
-    )
+    for row in progress(rows, "reading lengths", unit="file"):
+        row["duration_s"] = _tags(root / row["path"]).get("duration_s")
+    title = "Multitask Learning based Deep Learning Model for Music Artist and Language Recognition"
+    table = pd.DataFrame(rows).astype(object)
+    return Corpus(table, root, name="regional", source=root, citation=f"Singh, Biswas: {title}")
 
 # %% ../nbs/20_loaders.ipynb #61e5493e
-def _first(places, what):
-    path = next((p for p in places if p.is_file()), None)
+def _openmic_file(places, what):  # The first that is there
+    path = next((place for place in places if place.is_file()), None)
     if path is None:
         raise CorpusError(f"corpus 'openmic': no {what}, expected {' or '.join(map(str, places))}")
     return path
 
 
-def _openmic_names(root):
-    path = _first([root / "class-map.json"], "list of instruments")
+def _openmic_names(root):  # The instruments, by number
+    path = _openmic_file([root / "class-map.json"], "list of instruments")
     try:
         numbers = json.loads(path.read_text())
-    except ValueError as e:
-        raise CorpusError(f"{path}: not readable as JSON ({e})") from None
+    except ValueError as error:
+        raise CorpusError(f"{path}: not readable as JSON ({error})") from None
     if not isinstance(numbers, dict) or sorted(map(str, numbers.values())) != sorted(map(str, range(len(numbers)))):
         raise CorpusError(f"{path}: expected instruments numbered from 0, found {str(numbers)[:60]}")
     return sorted(numbers, key=numbers.get)
 
-
+# %% ../nbs/20_loaders.ipynb #f176c0ef
 def _openmic_keys(root):
     "Clips of the training and of the testing partition: two lists of sample keys."
     parts = {}
     for part in ("train", "test"):
-        path = _first(
-            [root / "partitions" / f"split01_{part}.csv", root / f"split01_{part}.csv"], f"partition {part!r}"
-        )
+        name = f"split01_{part}.csv"
+        path = _openmic_file([root / "partitions" / name, root / name], f"partition {part!r}")
         parts[part] = path.read_text().split()
         for row, key in enumerate(parts[part]):
             if not re.fullmatch(r"\d{6}_\d+", key):
                 raise CorpusError(f"{path}: row {row}: expected a sample key as '000046_3840', found {key!r}")
     both = sorted(set(parts["train"]) & set(parts["test"]))
     if both:
-        raise CorpusError(
-            f"{path}: expected no clip of the training partition, found {len(both)}, the first {both[0]!r}"
-        )
+        found = f"{len(both)}, the first {both[0]!r}"
+        raise CorpusError(f"{path}: expected no clip of the training partition, found {found}")
     return parts["train"], parts["test"]
 
 # %% ../nbs/20_loaders.ipynb #9923650e
+_OPENMIC_LABELS = ("sample_key", "instrument", "relevance")
+
+
 def _openmic_table(path, names):  # key -> {instrument: whether it plays}
-    t = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if missing := [c for c in ("sample_key", "instrument", "relevance") if c not in t]:
-        raise CorpusError(f"{path}: expected a column {missing[0]!r}, found {', '.join(t)}")
-    found, relevance = {}, pd.to_numeric(t["relevance"], errors="coerce")
-    for row, (key, name, x, text) in enumerate(
-        zip(t["sample_key"], t["instrument"], relevance, t["relevance"], strict=True)
-    ):
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    for column in _OPENMIC_LABELS:
+        if column not in table:
+            raise CorpusError(f"{path}: expected a column {column!r}, found {', '.join(table)}")
+    found, relevance = {}, pd.to_numeric(table["relevance"], errors="coerce").tolist()
+    for row, (key, name, text) in enumerate(zip(*(table[c] for c in _OPENMIC_LABELS), strict=True)):
         if name not in names:
             raise CorpusError(f"{path}: row {row}, column 'instrument': expected one of class-map.json, found {name!r}")
-        if not 0 <= x <= 1:
+        if not 0 <= relevance[row] <= 1:
             raise CorpusError(f"{path}: row {row}, column 'relevance': expected a number from 0 to 1, found {text!r}")
-        found.setdefault(key, {})[name] = bool(x >= 0.5)
+        found.setdefault(key, {})[name] = relevance[row] >= 0.5
     return found
 
-
+# %% ../nbs/20_loaders.ipynb #73dd729b
 def _openmic_arrays(path, names):  # The same from the .npz
     try:
-        with np.load(path, allow_pickle=False) as f:
-            keys, y, mask = f["sample_key"], f["Y_true"], f["Y_mask"]
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as e:
-        raise CorpusError(
-            f"{path}: expected arrays sample_key, Y_true and Y_mask without pickled objects, or "
-            f"openmic-2018-aggregated-labels.csv beside it ({e})"
-        ) from None
+        with np.load(path, allow_pickle=False) as arrays:
+            keys, relevance, mask = arrays["sample_key"], arrays["Y_true"], arrays["Y_mask"]
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        expected = "arrays sample_key, Y_true and Y_mask without pickled objects"
+        instead = "openmic-2018-aggregated-labels.csv beside it"
+        raise CorpusError(f"{path}: expected {expected}, or {instead} ({error})") from None
     shape = len(keys), len(names)
-    if y.shape != shape or mask.shape != shape:
-        raise CorpusError(
-            f"{path}: expected Y_true and Y_mask of {list(shape)}, found {list(y.shape)} and {list(mask.shape)}"
-        )
+    if relevance.shape != shape or mask.shape != shape:
+        shapes = f"{list(relevance.shape)} and {list(mask.shape)}"
+        raise CorpusError(f"{path}: expected Y_true and Y_mask of {list(shape)}, found {shapes}")
+    plays = relevance >= 0.5
     return {
-        str(k): {names[c]: bool(v[c] >= 0.5) for c in np.flatnonzero(m)} for k, v, m in zip(keys, y, mask, strict=True)
+        str(key): {names[k]: bool(plays[row, k]) for k in np.flatnonzero(mask[row])} for row, key in enumerate(keys)
     }
 
 # %% ../nbs/20_loaders.ipynb #012ce834
-_OPENMIC = dict(artist="artist_name", album="album_title", title="track_title")
+_OPENMIC = {"artist": "artist_name", "album": "album_title", "title": "track_title"}
 
 
 def _openmic_metadata(path, keys):  # Who plays, if the table of metadata is there
     if not path.is_file():
         return pd.DataFrame(None, index=range(len(keys)), columns=list(_OPENMIC), dtype=object)
-    t = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if missing := [c for c in ("sample_key", *_OPENMIC.values()) if c not in t]:
-        raise CorpusError(f"{path}: expected a column {missing[0]!r}, found {', '.join(t)}")
-    t = t.drop_duplicates("sample_key").set_index("sample_key").reindex(keys)
-    return pd.DataFrame({c: t[name].tolist() for c, name in _OPENMIC.items()})
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    for column in ("sample_key", *_OPENMIC.values()):
+        if column not in table:
+            raise CorpusError(f"{path}: expected a column {column!r}, found {', '.join(table)}")
+    table = table.drop_duplicates("sample_key").set_index("sample_key").reindex(keys)
+    return pd.DataFrame({column: table[name].tolist() for column, name in _OPENMIC.items()})
 
 
 def _openmic_labels(root, names, needed):  # key -> {instrument: whether it plays}, or nothing
-    for name, read in (("openmic-2018-aggregated-labels.csv", _openmic_table), ("openmic-2018.npz", _openmic_arrays)):
+    readers = {"openmic-2018-aggregated-labels.csv": _openmic_table, "openmic-2018.npz": _openmic_arrays}
+    for name, read in readers.items():
         if (root / name).is_file():
             return read(root / name, names)
     if needed:
-        raise CorpusError(
-            f"corpus 'openmic': no labels, expected {root}/openmic-2018-aggregated-labels.csv or openmic-2018.npz"
-        )
+        raise CorpusError(f"corpus 'openmic': no labels, expected {root}/{' or '.join(readers)}")
     return {}
 
+# %% ../nbs/20_loaders.ipynb #a84ab953
+def _openmic_clips(root, check_files):  # The table of clips; whether instruments are known
+    names, (train, test) = _openmic_names(root), _openmic_keys(root)
+    if check_files and not (root / "audio").is_dir():
+        hint = "(check_files=False reads the metadata alone)"
+        raise CorpusError(f"corpus 'openmic': no folder of clips, expected {root / 'audio'} {hint}")
+    keys, found = [*train, *test], _openmic_labels(root, names, check_files)
+
+    def judged(key, plays):
+        return [name for name, x in found.get(key, {}).items() if x is plays] if found else None
+
+    table = _openmic_metadata(root / "openmic-2018-metadata.csv", keys).assign(
+        track_id=keys,
+        path=[f"audio/{key[:3]}/{key}.ogg" for key in keys],
+        duration_s=10.0,
+        instruments=[judged(key, True) for key in keys],
+        not_instruments=[judged(key, False) for key in keys],
+        split=["train"] * len(train) + ["test"] * len(test),
+    )
+    return table, bool(found)
+
 # %% ../nbs/20_loaders.ipynb #4e7ebece
+def _openmic_corpus(table, root):
+    return Corpus(
+        table,
+        root,
+        name="openmic",
+        source=root,
+        licence="labels CC BY 4.0; each clip under its artist's own licence",
+        citation="Humphrey, Durand, McFee: OpenMIC-2018. ISMIR 2018",
+    )
+
+# %% ../nbs/20_loaders.ipynb #c2491e84
 @register("openmic")
 def load_openmic(
     root: Path,  # Folder with class-map.json, partitions/, labels and audio/
@@ -512,49 +542,18 @@ def load_openmic(
     Raises `CorpusError` naming file, row and column."""
     if not 0 <= valid < 1:
         raise ParamsError(f"valid: expected a share from 0 to below 1, found {valid!r}")
-    root, names = Path(root), _openmic_names(Path(root))
-    train, test = _openmic_keys(root)
-    if check_files and not (root / "audio").is_dir():
-        raise CorpusError(
-            f"corpus 'openmic': no folder of clips, expected {root / 'audio'} (check_files=False reads the metadata alone)"
-        )
-    keys, found = [*train, *test], _openmic_labels(root, names, check_files)
-
-    def said(there):
-        return [[n for n, x in found.get(k, {}).items() if x is there] if found else None for k in keys]
-
-    table = _openmic_metadata(root / "openmic-2018-metadata.csv", keys).assign(
-        track_id=keys,
-        path=[f"audio/{k[:3]}/{k}.ogg" for k in keys],
-        duration_s=10.0,
-        instruments=said(True),
-        not_instruments=said(False),
-        split=["train"] * len(train) + ["test"] * len(test),
-    )
-
-    def corpus(t):
-        return Corpus(
-            t,
-            root,
-            name="openmic",
-            source=root,
-            licence="labels CC BY 4.0; each clip under its artist's own licence",
-            citation="Humphrey, Durand, McFee: OpenMIC-2018. ISMIR 2018",
-        )
-
+    table, labelled = _openmic_clips(Path(root), check_files)
     if valid:
-        parts = corpus(table[: len(train)]).split(
-            by="artist", fractions=(1 - valid, valid), seed=seed, stratify="instruments" if found else None
-        )
+        train = _openmic_corpus(table[table["split"] == "train"], Path(root))
+        stratify = "instruments" if labelled else None
+        parts = train.split(by="artist", fractions=(1 - valid, valid), seed=seed, stratify=stratify)
         table.loc[parts["valid"], "split"] = "valid"
-    return corpus(table)
+    return _openmic_corpus(table, Path(root))
 
 # %% ../nbs/20_loaders.ipynb #a5a32792
-BALLROOM = {
-    "Chacha": "Cha cha",
-    "Viennesewaltz": "Viennese waltz",
-    **{d: d for d in ("Foxtrot", "Jive", "Quickstep", "Rumba", "Samba", "Tango", "Waltz")},
-}  # folder -> genre
+_SAME_NAME = ("Foxtrot", "Jive", "Quickstep", "Rumba", "Samba", "Tango", "Waltz")
+BALLROOM = {"Chacha": "Cha cha", "Viennesewaltz": "Viennese waltz"}  # Folder -> genre
+BALLROOM |= {dance: dance for dance in _SAME_NAME}
 BALLROOM_DROPPED = ("Pasodoble", "Salsa", "Slowwaltz", "Wcswing")
 
 
@@ -563,22 +562,19 @@ def _ballroom_metadata(path):  # Id -> artist, album, title
         return {}
     try:
         dances = ElementTree.parse(path).getroot()
-    except ElementTree.ParseError as e:
-        raise CorpusError(f"{path}: not readable as XML ({e})") from None
-    return {
-        song.get("id"): {c: song.get(c) or None for c in ("artist", "album", "title")}
-        for dance in dances
-        for song in dance
-    }
+    except ElementTree.ParseError as error:
+        raise CorpusError(f"{path}: not readable as XML ({error})") from None
+    songs = [song for dance in dances for song in dance]
+    return {song.get("id"): {name: song.get(name) or None for name in ("artist", "album", "title")} for song in songs}
 
 
 def _ballroom_row(root, path, about):
     folder, *below = path.split("/")
-    if len(below) != 1 or folder not in (*BALLROOM, *BALLROOM_DROPPED):
-        raise CorpusError(
-            f"{root / path}: expected <dance>/<id>.mp3, the dance one of {', '.join(sorted((*BALLROOM, *BALLROOM_DROPPED)))}"
-        )
-    return dict(track_id=Path(path).stem, path=path, genre=BALLROOM.get(folder), **about.get(Path(path).stem, {}))
+    dances = sorted((*BALLROOM, *BALLROOM_DROPPED))
+    if len(below) != 1 or folder not in dances:
+        raise CorpusError(f"{root / path}: expected <dance>/<id>.mp3, the dance one of {', '.join(dances)}")
+    number = Path(path).stem
+    return {"track_id": number, "path": path, "genre": BALLROOM.get(folder), **about.get(number, {})}
 
 # %% ../nbs/20_loaders.ipynb #7354214c
 @register("ballroom")
@@ -592,13 +588,11 @@ def load_ballroom(
     if inside.is_dir():
         root = inside
     about = _ballroom_metadata(root / name if (root / name).is_file() else root.parent / name)
-    rows = [_ballroom_row(root, _printable(p), about) | dict(path=p) for p in _audio_files(root)]
-    rows = [r for r in rows if r["genre"]]
-    missing = sorted(set(BALLROOM.values()) - {r["genre"] for r in rows})
+    rows = [_ballroom_row(root, _printable(path), about) | {"path": path} for path in _audio_files(root)]
+    rows = [row for row in rows if row["genre"]]
+    missing = ", ".join(sorted(set(BALLROOM.values()) - {row["genre"] for row in rows}))
     if missing:
-        raise CorpusError(
-            f"corpus 'ballroom': expected audio files of nine dances in {root}, found none of {', '.join(missing)}"
-        )
+        raise CorpusError(f"corpus 'ballroom': expected audio files of nine dances in {root}, found none of {missing}")
     return Corpus(
         pd.DataFrame(rows).astype(object),
         root,
@@ -612,38 +606,60 @@ MUSIC = "/m/04rlf"  # AudioSet's label
 _AUDIOSET = ("YTID", "start_seconds", "end_seconds", "positive_labels")
 
 
+def _audioset_row(row, where):  # (id, start, end, labels)
+    try:
+        video, start, end, labels = row
+        start, end = float(start), float(end)
+    except ValueError:
+        start = end = -1.0
+    if not 0 <= start < end:
+        raise CorpusError(f"{where}: expected {', '.join(_AUDIOSET)}, found {', '.join(row)!r}")
+    return video, start, end, labels.split(",")
+
+# %% ../nbs/20_loaders.ipynb #21afb813
 def _audioset_rows(path):
     "(id, start, end, labels) of every segment with the label Music."
-    with open(path, newline="", encoding="utf-8") as f:
-        lines = f.readlines()
-    n = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
-    head = tuple(c.strip() for c in lines[n - 1].lstrip("# ").split(",")) if n else ()
+    with open(path, newline="", encoding="utf-8") as file:
+        lines = file.readlines()
+    n_comments = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    head = lines[n_comments - 1].lstrip("# ").split(",") if n_comments else ()
+    head = tuple(name.strip() for name in head)
     if head != _AUDIOSET:
-        raise CorpusError(
-            f"{path}: expected a comment '# {', '.join(_AUDIOSET)}' above the segments, found {', '.join(head)!r}"
-        )
-    rows = []
-    for i, row in enumerate(csv.reader(lines[n:], skipinitialspace=True)):
-        try:
-            ytid, start, end, labels = row[0], float(row[1]), float(row[2]), row[3].split(",")
-        except (ValueError, IndexError):
-            start = end = None
-        if end is None or len(row) != 4 or not 0 <= start < end:
-            raise CorpusError(f"{path}: row {i}: expected {', '.join(_AUDIOSET)}, found {', '.join(row)!r}")
-        if MUSIC in labels:
-            rows.append((ytid, start, end, labels))
+        expected = f"a comment '# {', '.join(_AUDIOSET)}' above the segments"
+        raise CorpusError(f"{path}: expected {expected}, found {', '.join(head)!r}")
+    table = csv.reader(lines[n_comments:], skipinitialspace=True)
+    rows = [_audioset_row(row, f"{path}: row {number}") for number, row in enumerate(table)]
+    rows = [row for row in rows if MUSIC in row[-1]]
     if not rows:
         raise CorpusError(f"{path}: no segment with the label {MUSIC} (Music)")
     return rows
 
-
-def _audioset_names(ytid, start, end):  # What a clip may be called
-    for places in (), (start,), (start, end):
-        for form in ("{:g}".format, "{:.3f}".format, lambda s: f"{1000 * s:.0f}"):
-            for prefix in ("", "Y"):
-                yield "_".join([prefix + ytid, *map(form, places)])
-
 # %% ../nbs/20_loaders.ipynb #b3a7502b
+def _milliseconds(seconds):
+    return f"{1000 * seconds:.0f}"
+
+
+def _audioset_names(video, start, end):  # What a clip may be called
+    for places in (), (start,), (start, end):
+        for form in ("{:g}".format, "{:.3f}".format, _milliseconds):
+            for prefix in ("", "Y"):
+                yield "_".join([prefix + video, *map(form, places)])
+
+
+def _audioset_files(rows, audio):  # [N] path of each clip, None where it is not there
+    files = {Path(path).stem: path for path in _audio_files(audio)}
+    paths = [next((files[name] for name in _audioset_names(*row[:3]) if name in files), None) for row in rows]
+    if not any(paths):
+        video, start, *_ = rows[0]
+        found = f"no file of any of {len(rows)} clips of music in {audio}"
+        raise CorpusError(f"corpus 'audioset': {found}, expected names as '{video}_{start:g}.wav'")
+    missing = paths.count(None)
+    if missing:
+        text = f"corpus 'audioset': {missing} of {len(rows)} clips of music are not in {audio}"
+        warnings.warn(text, stacklevel=3)
+    return paths
+
+# %% ../nbs/20_loaders.ipynb #e07c7795
 @register("audioset")
 def load_audioset(
     root: Path,  # Folder with the table of segments
@@ -659,20 +675,14 @@ def load_audioset(
         raise CorpusError(f"corpus 'audioset': no table of segments, expected {table}")
     if not audio.is_dir():
         raise CorpusError(f"corpus 'audioset': no folder of clips, expected {audio}")
-    rows, files = _audioset_rows(table), {Path(p).stem: p for p in _audio_files(audio)}
-    paths = [next((files[n] for n in _audioset_names(*r[:3]) if n in files), None) for r in rows]
-    if not any(paths):
-        raise CorpusError(
-            f"corpus 'audioset': no file of any of {len(rows)} clips of music in {audio}, "
-            f"expected names as '{rows[0][0]}_{rows[0][1]:g}.wav'"
-        )
-    if missing := paths.count(None):
-        warnings.warn(f"corpus 'audioset': {missing} of {len(rows)} clips of music are not in {audio}", stacklevel=2)
-    found = [(*r, p) for r, p in zip(rows, paths, strict=True) if p]
+    rows = _audioset_rows(table)
+    clips = [
+        {"track_id": f"{video}_{start:g}", "path": path, "duration_s": end - start, "tags": labels}
+        for (video, start, end, labels), path in zip(rows, _audioset_files(rows, audio), strict=True)
+        if path
+    ]
     return Corpus(
-        pd.DataFrame(
-            [dict(track_id=f"{y}_{a:g}", path=p, duration_s=b - a, tags=labels) for y, a, b, labels, p in found]
-        ),
+        pd.DataFrame(clips),
         audio,
         name="audioset",
         source=table,
@@ -687,77 +697,79 @@ MAGNATAGATUNE_NO_AUDIO = (
     "9/american_baroque-dances_and_suites_of_rameau_and_couperin-25-le_petit_rien_xiveme_ordre_couperin-88-117.mp3",
 )  # empty files
 
-_MTT_FILE = re.compile(
-    r"(?P<folder>[0-9a-f])/((?P<artist>[^/-]+)-(?P<album>[^/]+?)-(?P<title>\d+-[^/]+)-\d+-\d+|[^/]+)\.\w+"
-)
-
 
 def _mtt_table(path, tags):
     "`annotations_final.csv` as text, the header checked."
     try:
-        t = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, OSError) as e:
-        raise CorpusError(f"{path}: not a readable table ({e})") from None
-    for c in ("clip_id", "mp3_path", *tags):
-        if c not in t:
-            raise CorpusError(
-                f"{path}: expected a column {c!r} in a table divided by tabs, found {len(t.columns)}: {', '.join(t)[:80]} …"
-            )
-    if not len(t):
+        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (ValueError, OSError) as error:
+        raise CorpusError(f"{path}: not a readable table ({error})") from None
+    for column in ("clip_id", "mp3_path", *tags):
+        if column not in table:
+            found = f"{len(table.columns)}: {', '.join(table)[:80]} …"
+            raise CorpusError(f"{path}: expected a column {column!r} in a table divided by tabs, found {found}")
+    if not len(table):
         raise CorpusError(f"{path}: no clips under the header")
     for column in ("clip_id", "mp3_path"):
-        if len(again := np.flatnonzero(t[column].duplicated())):
-            raise CorpusError(
-                f"{path}: row {again[0]}, column {column!r}: expected each clip once, found {t[column][again[0]]!r} again"
-            )
-    return t[~t["mp3_path"].isin(MAGNATAGATUNE_NO_AUDIO)]
+        for row in np.flatnonzero(table[column].duplicated()):
+            where, found = f"{path}: row {row}, column {column!r}", table[column][row]
+            raise CorpusError(f"{where}: expected each clip once, found {found!r} again")
+    return table[~table["mp3_path"].isin(MAGNATAGATUNE_NO_AUDIO)]
 
 # %% ../nbs/20_loaders.ipynb #5d2239c4
-def _mtt_tags(path, t, tags):  # [N] tuples of names
-    values = t[list(tags)].to_numpy(str)
-    for row, c in np.argwhere((values != "0") & (values != "1")):
-        raise CorpusError(
-            f"{path}: row {t.index[row]}, column {tags[c]!r}: expected 0 or 1, found {str(values[row, c])!r}"
-        )
-    return [tuple(tags[c] for c in np.flatnonzero(row)) for row in values == "1"]
+_MTT_NAMES = r"(?P<artist>[^/-]+)-(?P<album>[^/]+?)-(?P<title>\d+-[^/]+)-\d+-\d+"
+_MTT_FILE = re.compile(rf"(?P<folder>[0-9a-f])/({_MTT_NAMES}|[^/]+)\.\w+")
 
 
-def _mtt_names(path, t):  # What the names of the files say
-    names = [_MTT_FILE.fullmatch(p) for p in t["mp3_path"]]
-    for row, p, m in zip(t.index, t["mp3_path"], names, strict=True):
-        if not m:
-            raise CorpusError(
-                f"{path}: row {row}, column 'mp3_path': expected <0 to f>/<artist-album-01-title-30-59>.mp3, found {p!r}"
-            )
-    return pd.DataFrame([m.groupdict() for m in names], index=t.index)
+def _mtt_tags(path, table, tags):  # [N] tuples of names
+    values = table[list(tags)].to_numpy(str)
+    for row, k in np.argwhere((values != "0") & (values != "1")):
+        where, found = f"{path}: row {table.index[row]}, column {tags[k]!r}", str(values[row, k])
+        raise CorpusError(f"{where}: expected 0 or 1, found {found!r}")
+    return [tuple(tags[k] for k in np.flatnonzero(row)) for row in values == "1"]
 
 
+def _mtt_names(path, table):  # What the names of the files say
+    matches = [_MTT_FILE.fullmatch(name) for name in table["mp3_path"]]
+    for row, name, match in zip(table.index, table["mp3_path"], matches, strict=True):
+        if not match:
+            expected = "<0 to f>/<artist-album-01-title-30-59>.mp3"
+            raise CorpusError(f"{path}: row {row}, column 'mp3_path': expected {expected}, found {name!r}")
+    return pd.DataFrame([match.groupdict() for match in matches], index=table.index)
+
+# %% ../nbs/20_loaders.ipynb #355910a0
 def _mtt_audio(root, audio_root):  # Stem with folder -> file; the folder of the files
     places = [Path(audio_root).expanduser().absolute()] if audio_root is not None else [root / "mp3", root]
-    audio = next((p for p in places if p.is_dir()), None)
+    audio = next((place for place in places if place.is_dir()), None)
     if audio is None:
         raise CorpusError(f"corpus 'magnatagatune': no folder of clips, expected {places[0]}")
-    return {p.rpartition(".")[0]: p for p in _audio_files(audio)}, audio
+    return {path.rpartition(".")[0]: path for path in _audio_files(audio)}, audio
 
 
 def _mtt_with_files(table, root, audio_root):  # The clips that are there; the folder of the files
     files, audio = _mtt_audio(root, audio_root)
-    found = [files.get(p.rpartition(".")[0]) for p in table["path"]]
-    missing, n = found.count(None), len(found)
+    paths = [files.get(path.rpartition(".")[0]) for path in table["path"]]
+    missing, n = paths.count(None), len(paths)
     if missing == n:
-        arrays = (
-            "arrays (.npy), which hold no rate: write them as .wav files of the same names"
-            if any(audio.glob("*/*.npy"))
-            else "none"
-        )
-        raise CorpusError(
-            f"corpus 'magnatagatune': expected the files of {n} clips in the folders 0 to f of {audio}, found {arrays}"
-        )
+        found = "none"
+        if any(audio.glob("*/*.npy")):
+            found = "arrays (.npy), which hold no rate: write them as .wav files of the same names"
+        expected = f"the files of {n} clips in the folders 0 to f of {audio}"
+        raise CorpusError(f"corpus 'magnatagatune': expected {expected}, found {found}")
     if missing:
         warnings.warn(f"corpus 'magnatagatune': {missing} of {n} clips are not in {audio}", stacklevel=4)
-    return table.assign(path=found)[[f is not None for f in found]], audio
+    return table.assign(path=paths)[[path is not None for path in paths]], audio
 
-# %% ../nbs/20_loaders.ipynb #355910a0
+# %% ../nbs/20_loaders.ipynb #9b69a140
+def _mtt_clips(path, split):  # The table of all clips; the part of those that the split leaves out is None
+    table = _mtt_table(path, TAGS)
+    names = _mtt_names(path, table)
+    clips = names[["artist", "album", "title"]].assign(
+        track_id=table["clip_id"], path=table["mp3_path"], tags=_mtt_tags(path, table, TAGS)
+    )
+    return clips.assign(split=parts_by_folder(names["folder"], clips["tags"].map(bool), split))
+
+# %% ../nbs/20_loaders.ipynb #7a67521f
 @register("magnatagatune")
 def load_magnatagatune(
     root: Path,  # Folder with annotations_final.csv and, there or in mp3/, the folders 0 to f
@@ -765,45 +777,31 @@ def load_magnatagatune(
     split: str = "homework",  # "homework", "folder" or "clean"
     audio_root: str | Path | None = None,  # Folder of the folders 0 to f, if it is neither `root`/mp3 nor `root`
     all_clips: bool = False,  # Whether clips outside the split are kept, without a part
-    check_files: bool = True,  # Whether the files must be there; clips without one are left out, and a warning counts them
+    check_files: bool = True,  # Whether clips without a file are left out, with a warning that counts them
 ) -> Corpus:  # tags are those of the fifty that a clip has; `official` is the split
-    """MagnaTagATune in its published layout; a row is a clip, its track is told by artist, album and title.
+    """MagnaTagATune in its published layout; a row is a clip; artist, album and title identify its track.
 
     Raises `CorpusError` naming file, row and column."""
-    from musicmtl.miniature.tagatune import SPLITS, TAGS, parts_by_folder
-
     if split not in SPLITS:
         raise ParamsError(f"split: expected one of {', '.join(SPLITS)}, found {split!r}")
     path = Path(root) / "annotations_final.csv"
     if not path.is_file():
         raise CorpusError(f"corpus 'magnatagatune': no annotations, expected {path}")
-    t = _mtt_table(path, TAGS)
-    names = _mtt_names(path, t)
-    table = pd.DataFrame(
-        dict(
-            track_id=t["clip_id"],
-            path=t["mp3_path"],
-            artist=names["artist"],
-            album=names["album"],
-            title=names["title"],
-            tags=_mtt_tags(path, t, TAGS),
-        )
-    )
-    table["split"] = parts_by_folder(names["folder"], table["tags"].map(bool), split)
+    table, audio = _mtt_clips(path, split), Path(root)
     if not all_clips:
         table = table[table["split"].notna()]
     if not len(table):
         raise CorpusError(f"{path}: no clip in the split {split!r}")
-    audio = Path(root)
     if check_files:
-        table, audio = _mtt_with_files(table, Path(root), audio_root)
+        table, audio = _mtt_with_files(table, audio, audio_root)
+    title = "Evaluation of Algorithms Using Games: The Case of Music Tagging"
     return Corpus(
         table,
         audio,
         name="magnatagatune",
         source=path,
         licence="clips by Magnatune, CC BY-NC-SA",
-        citation="Law, West, Mandel, Bay, Downie: Evaluation of Algorithms Using Games: The Case of Music Tagging. ISMIR 2009",
+        citation=f"Law, West, Mandel, Bay, Downie: {title}. ISMIR 2009",
     )
 
 # %% ../nbs/20_loaders.ipynb #2d083146
@@ -817,7 +815,7 @@ def load_miniature(
     label_noise: float | None = None,  # Share of wrong genre labels; None: the view's own
     n_jobs: int = 2,  # Processes that render
 ) -> Corpus:
-    "Miniature, seen as one study's corpus: `musicmtl.synth.miniature`."
-    from musicmtl.miniature.world import miniature
+    "Miniature, seen as one study's corpus: `musicmtl.miniature.miniature`. Raises `ParamsError`."
+    from musicmtl.miniature import miniature
 
     return miniature(view, size, seed=seed, label_noise=label_noise, root=root, n_jobs=n_jobs)

@@ -1,26 +1,39 @@
-"""Fixtures for all tests: one seed, and the real recordings where they are to be had."""
+"""Fixtures for all tests: one seed, folders of this session, and the real recordings where they are to be had."""
 
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 os.environ.setdefault("TQDM_DISABLE", "1")
+hypothesis.settings.register_profile("tests", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(autouse=True)
 def _seeded():
+    "The same random numbers for each test, whatever ran before it."
     from musicmtl.core import seed_everything
 
     seed_everything(0)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _folders(tmp_path_factory):
+    "Cache and runs of this session: tests neither read nor leave anything in the checkout."
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("cache", "runs"):
+            patch.setenv(f"MUSICMTL_{name.upper()}", str(tmp_path_factory.mktemp(name)))
+        yield
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     "Folder of real recordings and metadata, from `MUSICMTL_DATA`."
-    d = os.environ.get("MUSICMTL_DATA")
-    if not d:
+    folder = os.environ.get("MUSICMTL_DATA")
+    if not folder:
         pytest.skip("MUSICMTL_DATA is not set: no real recordings to test on")
-    if not Path(d, "albums", "tracks.csv").is_file():
-        pytest.skip(f"MUSICMTL_DATA={d} holds no albums/tracks.csv")
-    return Path(d)
+    if not Path(folder, "albums", "tracks.csv").is_file():
+        pytest.skip(f"MUSICMTL_DATA={folder} holds no albums/tracks.csv")
+    return Path(folder)

@@ -1,4 +1,4 @@
-"""The first two steps of the gate: notebooks are clean, and the package and README are what the notebooks say.
+"""The gate's first steps: notebooks are clean and formatted, the package and README are what the notebooks say.
 
 Works on a copy, so that a check never changes what it checks.
 """
@@ -12,38 +12,59 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+LEFT_OUT = shutil.ignore_patterns(".*", "runs", "build", "__pycache__", "*.egg-info")
+
+
+def program(name: str) -> str:
+    "A command of this environment."
+    return str(Path(sys.executable).with_name(name))
 
 
 def differing(a: Path, b: Path, pattern: str) -> list[str]:
     "Files below `a` or `b` that match `pattern` and are missing or different in the other."
-    names = {p.relative_to(d) for d in (a, b) for p in d.glob(pattern) if ".ipynb_checkpoints" not in p.parts}
-    return sorted(
-        str(n)
-        for n in names
-        if not ((a / n).exists() and (b / n).exists() and filecmp.cmp(a / n, b / n, shallow=False))
-    )
+    found = {file.relative_to(folder) for folder in (a, b) for file in folder.glob(pattern)}
+    names = [name for name in found if ".ipynb_checkpoints" not in name.parts]
+    same = filecmp.cmpfiles(a, b, names, shallow=False)[0]
+    return sorted(str(name) for name in set(names) - set(same))
 
 
-def main() -> int:
-    with tempfile.TemporaryDirectory() as tmp:
-        copy = Path(tmp) / "musicmtl"
-        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".venv", "runs", ".git", "__pycache__", "*.egg-info"))
+def unformatted() -> list[str]:
+    "Cells and tests that the formatter would change; generated modules are formatted in their notebooks, cell by cell."
+    check = [program("ruff"), "format", "--check", "--quiet", "--output-format", "concise", "nbs", "tests"]
+    answer = subprocess.run(check, cwd=ROOT, capture_output=True, text=True)
+    if answer.returncode and not answer.stdout.strip():
+        sys.exit(answer.stderr)
+    return answer.stdout.splitlines()
+
+
+def changed() -> tuple[list[str], list[str]]:
+    "Notebooks that cleaning changes, and files that are not what the notebooks make of them."
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "musicmtl"
+        shutil.copytree(ROOT, copy, ignore=LEFT_OUT)
         env = {**os.environ, "PYTHONPATH": str(copy)}
 
-        def nbdev(cmd):
-            subprocess.run([str(Path(sys.executable).with_name(cmd))], cwd=copy, env=env, check=True)
+        def run(*command):
+            subprocess.run(command, cwd=copy, env=env, check=True)
 
-        nbdev("nbdev_clean")
+        run(program("nbdev_clean"))
         dirty = differing(ROOT, copy, "nbs/**/*.ipynb")
-        nbdev("nbdev_export")
-        stale = differing(ROOT, copy, "musicmtl/**/*.py")
-        subprocess.run([sys.executable, "-m", "musicmtl.report", "--readme"], cwd=copy, env=env, check=True)
-        stale += differing(ROOT, copy, "README.md")
-    for n in dirty:
-        print(f"not clean: {n} (run nbdev_clean)")
-    for n in stale:
-        print(f"out of sync with its notebook: {n} (run nbdev_export, and `python -m musicmtl.report --readme`)")
-    return bool(dirty or stale)
+        run(program("nbdev_export"))
+        run(sys.executable, "-m", "musicmtl.report", "--readme")
+        return dirty, [*differing(ROOT, copy, "musicmtl/**/*.py"), *differing(ROOT, copy, "README.md")]
+
+
+def main() -> int:  # Exit status
+    "Say what is wrong, a line per file."
+    dirty, stale = changed()
+    problems = [f"not clean: {name} (run nbdev_clean)" for name in dirty]
+    problems += [
+        f"out of sync with its notebook: {name} (run nbdev_export, or `python -m musicmtl.report --readme`)"
+        for name in stale
+    ]
+    problems += [f"not formatted: {line} (run ruff format nbs tests)" for line in unformatted()]
+    print("\n".join(problems), end="\n" if problems else "")
+    return bool(problems)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,8 @@ def main():
     if imports("torchaudio").returncode:
         spec = importlib.util.find_spec("torchaudio")
         for so in Path(spec.submodule_search_locations[0]).glob("lib/_torchaudio*"):
-            print(
-                f"setup: torchaudio's compiled extension does not load with this torch; removing {so.name}, which nothing here uses"
-            )
+            why = "torchaudio's compiled extension does not load with this torch, and nothing here uses it"
+            print(f"setup: {why}; removing {so.name}")
             so.unlink()
     for name in ("torch", "torchaudio", "nbdev", "musicmtl"):
         if (r := imports(name)).returncode:
@@ -28,7 +27,7 @@ def main():
 
 
 def compile_librosa():
-    "Let numba compile and keep what librosa needs, in one process: several that do so at the same time spoil each other's cache."
+    "Let numba compile what librosa needs, in one process: several at the same time spoil each other's cache."
     code = (
         "import librosa, numpy as np\n"
         "y = np.sin(np.arange(22050.)*.1)*(np.arange(22050) % 5000 < 2500)\n"

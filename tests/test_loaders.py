@@ -14,7 +14,11 @@ import pytest
 import soundfile
 
 from musicmtl.core import CorpusError, ParamsError
-from musicmtl.loaders import BALLROOM, BALLROOM_DROPPED, load_corpus
+from musicmtl.loaders import BALLROOM, BALLROOM_DROPPED, MAGNATAGATUNE_NO_AUDIO, load_corpus
+from musicmtl.magnatagatune import TAGS, by_folder, tag_matrix, track_numbers
+
+
+FRAMES = dict(artist="TPE1", album="TALB", title="TIT2", genre="TCON")
 
 
 def sound(path, seconds=0.5, **tags):
@@ -26,49 +30,45 @@ def sound(path, seconds=0.5, **tags):
     if not tags:
         return
     if path.suffix.lower() == ".wav":
-        f = mutagen.File(path)
-        f.add_tags()
-        for k, v in tags.items():
-            f.tags.add(getattr(mutagen.id3, dict(artist="TPE1", album="TALB", title="TIT2", genre="TCON")[k])(text=v))
+        file = mutagen.File(path)
+        file.add_tags()
+        for name, value in tags.items():
+            file.tags.add(getattr(mutagen.id3, FRAMES[name])(text=value))
     else:
-        f = mutagen.File(path, easy=True)
-        if f.tags is None:
-            f.add_tags()
-        for k, v in tags.items():
-            f[k] = v
-    f.save()
+        file = mutagen.File(path, easy=True)
+        if file.tags is None:
+            file.add_tags()
+        for name, value in tags.items():
+            file[name] = value
+    file.save()
 
 
 # ---- folder: tags
 
 
 def test_tags_of_every_format(tmp_path):
-    for s in ("wav", "flac", "ogg", "opus", "mp3"):
-        sound(tmp_path / f"{s}.{s}", artist=f"Ärtist {s}", album="Album", title=f"Title {s}", genre="Folk")
-    t = load_corpus("folder", tmp_path).table.set_index("path")
-    assert len(t) == 5
-    for p, row in t.iterrows():
-        s = p.split(".")[1]
-        assert (row["artist"], row["album"], row["title"], row["genre"]) == (
-            f"Ärtist {s}",
-            "Album",
-            f"Title {s}",
-            "Folk",
-        )
+    for kind in ("wav", "flac", "ogg", "opus", "mp3"):
+        sound(tmp_path / f"{kind}.{kind}", artist=f"Ärtist {kind}", album="Album", title=f"Title {kind}", genre="Folk")
+    table = load_corpus("folder", tmp_path).table.set_index("path")
+    assert len(table) == 5
+    for path, row in table.iterrows():
+        kind = path.split(".")[1]
+        found = row[["artist", "album", "title", "genre"]].tolist()
+        assert found == [f"Ärtist {kind}", "Album", f"Title {kind}", "Folk"]
         assert abs(row["duration_s"] - 0.5) < 0.1  # the length in an mp3's header counts whole frames
-    assert t["genres"].isna().all()
+    assert table["genres"].isna().all()
 
 
 def test_what_is_walked(tmp_path):
-    for p in ("b/two.FLAC", "a/one.wav", "c.Au", ".hidden.wav", ".git/x.wav", "a/.trash/y.wav"):
-        sound(tmp_path / p)
+    for path in ("b/two.FLAC", "a/one.wav", "c.Au", ".hidden.wav", ".git/x.wav", "a/.trash/y.wav"):
+        sound(tmp_path / path)
     (tmp_path / "a" / "words.txt").write_text("no")
     (tmp_path / "broken.mp3").write_text("not music")
     (tmp_path / "empty.ogg").write_bytes(b"")
-    c = load_corpus("folder", tmp_path)
-    assert c.table["path"].tolist() == ["a/one.wav", "b/two.FLAC", "broken.mp3", "c.Au", "empty.ogg"]
-    assert c.name == tmp_path.name and all(c.path(i).is_file() for i in range(5))
-    unknown = c.table.set_index("path").loc[["broken.mp3", "c.Au", "empty.ogg"], ["artist", "title", "genre"]]
+    corpus = load_corpus("folder", tmp_path)
+    assert corpus.table["path"].tolist() == ["a/one.wav", "b/two.FLAC", "broken.mp3", "c.Au", "empty.ogg"]
+    assert corpus.name == tmp_path.name and all(corpus.path(i).is_file() for i in range(5))
+    unknown = corpus.table.set_index("path").loc[["broken.mp3", "c.Au", "empty.ogg"], ["artist", "title", "genre"]]
     assert unknown.isna().all().all()
 
 
@@ -76,8 +76,12 @@ def test_several_genres_become_a_list(tmp_path):
     sound(tmp_path / "a.flac", genre=["Rock", "Punk"])
     sound(tmp_path / "b.flac", genre=["Folk"])
     sound(tmp_path / "c.flac")
-    t = load_corpus("folder", tmp_path).table
-    assert t["genre"].tolist() == ["Rock", "Folk", None] and t["genres"].tolist() == [("Rock", "Punk"), ("Folk",), None]
+    table = load_corpus("folder", tmp_path).table
+    assert table["genre"].tolist() == ["Rock", "Folk", None] and table["genres"].tolist() == [
+        ("Rock", "Punk"),
+        ("Folk",),
+        None,
+    ]
 
 
 def test_a_file_name_that_is_no_text_is_still_a_track(tmp_path):
@@ -85,8 +89,8 @@ def test_a_file_name_that_is_no_text_is_still_a_track(tmp_path):
         pytest.skip("names are bytes on Linux alone")
     sound(tmp_path / "a.wav")
     (tmp_path / "a.wav").rename(tmp_path / b"\xe9.wav".decode("utf-8", "surrogateescape"))
-    c = load_corpus("folder", tmp_path)
-    assert c.path(0).is_file() and c.table["track_id"][0].encode("utf-8") and c.fingerprint
+    corpus = load_corpus("folder", tmp_path)
+    assert corpus.path(0).is_file() and corpus.table["track_id"][0].encode("utf-8") and corpus.fingerprint
 
 
 # ---- folder: table
@@ -98,12 +102,12 @@ def test_table(tmp_path):
         "1,a.wav,None,1.5,x | y,true,CC BY,red\n2,b.wav,NA,,,False,CC0,\n",
         encoding="utf-8",
     )
-    c = load_corpus("folder", tmp_path, corpus_name="mine")
-    t = c.table
-    assert t["track_id"].tolist() == ["1", "2"] and t["artist"].tolist() == ["None", "NA"]  # names, not gaps
-    assert t["duration_s"][0] == 1.5 and np.isnan(t["duration_s"][1])
-    assert t["tags"].tolist() == [("x", "y"), None] and t["veteran"].tolist() == [True, False]
-    assert c.name == "mine" and c.licence == "CC BY; CC0" and "colour" not in t
+    corpus = load_corpus("folder", tmp_path, corpus_name="mine")
+    table = corpus.table
+    assert table["track_id"].tolist() == ["1", "2"] and table["artist"].tolist() == ["None", "NA"]  # names, not gaps
+    assert table["duration_s"][0] == 1.5 and np.isnan(table["duration_s"][1])
+    assert table["tags"].tolist() == [("x", "y"), None] and table["veteran"].tolist() == [True, False]
+    assert corpus.name == "mine" and corpus.licence == "CC BY; CC0" and "colour" not in table
 
 
 @pytest.mark.parametrize(
@@ -140,19 +144,23 @@ def test_a_table_says_what_is_absent(tmp_path):
 
 
 def test_albums(data):
-    c = load_corpus("folder", data / "albums")
-    with open(data / "albums" / "tracks.csv", encoding="utf-8") as f:
-        rows = list(csv.DictReader(f))
-    counts = Counter(r["artist"] for r in rows)
-    assert c.name == "albums" and len(c) == len(rows) == 117 and c.table["artist"].nunique() == len(counts) == 16
-    assert c.table["duration_s"].tolist() == [float(r["duration_s"]) for r in rows]
-    assert all(c.path(i).is_file() for i in range(len(c)))
-    kept, left = c.at_least("artist", 3)
+    corpus = load_corpus("folder", data / "albums")
+    with open(data / "albums" / "tracks.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    counts = Counter(row["artist"] for row in rows)
+    assert (
+        corpus.name == "albums"
+        and len(corpus) == len(rows) == 117
+        and corpus.table["artist"].nunique() == len(counts) == 16
+    )
+    assert corpus.table["duration_s"].tolist() == [float(row["duration_s"]) for row in rows]
+    assert all(corpus.path(i).is_file() for i in range(len(corpus)))
+    kept, left = corpus.at_least("artist", 3)
     assert len(kept) == 106 and kept.table["artist"].nunique() == 8
-    assert left == {a: n for a, n in counts.items() if n < 3}
+    assert left == {artist: n for artist, n in counts.items() if n < 3}
     assert round(kept.labels("artist").counts.max() / len(kept), 3) == 0.387
-    s = kept.split(by="track", fractions=(0.7, 0.15, 0.15), stratify="artist")
-    assert all(kept.table["artist"][s[p]].nunique() == 8 for p in s.parts)
+    split = kept.split(by="track", fractions=(0.7, 0.15, 0.15), stratify="artist")
+    assert all(kept.table["artist"][rows].nunique() == 8 for rows in split.parts.values())
 
 
 # ---- regional
@@ -166,16 +174,20 @@ def test_a_plain_folder_with_languages(tmp_path):
         "c.wav,Cy,Hindi,,",
     ]
     (tmp_path / "tracks.csv").write_text("\n".join(rows))
-    c = load_corpus("folder", tmp_path)
-    assert c.labels("artist").classes == ("Ada", "Ben", "Cy") and c.labels("language").classes == (
+    corpus = load_corpus("folder", tmp_path)
+    assert corpus.labels("artist").classes == ("Ada", "Ben", "Cy") and corpus.labels("language").classes == (
         "Hindi",
         "Khasi & Jaintia",
     )
-    assert c.table["gender"].tolist() == ["female", "male", None] and c.table["veteran"].tolist() == [True, False, None]
+    assert corpus.table["gender"].tolist() == ["female", "male", None] and corpus.table["veteran"].tolist() == [
+        True,
+        False,
+        None,
+    ]
 
 
 def test_labels_from_folders(tmp_path):
-    for p in (
+    for path in (
         "Hindi_3/Ada_12_f_1/Rain_1.wav",
         "Hindi_3/Ada_12_f_1/Rain.flac",
         "Hindi_3/Ben de_la_C_13_MALE_modern/La_Luna_2.ogg",
@@ -183,42 +195,42 @@ def test_labels_from_folders(tmp_path):
         "Old_North_7/Di_26_female_0/_x_1999.opus",
         "Hindi_3/Ada_12_f_1/.hidden.wav",
     ):
-        sound(tmp_path / p)
+        sound(tmp_path / path)
     (tmp_path / "Hindi_3" / "words.txt").write_text("no")
     (tmp_path / "Empty_9").mkdir()
-    c = load_corpus("regional", tmp_path)
-    t = c.table.set_index("path")
-    assert c.name == "regional" and len(c) == 5 and all(c.path(i).is_file() for i in range(5))
+    corpus = load_corpus("regional", tmp_path)
+    table = corpus.table.set_index("path")
+    assert corpus.name == "regional" and len(corpus) == 5 and all(corpus.path(i).is_file() for i in range(5))
     columns = ["language", "artist", "gender", "veteran", "title"]
-    assert t.loc["Hindi_3/Ada_12_f_1/Rain_1.wav", columns].tolist() == ["Hindi", "Ada", "female", True, "Rain"]
-    assert t.loc["Hindi_3/Ada_12_f_1/Rain.flac", columns].tolist() == ["Hindi", "Ada", "female", True, "Rain"]
-    assert t.loc["Hindi_3/Ben de_la_C_13_MALE_modern/La_Luna_2.ogg", columns].tolist() == [
+    assert table.loc["Hindi_3/Ada_12_f_1/Rain_1.wav", columns].tolist() == ["Hindi", "Ada", "female", True, "Rain"]
+    assert table.loc["Hindi_3/Ada_12_f_1/Rain.flac", columns].tolist() == ["Hindi", "Ada", "female", True, "Rain"]
+    assert table.loc["Hindi_3/Ben de_la_C_13_MALE_modern/La_Luna_2.ogg", columns].tolist() == [
         "Hindi",
         "Ben de_la_C",
         "male",
         False,
         "La_Luna",
     ]
-    assert t.loc["Khasi & Jaintia_6/K.S. Cy_25_m_veteran/3.mp3", columns].tolist() == [
+    assert table.loc["Khasi & Jaintia_6/K.S. Cy_25_m_veteran/3.mp3", columns].tolist() == [
         "Khasi & Jaintia",
         "K.S. Cy",
         "male",
         True,
         "3",
     ]
-    assert t.loc["Old_North_7/Di_26_female_0/_x_1999.opus", columns].tolist() == [
+    assert table.loc["Old_North_7/Di_26_female_0/_x_1999.opus", columns].tolist() == [
         "Old_North",
         "Di",
         "female",
         False,
         "_x_1999",
     ]
-    assert t["genre"].isna().all() and (abs(t["duration_s"] - 0.5) < 0.1).all()
+    assert table["genre"].isna().all() and (abs(table["duration_s"] - 0.5) < 0.1).all()
 
 
 def test_numbers_of_gender_stay_numbers(tmp_path):
-    for p in ("Hindi_0/Ada_0_0_0/a.wav", "Hindi_0/Ben_1_1_1/b.wav"):
-        sound(tmp_path / p)
+    for path in ("Hindi_0/Ada_0_0_0/a.wav", "Hindi_0/Ben_1_1_1/b.wav"):
+        sound(tmp_path / path)
     assert load_corpus("regional", tmp_path).table["gender"].tolist() == ["0", "1"]
     sound(tmp_path / "Hindi_0" / "Cy_2_m_1" / "c.wav")
     with pytest.raises(CorpusError, match="all genders as words or all as numbers, found 0, 1, male"):
@@ -258,8 +270,8 @@ def test_numbers_of_gender_stay_numbers(tmp_path):
     ],
 )
 def test_wrong_folders_are_named(tmp_path, paths, error):
-    for p in paths:
-        sound(tmp_path / p)
+    for path in paths:
+        sound(tmp_path / path)
     with pytest.raises(CorpusError, match=error):
         load_corpus("regional", tmp_path)
 
@@ -270,43 +282,53 @@ def test_wrong_folders_are_named(tmp_path, paths, error):
 @pytest.fixture(scope="module")
 def fma_rows(data):
     "The metadata read with nothing but the csv module: rows as dicts of (group, name)."
-    with open(data / "fma_metadata" / "tracks.csv", encoding="utf-8", newline="") as f:
-        rows = list(csv.reader(f))
-    keys = list(zip(rows[0], rows[1], strict=True))
-    return [{**dict(zip(keys, r, strict=True)), "id": r[0]} for r in rows[3:]]
+    with open(data / "fma_metadata" / "tracks.csv", encoding="utf-8", newline="") as file:
+        groups, names, _, *rows = csv.reader(file)
+    keys = list(zip(groups, names, strict=True))
+    return [{**dict(zip(keys, row, strict=True)), "id": row[0]} for row in rows]
 
 
-@pytest.mark.parametrize(
-    "subset, inside", [("small", {"small"}), ("medium", {"small", "medium"}), ("large", {"small", "medium", "large"})]
-)
-def test_real_metadata(data, fma_rows, subset, inside):
-    c = load_corpus("fma", data / "fma_metadata", subset=subset, check_files=False)
-    rows = [r for r in fma_rows if r["set", "subset"] in inside]
-    t = c.table
-    assert len(c) == len(rows) == dict(small=58, medium=194, large=682)[subset]
-    assert t["track_id"].tolist() == [r["id"] for r in rows]
-    assert t["artist"].tolist() == [r["artist", "name"] or None for r in rows]
-    assert t["genre"].tolist() == [r["track", "genre_top"] or None for r in rows]
-    assert t["title"].tolist() == [r["track", "title"] or None for r in rows]
-    names = dict(training="train", validation="valid", test="test")
-    assert t["split"].tolist() == [names[r["set", "split"]] for r in rows]
-    with open(data / "fma_metadata" / "genres.csv", encoding="utf-8") as f:
-        titles = {r["genre_id"]: r["title"] for r in csv.DictReader(f)}
-    for got, r in zip(t["genres"], rows, strict=True):
-        ids = [x.strip() for x in r["track", "genres_all"].strip("[]").split(",") if x.strip()]
-        assert list(got or ()) == [titles[i] for i in ids]
-    assert t["path"][0] == "000/000002.mp3" and t["path"].str.fullmatch(r"\d{3}/\d{6}\.mp3").all()
-    assert all(
-        p.split("/")[1].startswith(p[:3]) and int(p[4:10]) == int(i)
-        for p, i in zip(t["path"], t["track_id"], strict=True)
-    )
+@pytest.fixture(scope="module")
+def fma_titles(data):
+    "Number of a genre -> its title."
+    with open(data / "fma_metadata" / "genres.csv", encoding="utf-8") as file:
+        return {row["genre_id"]: row["title"] for row in csv.DictReader(file)}
+
+
+SUBSETS = dict(small={"small"}, medium={"small", "medium"}, large={"small", "medium", "large"})
+
+
+@pytest.mark.parametrize("subset, n_tracks", [("small", 58), ("medium", 194), ("large", 682)])
+def test_real_metadata(data, fma_rows, fma_titles, subset, n_tracks):
+    table = load_corpus("fma", data / "fma_metadata", subset=subset, check_files=False).table
+    rows = [row for row in fma_rows if row["set", "subset"] in SUBSETS[subset]]
+    assert len(table) == len(rows) == n_tracks
+    assert table["track_id"].tolist() == [row["id"] for row in rows]
+    for column, key in (
+        ("artist", ("artist", "name")),
+        ("genre", ("track", "genre_top")),
+        ("title", ("track", "title")),
+    ):
+        assert table[column].tolist() == [row[key] or None for row in rows]
+    parts = dict(training="train", validation="valid", test="test")
+    assert table["split"].tolist() == [parts[row["set", "split"]] for row in rows]
+    for found, row in zip(table["genres"], rows, strict=True):
+        numbers = row["track", "genres_all"].strip("[]").split(",")
+        assert list(found or ()) == [fma_titles[number.strip()] for number in numbers if number.strip()]
+
+
+def test_real_paths_are_made_from_numbers(data):
+    table = load_corpus("fma", data / "fma_metadata", subset="large", check_files=False).table
+    assert table["path"][0] == "000/000002.mp3" and table["path"].str.fullmatch(r"\d{3}/\d{6}\.mp3").all()
+    for path, number in zip(table["path"], table["track_id"], strict=True):
+        folder, name = path.split("/")
+        assert name.startswith(folder) and int(name[:6]) == int(number)
 
 
 def test_real_official_split_keeps_artists_apart(data):
-    c = load_corpus("fma", data / "fma_metadata", subset="large", check_files=False)
-    s = c.official
-    sets = [set(c.table["artist"][s[p]]) for p in s.parts]
-    assert len(s.parts) == 3 and sum(map(len, sets)) == len(set.union(*sets))
+    corpus = load_corpus("fma", data / "fma_metadata", subset="large", check_files=False)
+    sets = [set(corpus.table["artist"][rows]) for rows in corpus.official.parts.values()]
+    assert len(sets) == 3 and sum(map(len, sets)) == len(set.union(*sets))
 
 
 HEAD = """\
@@ -319,13 +341,13 @@ track_id,,,,,,,,,
 def layout(root, *rows, head=HEAD):
     meta = root / "fma_metadata"
     meta.mkdir(parents=True)
-    (meta / "tracks.csv").write_text(head + "".join(r + "\n" for r in rows))
+    (meta / "tracks.csv").write_text(head + "".join(line + "\n" for line in rows))
     (meta / "genres.csv").write_text("genre_id,#tracks,parent,title,top_level\n12,1,0,Rock,12\n25,1,12,Punk,12\n")
     return root
 
 
-def row(i, subset="small", split="training", genres="[12]", tags="[]"):
-    return f'{i},Live,Ada,{split},{subset},Rock,"{genres}",en,"{tags}",Go'
+def row(number, subset="small", split="training", genres="[12]", tags="[]"):
+    return f'{number},Live,Ada,{split},{subset},Rock,"{genres}",en,"{tags}",Go'
 
 
 def test_published_layout(tmp_path):
@@ -334,8 +356,8 @@ def test_published_layout(tmp_path):
     )
     for place in ("fma_large", "fma_medium"):  # the smallest folder that holds the subset is taken
         sound(root / place / "000" / "000002.mp3")
-        c = load_corpus("fma", root, subset="small")
-        assert c.path(0) == root / place / "000" / "000002.mp3" and c.table["track_id"].tolist() == ["2"]
+        corpus = load_corpus("fma", root, subset="small")
+        assert corpus.path(0) == root / place / "000" / "000002.mp3" and corpus.table["track_id"].tolist() == ["2"]
     assert load_corpus("fma", root).table["track_id"].tolist() == ["2", "140"]
     moved = load_corpus("fma", root, audio_root=str(root / "fma_large"))
     assert (
@@ -392,79 +414,86 @@ def openmic(
     (root / "audio").mkdir(parents=True)
     parts.mkdir(exist_ok=True)
     for part, keys in (("train", train), ("test", test)):
-        (parts / f"split01_{part}.csv").write_text("".join(k + "\n" for k in keys))
-    (root / "class-map.json").write_text(json.dumps({n: i for i, n in enumerate(NAMES)} if names is None else names))
+        (parts / f"split01_{part}.csv").write_text("".join(key + "\n" for key in keys))
+    numbers = {name: number for number, name in enumerate(NAMES)} if names is None else names
+    (root / "class-map.json").write_text(json.dumps(numbers))
     if labels is not None:
         (root / "openmic-2018-aggregated-labels.csv").write_text(RELEVANCE + labels)
     return root
 
 
 def test_the_real_partitions(data):
-    c = load_corpus("openmic", data / "openmic", check_files=False)
-    keys = {p: (data / "openmic" / f"split01_{p}.csv").read_text().split() for p in ("train", "test")}
-    t, s = c.table, c.official
-    assert len(keys["train"]) == 14915 and len(keys["test"]) == 5085 and not set(keys["train"]) & set(keys["test"])
-    assert t["track_id"].tolist() == keys["train"] + keys["test"] and t["track_id"].is_unique
-    assert {p: len(rows) for p, rows in s.parts.items()} == dict(train=11186, valid=3729, test=5085)
-    assert t["track_id"][s["test"]].tolist() == keys["test"]
-    assert (t["path"] == [f"audio/{k[:3]}/{k}.ogg" for k in t["track_id"]]).all() and set(t["duration_s"]) == {10.0}
-    assert not c.has("instruments") and t["not_instruments"].isna().all()
-    again, other = (load_corpus("openmic", data / "openmic", check_files=False, seed=k) for k in (0, 1))
-    assert again.fingerprint == c.fingerprint and len(other.official["valid"]) == 3729
-    assert len(set(other.official["valid"]) & set(s["valid"])) < 1500  # another seed, another quarter
-    whole = load_corpus("openmic", data / "openmic", check_files=False, valid=0)
-    assert {p: len(rows) for p, rows in whole.official.parts.items()} == dict(train=14915, test=5085)
+    def read(**options):
+        return load_corpus("openmic", data / "openmic", check_files=False, **options)
+
+    corpus = read()
+    train, test = ((data / "openmic" / f"split01_{part}.csv").read_text().split() for part in ("train", "test"))
+    table, split = corpus.table, corpus.official
+    assert len(train) == 14915 and len(test) == 5085 and not set(train) & set(test)
+    assert table["track_id"].tolist() == train + test and table["track_id"].is_unique
+    assert {part: len(rows) for part, rows in split.parts.items()} == dict(train=11186, valid=3729, test=5085)
+    assert table["track_id"][split["test"]].tolist() == test and set(table["duration_s"]) == {10.0}
+    assert (table["path"] == [f"audio/{key[:3]}/{key}.ogg" for key in table["track_id"]]).all()
+    assert not corpus.has("instruments") and table["not_instruments"].isna().all()
+    again, other, whole = read(seed=0), read(seed=1), read(valid=0)
+    assert again.fingerprint == corpus.fingerprint and len(other.official["valid"]) == 3729
+    assert len(set(other.official["valid"]) & set(split["valid"])) < 1500  # another seed, another quarter
+    assert {part: len(rows) for part, rows in whole.official.parts.items()} == dict(train=14915, test=5085)
     assert len(json.loads((data / "openmic" / "class-map.json").read_text())) == 20
 
 
 def test_labels_with_gaps(tmp_path):
     "Relevance of a half and more is present; the last of two rows counts; what has no row is unknown."
-    rows = "000001_0,banjo,0.5,3\n000001_0,cello,0.49,3\n000002_10,bass,0.1,3\n000002_10,bass,0.9,4\n000009_0,accordion,0,1\n"
-    c = load_corpus("openmic", openmic(tmp_path, labels=rows), valid=0)
-    m = c.labels("instruments", order="name").matrix
-    np.testing.assert_array_equal(
-        m, [[np.nan, 1, np.nan, 0], [np.nan, np.nan, 1, np.nan], *[[np.nan] * 4] * 2, [0, *[np.nan] * 3]]
-    )
-    assert c.table["instruments"].tolist()[:3] == [("banjo",), ("bass",), ()]
+    rows = "000001_0,banjo,0.5,3\n000001_0,cello,0.49,3\n"
+    rows += "000002_10,bass,0.1,3\n000002_10,bass,0.9,4\n000009_0,accordion,0,1\n"
+    corpus = load_corpus("openmic", openmic(tmp_path, labels=rows), valid=0)
+    known = corpus.labels("instruments", order="name").matrix
+    gap = np.nan
+    expected = [[gap, 1, gap, 0], [gap, gap, 1, gap], [gap] * 4, [gap] * 4, [0, gap, gap, gap]]
+    np.testing.assert_array_equal(known, expected)
+    assert corpus.table["instruments"].tolist()[:3] == [("banjo",), ("bass",), ()]
+
+
+def relevance_rows(keys, relevance, mask):
+    lines = [
+        f"{key},{name},{float(relevance[row, column])},3\n"
+        for row, key in enumerate(keys)
+        for column, name in enumerate(NAMES)
+        if mask[row, column]
+    ]
+    return "".join(lines)
 
 
 def test_table_and_arrays_say_the_same(tmp_path):
     rng = np.random.default_rng(0)
     keys = [f"{i:06d}_0" for i in range(30)]
-    y, mask = rng.random((30, 4)).round(2), rng.random((30, 4)) < 0.4
-    rows = "".join(f"{k},{n},{y[i, j]},3\n" for i, k in enumerate(keys) for j, n in enumerate(NAMES) if mask[i, j])
-    a = load_corpus("openmic", openmic(tmp_path / "a", keys[:20], keys[20:], rows))
-    b = openmic(tmp_path / "b", keys[:20], keys[20:], None, flat=True)
-    np.savez(
-        b / "openmic-2018.npz", X=np.zeros((30, 10, 128), np.int8), Y_true=y, Y_mask=mask, sample_key=np.array(keys)
-    )
-    b = load_corpus("openmic", b)
-    assert a.fingerprint == b.fingerprint
-    known = np.where(mask, y >= 0.5, np.nan)
-    np.testing.assert_array_equal(a.labels("instruments", order="name").matrix, known)
+    relevance, mask = rng.random((30, 4)).round(2), rng.random((30, 4)) < 0.4
+    rows = relevance_rows(keys, relevance, mask)
+    by_table = load_corpus("openmic", openmic(tmp_path / "a", keys[:20], keys[20:], rows))
+    root = openmic(tmp_path / "b", keys[:20], keys[20:], None, flat=True)
+    arrays = dict(X=np.zeros((30, 10, 128), np.int8), Y_true=relevance, Y_mask=mask, sample_key=np.array(keys))
+    np.savez(root / "openmic-2018.npz", **arrays)
+    assert by_table.fingerprint == load_corpus("openmic", root).fingerprint
+    known = np.where(mask, relevance >= 0.5, np.nan)
+    np.testing.assert_array_equal(by_table.labels("instruments", order="name").matrix, known)
 
 
 def test_validation_keeps_artists_together_and_shares_instruments(tmp_path):
     rng = np.random.default_rng(1)
     keys = [f"{i:06d}_0" for i in range(1200)]
     there = rng.random((1200, 4)) < 0.3
-    rows = "".join(f"{k},{n},{float(there[i, j])},3\n" for i, k in enumerate(keys) for j, n in enumerate(NAMES))
-    root = openmic(tmp_path, keys[:960], keys[960:], rows)
-    (root / "openmic-2018-metadata.csv").write_text(
-        "sample_key,artist_name,album_title,track_title\n"
-        + "".join(f"{k},A{i // 3},,T\n" for i, k in enumerate(keys) if i != 7)
-    )
-    c = load_corpus("openmic", root)
-    t, s = c.table, c.official
-    assert (
-        t["artist"][:2].tolist() == ["A0", "A0"]
-        and t["artist"][7] is None
-        and t["album"].isna().all()
-        and t["title"][0] == "T"
-    )
-    assert (t[:960].groupby("artist")["split"].nunique() == 1).all() and set(s["test"]) == set(range(960, 1200))
-    assert abs(len(s["valid"]) / 960 - 0.25) < 0.02  # whole artists, and instruments before numbers of clips
-    assert (abs(there[s["valid"]].sum(0) / there[:960].sum(0) - 0.25) < 0.03).all()
+    root = openmic(tmp_path, keys[:960], keys[960:], relevance_rows(keys, there, np.ones((1200, 4), bool)))
+    lines = [f"{key},A{i // 3},,T\n" for i, key in enumerate(keys) if i != 7]
+    head = "sample_key,artist_name,album_title,track_title\n"
+    (root / "openmic-2018-metadata.csv").write_text(head + "".join(lines))
+    corpus = load_corpus("openmic", root)
+    table, split = corpus.table, corpus.official
+    assert table["artist"][:2].tolist() == ["A0", "A0"] and table["artist"][7] is None
+    assert table["album"].isna().all() and table["title"][0] == "T"
+    assert (table[:960].groupby("artist")["split"].nunique() == 1).all()
+    assert set(split["test"]) == set(range(960, 1200))
+    assert abs(len(split["valid"]) / 960 - 0.25) < 0.02  # whole artists, and instruments before numbers of clips
+    assert (abs(there[split["valid"]].sum(0) / there[:960].sum(0) - 0.25) < 0.03).all()
 
 
 @pytest.mark.parametrize(
@@ -501,89 +530,93 @@ def test_wrong_openmic_files_are_named(tmp_path, change, error):
 def test_wrong_openmic_layouts(tmp_path):
     with pytest.raises(CorpusError, match="no list of instruments, expected .*class-map.json"):
         load_corpus("openmic", tmp_path)
-    a = openmic(tmp_path / "a")
-    (a / "partitions" / "split01_test.csv").unlink()
+    one = openmic(tmp_path / "one")
+    (one / "partitions" / "split01_test.csv").unlink()
     with pytest.raises(CorpusError, match="no partition 'test', expected .*split01_test.csv or "):
-        load_corpus("openmic", a)
-    b = openmic(tmp_path / "b")
-    (b / "audio").rmdir()
+        load_corpus("openmic", one)
+    other = openmic(tmp_path / "other")
+    (other / "audio").rmdir()
     with pytest.raises(CorpusError, match="no folder of clips"):
-        load_corpus("openmic", b)
-    assert len(load_corpus("openmic", b, check_files=False)) == 5
-    (b / "class-map.json").write_text("{")
+        load_corpus("openmic", other)
+    assert len(load_corpus("openmic", other, check_files=False)) == 5
+    (other / "class-map.json").write_text("{")
     with pytest.raises(CorpusError, match="class-map.json: not readable as JSON"):
-        load_corpus("openmic", b)
-    (b / "class-map.json").unlink()
-    c = openmic(tmp_path / "c")
-    (c / "openmic-2018-aggregated-labels.csv").write_text("key,instrument,relevance\n")
+        load_corpus("openmic", other)
+
+
+def test_wrong_openmic_tables(tmp_path):
+    root = openmic(tmp_path)
+    (root / "openmic-2018-aggregated-labels.csv").write_text("key,instrument,relevance\n")
     with pytest.raises(CorpusError, match="expected a column 'sample_key', found key, instrument"):
-        load_corpus("openmic", c)
-    (c / "openmic-2018-aggregated-labels.csv").unlink()
-    (c / "openmic-2018-metadata.csv").write_text("sample_key,artist\n")
-    for arrays, error in (
+        load_corpus("openmic", root)
+    (root / "openmic-2018-aggregated-labels.csv").write_text(RELEVANCE)
+    (root / "openmic-2018-metadata.csv").write_text("sample_key,artist\n")
+    with pytest.raises(CorpusError, match="metadata.csv: expected a column 'artist_name', found sample_key, artist"):
+        load_corpus("openmic", root)
+
+
+KEY, ZEROS = np.array(["a"]), np.zeros((1, 4))
+
+
+@pytest.mark.parametrize(
+    "arrays, error",
+    [
+        (dict(sample_key=KEY.astype(object), Y_true=ZEROS, Y_mask=ZEROS == 0), "without pickled objects"),
+        (dict(sample_key=KEY, Y_true=ZEROS), "expected arrays sample_key, Y_true and Y_mask"),
         (
-            dict(sample_key=np.array(["a"], object), Y_true=np.zeros((1, 4)), Y_mask=np.ones((1, 4), bool)),
-            "without pickled objects",
-        ),
-        (dict(sample_key=np.array(["a"]), Y_true=np.zeros((1, 4))), "expected arrays sample_key, Y_true and Y_mask"),
-        (
-            dict(sample_key=np.array(["a"]), Y_true=np.zeros((1, 4)), Y_mask=np.zeros((1, 3), bool)),
+            dict(sample_key=KEY, Y_true=ZEROS, Y_mask=np.zeros((1, 3), bool)),
             r"expected Y_true and Y_mask of \[1, 4\], found \[1, 4\] and \[1, 3\]",
         ),
-    ):
-        np.savez(c / "openmic-2018.npz", **arrays)
-        with pytest.raises(CorpusError, match=error):
-            load_corpus("openmic", c)
-    (c / "openmic-2018.npz").write_bytes(b"PK\x03\x04 torn")
-    with pytest.raises(CorpusError, match="openmic-2018.npz: expected arrays"):
-        load_corpus("openmic", c)
-    (c / "openmic-2018-aggregated-labels.csv").write_text(RELEVANCE)
-    with pytest.raises(CorpusError, match="metadata.csv: expected a column 'artist_name', found sample_key, artist"):
-        load_corpus("openmic", c)
+        (None, "openmic-2018.npz: expected arrays"),
+    ],
+)
+def test_wrong_openmic_arrays(tmp_path, arrays, error):
+    root = openmic(tmp_path, labels=None)
+    if arrays is None:
+        (root / "openmic-2018.npz").write_bytes(b"PK\x03\x04 torn")
+    else:
+        np.savez(root / "openmic-2018.npz", **arrays)
+    with pytest.raises(CorpusError, match=error):
+        load_corpus("openmic", root)
 
 
 # ---- Extended Ballroom
 
 
 def ballroom(root, *dances, xml=None):
-    for k, d in enumerate(dances or (*BALLROOM, *BALLROOM_DROPPED)):
+    for k, dance in enumerate(dances or (*BALLROOM, *BALLROOM_DROPPED)):
         for j in range(2):
-            (root / d).mkdir(parents=True, exist_ok=True)
-            (root / d / f"{100 * k + j}.mp3").write_bytes(b"")
+            (root / dance).mkdir(parents=True, exist_ok=True)
+            (root / dance / f"{100 * k + j}.mp3").write_bytes(b"")
     if xml:
         (root / "extendedballroom_v1.1.xml").write_text(xml)
     return root
 
 
 def test_nine_of_thirteen_dances(tmp_path):
-    from musicmtl.miniature.world import DANCES
+    from musicmtl.miniature import DANCES
 
     assert len(BALLROOM) == 9 and len(BALLROOM_DROPPED) == 4 and set(BALLROOM.values()) == set(DANCES)
-    c = load_corpus("ballroom", ballroom(tmp_path))
-    assert (
-        len(c) == 18
-        and set(c.labels("genre").counts) == {2}
-        and c.labels("genre", order="name").classes == tuple(sorted(DANCES))
-    )
-    assert not c.has("artist") and not any(p.split("/")[0] in BALLROOM_DROPPED for p in c.table["path"])
-    assert c.table.set_index("path").loc["Viennesewaltz/101.mp3", ["track_id", "genre"]].tolist() == [
-        "101",
-        "Viennese waltz",
-    ]
+    corpus = load_corpus("ballroom", ballroom(tmp_path))
+    assert len(corpus) == 18 and set(corpus.labels("genre").counts) == {2} and not corpus.has("artist")
+    assert corpus.labels("genre", order="name").classes == tuple(sorted(DANCES))
+    assert not {path.split("/")[0] for path in corpus.table["path"]} & set(BALLROOM_DROPPED)
+    waltz = corpus.table.set_index("path").loc["Viennesewaltz/101.mp3"]
+    assert waltz[["track_id", "genre"]].tolist() == ["101", "Viennese waltz"]
 
 
 def test_what_the_xml_knows(tmp_path):
-    xml = '<d><Chacha><song id="0" artist="Ada" album="Steps" title="Go" bpm="128" hash="x"/><song id="77" artist="Ben"/></Chacha></d>'
-    c = load_corpus(
-        "ballroom", ballroom(tmp_path / "extendedballroom_v1.1", xml=xml).parent
-    )  # the folder above will do
-    t = c.table.set_index("track_id")
-    assert t.loc["0", ["artist", "album", "title"]].tolist() == ["Ada", "Steps", "Go"] and t.loc["1", "artist"] is None
-    assert c.root.name == "extendedballroom_v1.1" and "77" not in t.index  # in the list, not in the folder
+    songs = '<song id="0" artist="Ada" album="Steps" title="Go" bpm="128" hash="x"/><song id="77" artist="Ben"/>'
+    root = ballroom(tmp_path / "extendedballroom_v1.1", xml=f"<d><Chacha>{songs}</Chacha></d>")
+    corpus = load_corpus("ballroom", root.parent)  # the folder above will do
+    table = corpus.table.set_index("track_id")
+    assert table.loc["0", ["artist", "album", "title"]].tolist() == ["Ada", "Steps", "Go"]
+    assert table.loc["1", "artist"] is None
+    assert corpus.root.name == "extendedballroom_v1.1" and "77" not in table.index  # in the list, not in the folder
 
 
 def test_wrong_ballrooms_are_named(tmp_path):
-    some = [d for d in BALLROOM if d not in ("Jive", "Tango")]
+    some = [dance for dance in BALLROOM if dance not in ("Jive", "Tango")]
     with pytest.raises(CorpusError, match="audio files of nine dances in .*, found none of Jive, Tango"):
         load_corpus("ballroom", ballroom(tmp_path / "a", *some))
     with pytest.raises(CorpusError, match="Polka/0.mp3: expected <dance>/<id>.mp3, the dance one of Chacha, Foxtrot"):
@@ -602,43 +635,47 @@ def test_wrong_ballrooms_are_named(tmp_path):
 LISTED = "# made\n# YTID, start_seconds, end_seconds, positive_labels\n"
 
 
-def audioset(root, rows, *files, head=LISTED):
+def audioset(root, rows, *paths, head=LISTED):
     root.mkdir(exist_ok=True)
-    for p in files:
-        (root / p).parent.mkdir(parents=True, exist_ok=True)
-        (root / p).write_bytes(b"")
-    (root / "balanced_train_segments.csv").write_text(head + "".join(r + "\n" for r in rows))
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(b"")
+    (root / "balanced_train_segments.csv").write_text(head + "".join(row + "\n" for row in rows))
     return root
 
 
+NAMES_OF_CLIPS = {
+    "a": "a_30.wav",
+    "b": "b_30.000.flac",
+    "c": "c_30000.ogg",
+    "d": "d_30_40.mp3",
+    "e": "x/e_30.000_40.000.wav",
+    "f": "f_30000_40000.wav",
+    "g": "g.wav",
+    "h": "Yh.wav",
+    "i": "Yi_30.000.wav",
+    "_-j": "Y_-j_30_40.wav",
+}
+
+
 def test_clips_go_by_many_names(tmp_path):
-    names = [
-        "a_30.wav",
-        "b_30.000.flac",
-        "c_30000.ogg",
-        "d_30_40.mp3",
-        "x/e_30.000_40.000.wav",
-        "f_30000_40000.wav",
-        "g.wav",
-        "Yh.wav",
-        "Yi_30.000.wav",
-        "Y_-j_30_40.wav",
-    ]
-    ids = [*"abcdefghi", "_-j"]
-    rows = [f'{i}, 30.000, 40.000, "/m/04rlf,/m/0342h"' for i in ids] + ['k, 30.000, 40.000, "/m/09x0r"']
+    rows = [f'{video}, 30.000, 40.000, "/m/04rlf,/m/0342h"' for video in NAMES_OF_CLIPS]
+    rows.append('k, 30.000, 40.000, "/m/09x0r"')
+    root = audioset(tmp_path, rows, *NAMES_OF_CLIPS.values(), "k_30.wav")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        c = load_corpus("audioset", audioset(tmp_path, rows, *names, "k_30.wav"))
-    t = c.table
-    assert dict(zip(t["track_id"], t["path"], strict=True)) == {f"{i}_30": n for i, n in zip(ids, names, strict=True)}
-    assert set(t["duration_s"]) == {10.0} and t["start_s"].isna().all() and set(t["tags"]) == {("/m/04rlf", "/m/0342h")}
+        table = load_corpus("audioset", root).table
+    expected = {f"{video}_30": path for video, path in NAMES_OF_CLIPS.items()}
+    assert dict(zip(table["track_id"], table["path"], strict=True)) == expected
+    assert set(table["duration_s"]) == {10.0} and table["start_s"].isna().all()
+    assert set(table["tags"]) == {("/m/04rlf", "/m/0342h")}
 
 
 def test_missing_clips_are_counted(tmp_path):
-    rows = [f'{i}, 0.000, 10.000, "/m/04rlf"' for i in "abc"] + ['d, 0.000, 10.000, "/m/09x0r"']
+    rows = [f'{video}, 0.000, 10.000, "/m/04rlf"' for video in "abc"] + ['d, 0.000, 10.000, "/m/09x0r"']
     with pytest.warns(UserWarning, match="corpus 'audioset': 2 of 3 clips of music are not in .*clips"):
-        c = load_corpus("audioset", audioset(tmp_path, rows, "clips/b_0.wav"), audio_root=tmp_path / "clips")
-    assert c.table["track_id"].tolist() == ["b_0"] and c.path(0) == tmp_path / "clips" / "b_0.wav"
+        corpus = load_corpus("audioset", audioset(tmp_path, rows, "clips/b_0.wav"), audio_root=tmp_path / "clips")
+    assert corpus.table["track_id"].tolist() == ["b_0"] and corpus.path(0) == tmp_path / "clips" / "b_0.wav"
     (tmp_path / "clips" / "b_0.wav").unlink()
     with pytest.raises(CorpusError, match="no file of any of 3 clips of music in .*, expected names as 'a_0.wav'"):
         load_corpus("audioset", tmp_path, audio_root=tmp_path / "clips")
@@ -678,17 +715,159 @@ def test_wrong_audioset_layouts(tmp_path):
         load_corpus("audioset", root, audio_root=root / "elsewhere")
 
 
+# ---- MagnaTagATune
+
+OTHERS = ("foreign", "duet")  # of the 138 other tags
+
+
+def mtt(root, rows, *, paths=None, columns=(OTHERS[0], *TAGS, OTHERS[1]), suffix=".mp3"):
+    "Rows (id, path, tags) as annotations_final.csv; empty files for all or for `paths`."
+    root.mkdir(parents=True, exist_ok=True)
+    lines = [["clip_id", *columns, "mp3_path"]]
+    lines += [[number, *("1" if tag in tags else "0" for tag in columns), path] for number, path, tags in rows]
+    text = ["\t".join(f'"{cell}"' for cell in line) for line in lines]
+    (root / "annotations_final.csv").write_text("\n".join(text) + "\n")
+    for path in [path for _, path, _ in rows] if paths is None else paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).with_suffix(suffix).write_bytes(b"")
+    return root
+
+
+def clip(k, folder, *tags):
+    start = 29 * k
+    return str(10 + k), f"{folder}/ann_lee-day-0{k % 9 + 1}-song__{folder}-{start}-{start + 29}.mp3", tags
+
+
+CLIPS = [clip(k, folder, "harp", "foreign") for k, folder in enumerate("0123456789abcdef")]
+CLIPS += [clip(16, "0"), clip(17, "c", "duet"), clip(18, "d", "choral", "guitar")]
+
+
+@pytest.mark.parametrize("split, counts", [("homework", (5, 1, 2)), ("folder", (13, 2, 4)), ("clean", (12, 1, 4))])
+def test_splits_by_folder(tmp_path, split, counts):
+    corpus = load_corpus("magnatagatune", mtt(tmp_path, CLIPS), split=split)
+    expected = dict(zip(("train", "valid", "test"), counts, strict=True))
+    assert {part: len(rows) for part, rows in corpus.official.parts.items()} == expected
+    assert corpus.table["split"].notna().all()
+    whole = load_corpus("magnatagatune", tmp_path, split=split, all_clips=True)
+    assert len(whole) == 19
+    for parts in (whole.official.parts, by_folder(whole, split).parts):
+        assert {part: len(rows) for part, rows in parts.items()} == expected
+
+
+def test_what_the_names_say(tmp_path):
+    bach = "f/american_bach_soloists-j_s__bach_solo_cantatas"
+    rows = [
+        ("2", f"{bach}-01-bwv54__i_aria-30-59.mp3", ("classical", "opera", "foreign")),
+        ("6", f"{bach}-01-bwv54__i_aria-146-175.mp3", ()),
+        ("7", f"{bach}-02-x-y-0-29.mp3", ("metal",)),
+        ("8", "d/noise.mp3", ("weird",)),
+    ]
+    corpus = load_corpus("magnatagatune", mtt(tmp_path, rows), split="folder")
+    table = corpus.table
+    assert table.loc[0, ["track_id", "artist"]].tolist() == ["2", "american_bach_soloists"]
+    assert table.loc[0, ["album", "title"]].tolist() == ["j_s__bach_solo_cantatas", "01-bwv54__i_aria"]
+    assert table["tags"].tolist() == [("classical", "opera"), (), ("metal",), ("weird",)]
+    assert table["title"][2] == "02-x-y" and table["artist"][3] is None
+    assert track_numbers(corpus.subset([0, 1, 2])).tolist() == [0, 0, 1]
+    with pytest.raises(CorpusError, match="row 3: expected an artist and a title"):
+        track_numbers(corpus)
+    assert tag_matrix(corpus)[2].nonzero()[0].tolist() == [47] and tag_matrix(corpus).shape == (4, 50)
+
+
+def test_clips_may_lie_in_mp3_and_be_of_another_kind(tmp_path):
+    waves = load_corpus("magnatagatune", mtt(tmp_path / "a", CLIPS, suffix=".wav"), split="folder")
+    assert set(waves.table["path"].str[-4:]) == {".wav"} and waves.path(0).is_file()
+    root = mtt(tmp_path / "b", CLIPS, paths=[f"mp3/{path}" for _, path, _ in CLIPS])
+    corpus = load_corpus("magnatagatune", root, split="folder")
+    assert corpus.root == root / "mp3" and corpus.path(3).is_file()
+    elsewhere = tmp_path / "elsewhere"
+    (root / "mp3").rename(elsewhere)
+    assert load_corpus("magnatagatune", root, split="folder", audio_root=str(elsewhere)).path(3).is_file()
+    assert len(load_corpus("magnatagatune", root, split="folder", check_files=False)) == 19
+
+
+def test_missing_and_empty_clips(tmp_path):
+    empty = [(str(900 + k), path, ("rock",)) for k, path in enumerate(MAGNATAGATUNE_NO_AUDIO)]
+    root = mtt(tmp_path, CLIPS + empty, paths=[path for _, path, _ in CLIPS[2:]])
+    with pytest.warns(UserWarning, match="corpus 'magnatagatune': 2 of 19 clips are not in"):
+        corpus = load_corpus("magnatagatune", root, split="folder")
+    assert len(corpus) == 17 and not set(corpus.table["track_id"]) & {"900", "901", "902"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(load_corpus("magnatagatune", root, split="folder", check_files=False)) == 19
+
+
+NO_COLUMN = "expected a column 'choral' in a table divided by tabs, found 51: clip_id, guitar"
+
+
+@pytest.mark.parametrize(
+    "rows, options, error",
+    [
+        (CLIPS, dict(columns=TAGS[:-1]), f"annotations_final.csv: {NO_COLUMN}"),
+        ([], {}, "no clips under the header"),
+        ([CLIPS[0], CLIPS[0]], {}, "row 1, column 'clip_id': expected each clip once, found '10' again"),
+        ([CLIPS[0], ("99", *CLIPS[0][1:])], {}, "row 1, column 'mp3_path': expected each clip once, found '0/ann_lee"),
+        (
+            [("1", "g/a-b-01-c-0-29.mp3", ())],
+            {},
+            "row 0, column 'mp3_path': expected <0 to f>/<artist.*found 'g/a-b-01-c-0-29.mp3'",
+        ),
+        ([("1", "../a-b-01-c-0-29.mp3", ())], dict(paths=()), "expected <0 to f>"),
+        ([CLIPS[3]], {}, "no clip in the split 'homework'"),
+        (CLIPS, dict(paths=["0/other.mp3"]), "expected the files of 8 clips in the folders 0 to f of .*, found none"),
+        (CLIPS, dict(suffix=".npy"), r"found arrays \(.npy\), which hold no rate"),
+    ],
+)
+def test_wrong_magnatagatune_files_are_named(tmp_path, rows, options, error):
+    with pytest.raises(CorpusError, match=error):
+        load_corpus("magnatagatune", mtt(tmp_path, rows, **options))
+
+
+@pytest.mark.parametrize(
+    "change, error",
+    [
+        (("\t", ","), "expected a column 'clip_id' in a table divided by tabs"),
+        (('"0"', '"yes"', 1), "row 0, column 'guitar': expected 0 or 1, found 'yes'"),
+        (None, "not a readable table"),
+    ],
+)
+def test_wrong_magnatagatune_tables(tmp_path, change, error):
+    path = mtt(tmp_path, CLIPS) / "annotations_final.csv"
+    path.write_text(path.read_text().replace(*change) if change else "")
+    with pytest.raises(CorpusError, match=error):
+        load_corpus("magnatagatune", tmp_path)
+
+
+def test_wrong_magnatagatune_layouts(tmp_path):
+    with pytest.raises(CorpusError, match="no annotations, expected .*annotations_final.csv"):
+        load_corpus("magnatagatune", tmp_path)
+    mtt(tmp_path, CLIPS)
+    with pytest.raises(CorpusError, match="no folder of clips, expected .*nowhere"):
+        load_corpus("magnatagatune", tmp_path, audio_root=tmp_path / "nowhere")
+    with pytest.raises(ParamsError, match="split: expected one of homework, folder, clean, found 'album'"):
+        load_corpus("magnatagatune", tmp_path, split="album")
+
+
+def test_miniature_can_be_read_as_magnatagatune(tmp_path):
+    size = {"base": "smoke", "duration_s": 1.0}
+    clips = load_corpus("miniature", tmp_path, view="tagatune", size=size, n_jobs=1)
+    table = clips.table
+    mtt(tmp_path, list(zip(table["track_id"], table["path"], table["tags"], strict=True)), paths=())
+    read = load_corpus("magnatagatune", tmp_path)
+    assert (tag_matrix(read) == tag_matrix(clips)).all() and (track_numbers(read) == track_numbers(clips)).all()
+    assert read.table["split"].tolist() == table["split"].tolist()
+    assert [read.path(i) for i in range(42)] == [clips.path(i) for i in range(42)]
+
+
 # ---- the call itself
+
+KNOWN = "audioset, ballroom, fma, folder, magnatagatune, miniature, openmic, regional"
 
 
 @pytest.mark.parametrize(
     "name, options, error",
     [
-        (
-            "fmaa",
-            {},
-            "name: expected one of audioset, ballroom, fma, folder, magnatagatune, miniature, openmic, regional, found 'fmaa'",
-        ),
+        ("fmaa", {}, f"name: expected one of {KNOWN}, found 'fmaa'"),
         ("openmic", dict(valid=1.0), "valid: expected a share from 0 to below 1, found 1.0"),
         ("ballroom", dict(dances=9), "corpus 'ballroom' has no option 'dances'; it knows none"),
         ("audioset", dict(segments=3), "segments: expected str, found 3"),
@@ -721,12 +900,12 @@ def test_wrong_roots(tmp_path):
 
 
 def test_miniature_gets_its_options(monkeypatch, tmp_path):
-    seen = []
-    stand_in = types.SimpleNamespace(miniature=lambda *args, **kw: seen.append((args, kw)) or "corpus")
-    monkeypatch.setitem(sys.modules, "musicmtl.synth", stand_in)
+    calls = []
+    stand_in = types.SimpleNamespace(miniature=lambda *args, **options: calls.append((args, options)) or "corpus")
+    monkeypatch.setitem(sys.modules, "musicmtl.miniature", stand_in)
     assert load_corpus("miniature") == "corpus"
     load_corpus("miniature", tmp_path, view="openmic", size="smoke", seed=3, label_noise=0)
-    assert seen == [
+    assert calls == [
         (("fma", "mini"), dict(seed=0, label_noise=None, root=None, n_jobs=2)),
         (("openmic", "smoke"), dict(seed=3, label_noise=0, root=tmp_path, n_jobs=2)),
     ]

@@ -8,6 +8,7 @@ __all__ = ['protocol_name', 'Board', 'common_seeds', 'Comparison', 'switch_effec
 # %% ../../nbs/study/46_board.ipynb #1d97c87e
 import numpy as np, pandas as pd
 from dataclasses import dataclass, field
+from fastcore.basics import patch
 from .evidence import as_row, interval, over_seeds, shuffled
 
 # %% ../../nbs/study/46_board.ipynb #d8047183
@@ -15,7 +16,7 @@ def protocol_name(trial) -> str:
     "A trial's protocol, as tables have it."
     return getattr(trial.protocol, "name", trial.protocol)
 
-
+# %% ../../nbs/study/46_board.ipynb #a0455652
 class Board:
     "Readings of a run by protocol and label, with their bootstrap draws."
 
@@ -41,35 +42,45 @@ class Board:
         n = sum(map(len, self._readings.values()))
         return f"Board({n} readings of {len(self._readings)} variants)"
 
-    def labels(self, protocol: str) -> list[str]:
-        "Labels that were read under a protocol."
-        return [label for name, label in self._readings if name == protocol]
+# %% ../../nbs/study/46_board.ipynb #4a446370
+@patch
+def labels(self: Board, protocol: str) -> list[str]:
+    "Labels that were read under a protocol."
+    return [label for name, label in self._readings if name == protocol]
 
-    def seeds(
-        self,
-        *keys: tuple,  # (protocol, label)
-    ) -> list[int]:
-        "Seeds that all of these have. Raises `KeyError` for one that was not trained."
-        return sorted(set.intersection(*(set(self._readings[key]) for key in keys)))
 
-    def readings(self, label: str, protocol: str = "corrected", seeds=None) -> list:
-        "Readings in the order of their seeds; all seeds by default. Raises `KeyError`."
-        of = self._readings[protocol, label]
-        return [of[seed] for seed in sorted(of) if seeds is None or seed in seeds]
+@patch
+def seeds(
+    self: Board,
+    *keys: tuple,  # (protocol, label)
+) -> list[int]:
+    "Seeds that all of these have. Raises `KeyError` for one that was not trained."
+    return sorted(set.intersection(*(set(self._readings[key]) for key in keys)))
 
-    def all_scores(self, reading, **how) -> dict:  # metric -> [1 + DRAWS]
-        "Every score of a reading; `how` goes to the study's `scores`."
-        key = (id(reading), *sorted(how.items()))
-        if key not in self._scores:
-            self._scores[key] = self._function(reading, **how)
-        return self._scores[key]
 
-    def scores(
-        self, label: str, protocol: str = "corrected", metric: str | None = None, *, seeds=None, **how
-    ) -> np.ndarray:  # [1 + DRAWS], mean over seeds
-        "A score of a variant. Raises `KeyError` where it was not trained."
-        readings = self.readings(label, protocol, seeds)
-        return over_seeds([self.all_scores(reading, **how)[metric or self.metric] for reading in readings])
+@patch
+def readings(self: Board, label: str, protocol: str = "corrected", seeds=None) -> list:
+    "Readings in the order of their seeds; all seeds by default. Raises `KeyError`."
+    of = self._readings[protocol, label]
+    return [of[seed] for seed in sorted(of) if seeds is None or seed in seeds]
+
+# %% ../../nbs/study/46_board.ipynb #829d89e2
+@patch
+def all_scores(self: Board, reading, **how) -> dict:  # metric -> [1 + DRAWS]
+    "Every score of a reading; `how` goes to the study's `scores`."
+    key = (id(reading), *sorted(how.items()))
+    if key not in self._scores:
+        self._scores[key] = self._function(reading, **how)
+    return self._scores[key]
+
+
+@patch
+def scores(
+    self: Board, label: str, protocol: str = "corrected", metric: str | None = None, *, seeds=None, **how
+) -> np.ndarray:  # [1 + DRAWS], mean over seeds
+    "A score of a variant. Raises `KeyError` where it was not trained."
+    readings = self.readings(label, protocol, seeds)
+    return over_seeds([self.all_scores(reading, **how)[metric or self.metric] for reading in readings])
 
 # %% ../../nbs/study/46_board.ipynb #786c4af7
 def common_seeds(

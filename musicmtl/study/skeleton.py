@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 import pandas as pd
 from fastcore.basics import patch
-from .. import viz
 from .board import Board, protocol_name
 from .board import switch_effects as _switch_effects
 from .claims import claim_rows, save_claims
@@ -211,10 +210,13 @@ def judge(self: Outcome) -> pd.DataFrame:  # claim, protocol, effect, low, high,
 
 @patch
 def draw(self: Outcome) -> list[str]:  # Their names
-    "Draw and save every figure of the study."
+    "Draw and save every figure of the study; a notebook shows them all, however many there are."
+    from matplotlib import rc_context
+
     names = []
-    for function in self.study.figures:
-        names += save_figures(function(self), self.folder / self.study.name, self.data.name)
+    with rc_context({"figure.max_open_warning": 0}):
+        for function in self.study.figures:
+            names += save_figures(function(self), self.folder / self.study.name, self.data.name)
     return names
 
 

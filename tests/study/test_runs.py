@@ -1,217 +1,102 @@
-"""The strict door, the run's folder, the results table and the verdicts."""
+"A run has a folder and a manifest; the driver refuses before anything starts, and says why in one sentence."
 
 import json
-import subprocess
+import runpy
 import sys
-from dataclasses import dataclass, field
-from typing import Literal
 
-import pandas as pd
 import pytest
-import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
-from musicmtl import runs
-from musicmtl.core import ParamsError, RunError, repo_root
-from musicmtl.study.runs import (
-    check,
-    claim,
-    claims_of,
-    collect,
-    open_run,
-    parameter_cell,
-    published,
-    resolve,
-    run,
-    run_id,
-    settings_class,
-    verdict,
-)
+from processes import environment
 
-STUDY_NOTEBOOKS = sorted((repo_root() / "nbs" / "studies").glob("*.ipynb"))
+from musicmtl.core import ParamsError, RunError
+from musicmtl.study import CommonSettings, find_study, locked, main_studies, resolve
+from musicmtl.study.runs import main, open_run, output_folder, run
 
 
-@dataclass(frozen=True)
-class S:
-    kind: Literal["a", "b"] = "a"
-    n: int = 1
-    x: float | None = None
-    names: tuple[str, ...] = ()
-    preset: str = "smoke"
-    n_jobs: int = field(default=2, metadata={"neutral": True})
-
-
-@pytest.mark.parametrize(
-    "values,said",
-    [
-        ({"m": 1}, "unknown name 'm'; there are kind, n, x, names, preset"),
-        ({"n": 1.5}, "n must be a whole number, found 1.5"),
-        ({"n": True}, "n must be a whole number, found True"),
-        ({"x": "1"}, "x must be a number or nothing, found '1'"),
-        ({"kind": "c"}, "kind must be one of 'a', 'b', found 'c'"),
-        ({"names": ["a", 1]}, r"names must be a list of a text, found \['a', 1\]"),
-    ],
-)
-def test_wrong_parameters_get_one_sentence(values, said):
-    with pytest.raises(ParamsError, match=said):
-        check(S, values)
-
-
-def test_presets_fill_in_and_what_is_given_wins(tmp_path):
-    (tmp_path / "s-mini.yaml").write_text("n: 5\nx: 2\nnames: [u]\n")
-    assert resolve(S, "s", {"preset": "mini", "n": 7, "x": None}, tmp_path) == S(
-        n=7, x=2.0, names=("u",), preset="mini"
-    )
-    (tmp_path / "s-bad.yaml").write_text("m: 5\n")
-    with pytest.raises(ParamsError, match="preset s-bad: unknown name 'm'"):
-        resolve(S, "s", {"preset": "bad"}, tmp_path)
-
-
-def test_run_id_depends_on_what_can_change_a_number():
-    assert run_id("s", S()) == run_id("s", S(n_jobs=8)) != run_id("s", S(n=2))
-    assert run_id("s", S()) != run_id("t", S())
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    "Runs and cache in a folder of the test."
+    for name, value in environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    return tmp_path
 
 
 def test_a_run_is_running_until_it_is_done(tmp_path):
-    r = open_run("s", S(), tmp_path)
-    m = r.manifest
-    assert m["status"] == "running" and m["parameters"]["kind"] == "a" and {"torch", "python"} <= set(m["versions"])
-    r.finish(notes=["one"])
-    again = open_run("s", S(), tmp_path)
-    assert again.done and again.manifest["notes"] == ["one"]
+    first = open_run("s", CommonSettings(), tmp_path)
+    manifest = first.manifest
+    assert manifest["status"] == "running" and not first.done and first.root == tmp_path / "s" / first.id
+    assert manifest["parameters"]["corpus"] == "miniature" and {"torch", "python"} <= set(manifest["versions"])
+    first.finish(notes=["one"])
+    again = open_run("s", CommonSettings(n_jobs=7), tmp_path)
+    assert again.done and again.manifest["notes"] == ["one"] and again.root == first.root
+    assert open_run("s", CommonSettings(seed=1), tmp_path).root != first.root
 
 
-@pytest.mark.parametrize("notebook", STUDY_NOTEBOOKS, ids=lambda p: p.stem)
-def test_study_notebooks_keep_their_shape(notebook):
-    "A parameters cell of at most a dozen names with comments, all of them settings; presets that resolve; no logic."
-    names, cls = parameter_cell(notebook), settings_class(notebook.stem)
-    assert 0 < len(names) <= 12 and all(names.values())
-    assert set(names) <= set(cls.__dataclass_fields__)
-    presets = sorted((notebook.parent / "presets").glob(f"{notebook.stem}-*.yaml"))
-    assert {"smoke", "mini"} <= {p.stem.rpartition("-")[2] for p in presets}
-    for p in presets:
-        resolve(cls, notebook.stem, {"preset": p.stem.rpartition("-")[2]})
-    for c in json.loads(notebook.read_text())["cells"]:
-        if c["cell_type"] == "code":
-            assert not any(line.startswith(("def ", "class ", "if ", "while ")) for line in c["source"])
+def test_runs_go_where_the_environment_says(home):
+    assert open_run("s", CommonSettings()).root.parent == home / "runs" / "s"
 
 
-@pytest.mark.parametrize("notebook", sorted((repo_root() / "nbs").rglob("*.ipynb")), ids=lambda p: p.stem)
-def test_outputs_name_no_place_of_this_machine(notebook):
-    "Committed outputs hold no warning and no path of the machine that made them."
-    for c in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
-        for o in c.get("outputs", []):
-            assert o.get("name") != "stderr", "".join(o["text"])
-            data = {
-                k: v for k, v in o.pop("data", {}).items() if not k.startswith("image/")
-            }  # pictures may spell anything in base64
-            text = json.dumps([o, data])
-            assert str(repo_root()) not in text and "site-packages" not in text and "/tmp/" not in text
+def test_smoke_keeps_its_figures_to_itself(tmp_path, monkeypatch):
+    smoke, mini = (open_run("s", CommonSettings(preset=preset), tmp_path) for preset in ("smoke", "mini"))
+    monkeypatch.setenv("MUSICMTL_FIGURES", str(tmp_path / "figures"))
+    assert output_folder(smoke) == smoke.root / "figures" and output_folder(mini) == tmp_path / "figures"
+    monkeypatch.delenv("MUSICMTL_FIGURES")
+    assert output_folder(mini).name == "figures" and output_folder(mini).parent != mini.root
 
 
-def test_gradnorm_moves_in_short_runs():
-    "Its learning rate is 3/(number of steps), at least 1e-3, in every preset but `paper`."
-    for preset in ("mini", "claims"):
-        P = resolve(settings_class("agf"), "agf", {"preset": preset})
-        steps = P.epochs * P.steps_per_epoch
-        assert steps >= 300 and P.epochs >= 10
-        assert P.gradnorm_lr == pytest.approx(max(3 / steps, 1e-3))
+@pytest.mark.parametrize(
+    "study, params, message",
+    [
+        ("agv", {}, "no study 'agv'; there are agf"),
+        ("agf", {"sead": 1}, "unknown name 'sead'; agf takes corpus"),
+        ("agf", {"lr": 0.1}, "unknown name 'lr'; agf takes corpus"),  # a setting, but no parameter of the notebook
+        ("agf", {"seed": "one"}, "seed must be a whole number, found 'one'"),
+        ("agf", {"preset": "huge"}, "preset must be one of claims, mini, paper, smoke, found 'huge'"),
+    ],
+)
+def test_the_driver_refuses_before_anything_starts(study, params, message, home):
+    with pytest.raises(ParamsError, match=message):
+        run(study, **params)
+    assert list(home.iterdir()) == []
 
 
-def test_the_driver_refuses_before_anything_starts(tmp_path, monkeypatch):
-    monkeypatch.setenv("MUSICMTL_RUNS", str(tmp_path))
-    with pytest.raises(ParamsError, match="no study 'agv'; there are agf"):
-        run("agv")
-    with pytest.raises(ParamsError, match="unknown name 'sead'; agf takes corpus"):
-        run("agf", sead=1)
-    with pytest.raises(ParamsError, match="seed must be a whole number, found 'one'"):
-        run("agf", seed="one")
-    with pytest.raises(ParamsError, match="preset must be one of"):
-        run("agf", preset="huge")
-    assert list(tmp_path.iterdir()) == []
+def test_the_notebooks_own_error_comes_back_in_one_sentence(home, capsys):
+    "Through papermill and a kernel; the manifest keeps it."
+    assert main(["agf", "-p", "corpus", "folder", "-p", "root", str(home / "nowhere")]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith("agf: ") and "does not exist" in lines[-1] and "Traceback" not in "".join(lines)
+    (file,) = (home / "runs" / "agf").glob("*/manifest.json")
+    manifest = json.loads(file.read_text())
+    assert manifest["status"] == "failed" and "does not exist" in manifest["reason"]
+    assert (file.parent / "executed.ipynb").exists()
 
 
-def test_two_processes_do_not_share_a_run(tmp_path):
-    with runs.locked(tmp_path / "r"), pytest.raises(RunError, match="in use"), runs.locked(tmp_path / "r"):
-        pass
-    with runs.locked(tmp_path / "r"):
-        pass
+def test_two_processes_do_not_share_a_run(home):
+    settings = resolve(find_study("agf").settings, "agf", {})
+    with locked(open_run("agf", settings).root), pytest.raises(RunError, match="in use by another process"):
+        run("agf")
 
 
-def test_command_line_says_it_in_one_line(tmp_path):
-    r = subprocess.run(
-        [sys.executable, "-m", "musicmtl.runs", "agf", "-p", "n_jobs", "many"], capture_output=True, text=True
-    )
-    assert r.returncode == 2 and r.stderr.strip() == "agf: parameters: n_jobs must be a whole number, found 'many'"
+def test_the_command_line_is_a_module(home, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["musicmtl.runs", "agf", "-p", "n_jobs", "many"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module("musicmtl.runs", run_name="__main__")
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.strip() == "agf: parameters: n_jobs must be a whole number, found 'many'"
 
 
-ROW = dict(run="ab", corpus="c", preset="mini", protocol="corrected", variant="v", seed=0, metric="micro_f1", value=0.5)
+def test_all_means_every_papers_main_study(home, monkeypatch, capsys):
+    "One that fails ends the row."
+    asked = []
 
+    def pretend(study, **params):
+        asked.append((study, params))
+        if study == "lstm_ensemble":
+            raise RunError("no room")
+        return open_run(study, CommonSettings(preset=params["preset"]))
 
-def test_collect_replaces_only_what_was_run(tmp_path):
-    collect("s", [ROW, {**ROW, "metric": "macro_f1", "value": 0.4}, {**ROW, "variant": "w"}], tmp_path)
-    t = collect("s", [{**ROW, "value": 0.6}], tmp_path)
-    assert set(zip(t.variant, t.metric, t.value, strict=True)) == {("v", "micro_f1", 0.6), ("w", "micro_f1", 0.5)}
-
-
-def test_collect_is_byte_stable_whatever_the_order(tmp_path):
-    rows = [{**ROW, "variant": v, "seed": s, "value": 1 / 3 + s} for v in "ab" for s in range(3)]
-    for folder, these in (("x", rows), ("y", rows[::-1])):
-        collect("s", these, tmp_path / folder)
-    assert (tmp_path / "x" / "s.csv").read_bytes() == (tmp_path / "y" / "s.csv").read_bytes()
-
-
-@given(low=st.floats(-5, 5), width=st.floats(0, 5), bound=st.floats(-3, 3))
-def test_verdicts_are_symmetric_and_exclusive(low, width, bound):
-    high = low + width
-    above, below = verdict(low, high, {"above": bound}), verdict(low, high, {"below": bound})
-    assert (above == "holds") == (low > bound)
-    assert not (above == below == "holds")
-    if low < bound < high:
-        assert above == below == "not resolved"
-    assert verdict(low, high, {"within": 6 + abs(high)}) == "holds" or low < -6 - abs(high)
-
-
-def test_every_rule_is_complete_and_every_claim_has_one():
-    for study in yaml.safe_load((repo_root() / "musicmtl" / "data" / "claims.yaml").read_text()):
-        for id, c in claims_of(study).items():
-            assert set(c) == {"claim", "where", "effect", "unit", "rule", "test"}, id
-            assert len(c["test"]) == 1 and set(c["test"]) <= {"above", "below", "within"}
-    for study, letter, n in (
-        ("agf", "A", 13),
-        ("artist_language", "L", 4),
-        ("lstm_ensemble", "S", 20),
-        ("pase", "P", 15),
-        ("tagging", "T", 7),
-    ):
-        assert list(claims_of(study)) == [f"{letter}{i}" for i in range(1, n + 1)]
-
-
-def test_a_claim_that_cannot_be_tested_says_why():
-    row = claim("agf", "A9", "albums", "corrected", reason="one window a track was not trained")
-    assert (
-        row["verdict"] == "not testable here"
-        and row["rule"] == "one window a track was not trained"
-        and "effect" not in row
-    )
-
-
-def test_the_papers_numbers_stand_in_one_place():
-    t = published()
-    assert [len(published(s)) for s in ("agf", "artist_language", "lstm_ensemble", "pase")] == [
-        5,
-        11,
-        12,
-        7,
-    ] and t.paper_value.notna().any()
-    numbers = {"0.362", "87.99", "91.08", "70.45", "39.78", "74.88", "47.26", "48.47"}
-    for f in (repo_root() / "musicmtl").rglob("*.py"):
-        assert not any(n in f.read_text() for n in numbers), f
-    assert pd.read_csv(repo_root() / "musicmtl" / "data" / "published.csv").columns.tolist() == [
-        "study",
-        "ref",
-        "variant",
-        "metric",
-        "paper_value",
-    ]
+    monkeypatch.setattr("musicmtl.study.runs.run", pretend)
+    assert main(["all", "--preset", "mini", "-p", "seed", "3", "-p", "root", "~/Music"]) == 2
+    assert [study for study, _ in asked] == main_studies()[:3]
+    assert all(params == {"again": False, "preset": "mini", "seed": 3, "root": "~/Music"} for _, params in asked)
+    assert capsys.readouterr().err == "lstm_ensemble: no room\n"

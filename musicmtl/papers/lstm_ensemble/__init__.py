@@ -3,4 +3,4 @@
 from .data import *
 from .model import *
 
-STUDIES = {"lstm_ensemble": "musicmtl.papers.lstm_ensemble.experiment"}
+STUDIES = {"lstm_ensemble": "musicmtl.papers.lstm_ensemble.figures"}

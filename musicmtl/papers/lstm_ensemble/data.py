@@ -8,14 +8,17 @@ __all__ = ['SEGMENTS', 'SEGMENT_FEATURES', 'TIMBRE', 'CHROMA', 'LOUDNESS', 'COLU
 
 # %% ../../../nbs/papers/lstm_ensemble/data.ipynb #c0c7d7d4
 import zipfile, zlib
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from torch import Tensor
 from fastcore.basics import patch
 from ...core import *
+from ...corpus import Corpus
 from ...pitch import check_wave
 from ...features import FeatureBank, dct_filters
+from ...store import FeatureStore
 
 # %% ../../../nbs/papers/lstm_ensemble/data.ipynb #883f5ad0
 SEGMENTS, SEGMENT_FEATURES = 120, 25
@@ -33,7 +36,7 @@ class SegmentBank(FeatureBank):
         n_fft: int = 2048,  # Window, samples
         hop: int = 512,  # Samples between frames
         n_mels: int = 64,  # Mel bands, of which timbre is made
-        rise_db: float = 0.2,  # Onset: a peak this far above the mean rise around it, dB a frame and band
+        rise_db: float = 0.2,  # Onset: a peak this far above the mean rise around it, dB per frame and band
         least_s: float = 0.09,  # Shortest segment, s
     ):
         super().__init__(sr, n_fft, hop, ("mel",), n_mels=n_mels, power=2)
@@ -42,71 +45,74 @@ class SegmentBank(FeatureBank):
         if not 0 < least_s < 5:
             raise ParamsError(f"least_s: expected seconds between 0 and 5, found {least_s!r}")
         if n_mels < 12:
-            raise ParamsError(f"n_mels: expected at least 12, one a timbre coefficient, found {n_mels!r}")
+            raise ParamsError(f"n_mels: expected at least 12, one per timbre coefficient, found {n_mels!r}")
         self.rise_db, self.least = rise_db, max(1, round(least_s * sr / hop))
         self.features = ("segments",)
         self.config = {**self.config, "features": ["segments"], "rise_db": rise_db, "least_s": least_s}
         self.register_buffer("dct", dct_filters(12, n_mels).to(self.dtype), persistent=False)
-        # librosa compiles its peak picking at first use; processes that do so side by side spoil what it keeps of it
+        # librosa compiles its peak picking at first use; processes that do so side by side spoil its cache
         self.starts(np.repeat([[0.0], [60.0]], 20, axis=0) * np.ones(n_mels))
 
 # %% ../../../nbs/papers/lstm_ensemble/data.ipynb #63d71699
 @patch
-def starts(
-    self: SegmentBank,
-    mel,  # Log-mel frames [F, M], dB
-) -> np.ndarray:  # First frame of each segment, 0 the first [S], int64
-    "Where the segments begin: peaks of librosa's onset strength, traced back to the beginning of the rise."
+def _onsets(self: SegmentBank, mel: np.ndarray) -> np.ndarray:
+    "Frames in which the spectrum begins to rise to a peak of librosa's onset strength."
     from librosa.onset import onset_backtrack, onset_strength
     from librosa.util import peak_pick
 
-    n, frames_s = len(mel), self.sr / self.hop
+    frames_s = self.sr / self.hop
+    near, around = max(1, round(0.05 * frames_s)), max(1, round(0.2 * frames_s))
+    windows = {"pre_max": near, "post_max": near + 1, "pre_avg": around, "post_avg": around + 1}
+    rise = onset_strength(S=mel.T, sr=self.sr, hop_length=self.hop, n_fft=self.n_fft)
+    peaks = peak_pick(rise, **windows, delta=self.rise_db, wait=self.least)
+    return np.unique(onset_backtrack(peaks, rise)) if len(peaks) else np.zeros(0, int)
+
+
+@patch
+def starts(
+    self: SegmentBank,
+    mel: np.ndarray,  # Log-mel frames [F, M], dB
+) -> np.ndarray:  # First frame of each segment, 0 the first [S], int64
+    "Where the segments begin; none is shorter than `least_s`."
+    n, kept = len(mel), [0]
     if n < 3:
         return np.zeros(1, int)
-    rise = onset_strength(S=np.asarray(mel).T, sr=self.sr, hop_length=self.hop, n_fft=self.n_fft)
-    around, near = max(1, round(0.2 * frames_s)), max(1, round(0.05 * frames_s))
-    peaks = peak_pick(
-        rise, pre_max=near, post_max=near + 1, pre_avg=around, post_avg=around + 1, delta=self.rise_db, wait=self.least
-    )
-    begin = np.unique(onset_backtrack(peaks, rise)) if len(peaks) else np.zeros(0, int)
-    kept = [0]
-    for b in begin.tolist():
-        if kept[-1] + self.least <= b <= n - self.least:
-            kept.append(b)
+    for onset in self._onsets(np.asarray(mel)).tolist():
+        if kept[-1] + self.least <= onset <= n - self.least:
+            kept.append(onset)
     return np.array(kept)
 
 # %% ../../../nbs/papers/lstm_ensemble/data.ipynb #28f08754
 @patch
-def _level(self: SegmentBank, P):
-    "Level of each frame, dB re full scale [F], at least −60."
-    total = 2 * P.sum(-1) - P[..., 0] - P[..., -1]  # both halves of the spectrum
+def _level(self: SegmentBank, power: Tensor) -> Tensor:
+    "Level of each frame, dB re full scale [F], at least −60, of a power spectrum [F, n_fft//2+1]."
+    total = 2 * power.sum(-1) - power[..., 0] - power[..., -1]  # both halves of the spectrum
     return (total / (self.n_fft * self.window.square().sum())).clamp_min(1e-6).log10() * 10
 
 
-def _means(x, starts):
+def _means(x: Tensor, starts: np.ndarray) -> Tensor:
     "Mean over each segment's frames [S, C]."
-    bounds = np.r_[starts, len(x)]
-    return np.add.reduceat(x, starts, axis=0) / np.diff(bounds)[:, None].astype(x.dtype)
+    frames = x.cpu().numpy()
+    lengths = np.diff(np.r_[starts, len(frames)])
+    return torch.from_numpy(np.add.reduceat(frames, starts, axis=0) / lengths[:, None].astype(frames.dtype)).to(x)
 
 # %% ../../../nbs/papers/lstm_ensemble/data.ipynb #8c21060b
 @patch
-def _describe(self: SegmentBank, wave):
-    "First frames [S], number of frames, and the 25 numbers of each segment [S, 25]."
-    P = self.spectrum(wave)
-    mel = self._log_mel(P.sqrt())[0][0]
+def _describe(self: SegmentBank, wave: Tensor) -> tuple:
+    "First frames [S], and the 25 numbers of each segment [S, 25]."
+    power = self.spectrum(wave)
+    mel = self._log_mel(power.sqrt())[0][0]
     starts = self.starts(mel.cpu().numpy())
-
-    def means(x):
-        return torch.from_numpy(_means(x.cpu().numpy(), starts)).to(x)
-
-    chroma = self._chroma(means(P[0]).double()[None], self.sr)[0].to(self.dtype)
-    loudness = self._level(P[0])[torch.as_tensor(starts, device=P.device)]
-    return starts, P.shape[1], torch.cat([means(mel) @ self.dct.T, chroma, loudness[:, None]], 1)
+    timbre = _means(mel, starts) @ self.dct.T
+    chroma = self._chroma(_means(power[0], starts).double()[None], self.sr)[0].to(self.dtype)
+    loudness = self._level(power[0])[torch.as_tensor(starts, device=power.device)]
+    return starts, torch.cat([timbre, chroma, loudness[:, None]], 1)
 
 
 @patch
-def _compute(self: SegmentBank, wave):
-    return {"segments": self._describe(wave)[2].T[None].contiguous()}
+def _compute(self: SegmentBank, wave: Tensor) -> dict:
+    "Features as the store wants them."
+    return {"segments": self._describe(wave)[1].T[None].contiguous()}
 
 # %% ../../../nbs/papers/lstm_ensemble/data.ipynb #73cc7dae
 @patch
@@ -115,7 +121,7 @@ def forward(
     self: SegmentBank,
     wave: Tensor,  # One clip [1, T], `sr` Hz
 ) -> dict:  # segments [1, 25, S]
-    "Segments of a clip. Raises `ParamsError` for more than one clip (their segments differ in number) and what `FeatureBank` refuses."
+    "Segments of one clip. Raises `ParamsError` for several clips, and for whatever `FeatureBank` refuses."
     check_wave(wave, self.n_fft, "n_fft")
     if len(wave) != 1:
         raise ParamsError(f"wave: expected one clip [1, T], found {len(wave)}: each has its own number of segments")
@@ -126,26 +132,23 @@ def segments(
     wave,  # One clip [T], mono
     sr: float = 22050,  # Hz
     **options,  # Passed to `SegmentBank`
-) -> (
-    pd.DataFrame
-):  # Columns start_s, duration_s, timbre_0 … timbre_11, chroma_0 (C) … chroma_11 (B), loudness_db: one row a segment
-    "Note-like events of a clip, in the manner of the Echo Nest's. Raises `ParamsError` for a wrong shape, short clips and NaN."
-    bank = SegmentBank(sr, **options)
-    wave = torch.as_tensor(wave)
+) -> pd.DataFrame:  # One row per segment: start_s, duration_s, timbre_0 … 11, chroma_0 (C) … 11 (B), loudness_db
+    "Note-like events of a clip, like the Echo Nest's. Raises `ParamsError` for a wrong shape, a short clip or NaN."
+    bank, wave = SegmentBank(sr, **options), torch.as_tensor(wave)
     if wave.ndim != 1:
         raise ParamsError(f"wave: expected one clip [T], found {list(wave.shape)}")
     check_wave(wave[None], bank.n_fft, "n_fft")
     with torch.no_grad():
-        starts, _, x = bank._describe(wave[None])
+        starts, x = bank._describe(wave[None])
     start_s = starts * bank.hop / bank.sr
     duration_s = np.diff(np.r_[start_s, len(wave) / bank.sr])
     return pd.DataFrame({"start_s": start_s, "duration_s": duration_s, **dict(zip(COLUMNS, x.numpy().T, strict=True))})
 
 # %% ../../../nbs/papers/lstm_ensemble/data.ipynb #a9cea2e5
 def central(
-    x,  # Segments of a track [S, C]
+    x: np.ndarray,  # Segments of a track [S, C]
     n: int = SEGMENTS,  # How many to keep
-):  # -> the same [n, C]
+) -> np.ndarray:  # [n, C]
     "The central `n` segments of a track. Raises `ParamsError` for a track with fewer."
     if len(x) < n:
         raise ParamsError(f"central: expected at least {n} segments, found {len(x)}")
@@ -160,109 +163,114 @@ class SegmentData:
     x: np.ndarray  # Segments [N, T, 25], float32
     y: np.ndarray  # Class of each song [N], int64
     classes: tuple  # Names of the classes [C]
-    parts: dict = field(
-        default_factory=dict
-    )  # "train", "valid", "test" -> rows, where the corpus has a split of its own
+    parts: dict = field(default_factory=dict)  # "train", "valid", "test" -> rows; empty: the corpus has no parts
     track_id: np.ndarray | None = None  # [N]
     artist: np.ndarray | None = None  # [N]; None where the corpus does not say
     name: str = "segments"  # Of the corpus
-    left_out: dict = field(default_factory=dict)  # Reason -> songs that could not be used
+    left_out: dict = field(default_factory=dict)  # Reason -> number of songs that could not be used
 
     def __post_init__(self):
-        n = len(self.x)
-        if self.x.ndim != 3 or self.x.dtype != np.float32:
-            raise CorpusError(_expected(self.name, "x", "float32 [N, T, 25]", _found(self.x)))
-        if self.y.shape != (n,) or self.y.dtype != np.int64:
-            raise CorpusError(_expected(self.name, "y", f"int64 [{n}]", _found(self.y)))
-        if n and not (0 <= self.y.min() and self.y.max() < len(self.classes)):
-            raise CorpusError(
-                _expected(
-                    self.name, "y", f"codes from 0 to {len(self.classes) - 1}", f"{self.y.min()} to {self.y.max()}"
-                )
-            )
-        for p, rows in self.parts.items():
-            if len(rows) and not 0 <= np.min(rows) <= np.max(rows) < n:
-                raise CorpusError(
-                    _expected(self.name, f"part {p!r}", f"rows from 0 to {n - 1}", f"{np.min(rows)} to {np.max(rows)}")
-                )
-        for a in ("track_id", "artist"):
-            if (v := getattr(self, a)) is not None and len(v) != n:
-                raise CorpusError(_expected(self.name, a, f"{n} entries", len(v)))
+        self._check_arrays()
+        self._check_rows()
 
     def __len__(self):
         return len(self.x)
 
     def __repr__(self):
-        parts = "".join(f", {k} {len(v)}" for k, v in self.parts.items())
-        return f"SegmentData({self.name!r}, {len(self)} songs of {len(self.classes)} classes, {self.x.shape[1]} segments{parts})"
+        parts = "".join(f", {part} {len(rows)}" for part, rows in self.parts.items())
+        size = f"{len(self)} songs of {len(self.classes)} classes, {self.x.shape[1]} segments"
+        return f"SegmentData({self.name!r}, {size}{parts})"
+
+# %% ../../../nbs/papers/lstm_ensemble/data.ipynb #c0baf40e
+def _found(array: np.ndarray) -> str:
+    "An array in words."
+    return f"{array.dtype} {list(array.shape)}"
 
 
-def _found(a):
-    return f"{a.dtype} {list(a.shape)}"
-
-
-def _expected(where, what, expected, found):
+def _expected(where, what: str, expected: str, found) -> str:
+    "What is wrong, as an error says it."
     return f"{where}: {what}: expected {expected}, found {found}"
 
+# %% ../../../nbs/papers/lstm_ensemble/data.ipynb #1e6d30f3
+@patch
+def _check_arrays(self: SegmentData) -> None:
+    "Raise `CorpusError` where x or y has the wrong shape, type or range."
+    n, last = len(self.x), len(self.classes) - 1
+    if self.x.ndim != 3 or self.x.dtype != np.float32:
+        raise CorpusError(_expected(self.name, "x", "float32 [N, T, 25]", _found(self.x)))
+    if self.y.shape != (n,) or self.y.dtype != np.int64:
+        raise CorpusError(_expected(self.name, "y", f"int64 [{n}]", _found(self.y)))
+    if n and not (0 <= self.y.min() and self.y.max() <= last):
+        raise CorpusError(_expected(self.name, "y", f"codes from 0 to {last}", f"{self.y.min()} to {self.y.max()}"))
+
+
+@patch
+def _check_rows(self: SegmentData) -> None:
+    "Raise `CorpusError` where a part or a column does not fit the songs."
+    n = len(self.x)
+    for part, rows in self.parts.items():
+        if len(rows) and not 0 <= np.min(rows) <= np.max(rows) < n:
+            found = f"{np.min(rows)} to {np.max(rows)}"
+            raise CorpusError(_expected(self.name, f"part {part!r}", f"rows from 0 to {n - 1}", found))
+    for column in ("track_id", "artist"):
+        values = getattr(self, column)
+        if values is not None and len(values) != n:
+            raise CorpusError(_expected(self.name, column, f"{n} entries", len(values)))
+
 # %% ../../../nbs/papers/lstm_ensemble/data.ipynb #39e58cbd
+def _usable(corpus: Corpus, store: FeatureStore, codes: np.ndarray, n: int) -> tuple:
+    "Rows that decoded, have `n` segments and a label; and reason -> number of the others."
+    decoded = np.isin(np.arange(len(corpus)), store.ok)
+    enough = decoded & (store.frames("segments") >= n)
+    labelled = enough & (codes >= 0)
+    left_out = {
+        "could not be read": int((~decoded).sum()),
+        f"fewer than {n} segments": int((decoded & ~enough).sum()),
+        "no label": int((enough & ~labelled).sum()),
+    }
+    return np.flatnonzero(labelled), {reason: number for reason, number in left_out.items() if number}
+
+# %% ../../../nbs/papers/lstm_ensemble/data.ipynb #1585bd96
 def segment_data(
-    store,  # `FeatureStore` of a `SegmentBank`
-    corpus,  # The corpus of the store
+    corpus: Corpus,
+    store: FeatureStore,  # Of a `SegmentBank`, its rows those of the corpus
     target: str = "genre",  # Column that is to be recognised
     *,
-    n: int = SEGMENTS,  # Segments a track
+    n: int = SEGMENTS,  # Segments per track
 ) -> SegmentData:  # track_id and artist are the corpus's, `parts` its official split, if it has one
-    "Songs of a corpus as segments. Tracks that failed, have fewer than `n` segments or no label are left out and counted."
-    labels, frames = corpus.labels(target), store.frames("segments")
-    ok = np.isin(np.arange(len(corpus)), store.ok)
-    enough = ok & (frames >= n)
-    rows = np.flatnonzero(enough & (labels.codes >= 0))
-    left_out = {
-        "could not be read": int((~ok).sum()),
-        f"fewer than {n} segments": int((ok & ~enough).sum()),
-        "no label": int((enough & (labels.codes < 0)).sum()),
-    }
+    "Songs of a corpus as segments; tracks that cannot be used are counted. Raises `CorpusError` where none is left."
+    labels = corpus.labels(target)
+    rows, left_out = _usable(corpus, store, labels.codes, n)
     if not len(rows):
         raise CorpusError(f"{corpus.name}: no track with {n} segments and a {target} ({left_out})")
-    x = np.stack([central(store.read("segments", r).T, n) for r in rows]).astype(np.float32)
-
-    def column(c):
-        return corpus.table[c].to_numpy(dtype=object)[rows]
-
-    split = column("split")
-    parts = {p: np.flatnonzero(split == p) for p in ("train", "valid", "test") if (split == p).any()}
-    return SegmentData(
-        x,
-        labels.codes[rows].astype(np.int64),
-        tuple(labels.classes),
-        parts,
-        column("track_id"),
-        column("artist"),
-        corpus.name,
-        {k: v for k, v in left_out.items() if v},
-    )
+    x = np.stack([central(store.read("segments", row).T, n) for row in rows]).astype(np.float32)
+    table = corpus.table.iloc[rows]
+    track_id, artist, split = (table[name].to_numpy(dtype=object) for name in ("track_id", "artist", "split"))
+    parts = {part: np.flatnonzero(split == part) for part in ("train", "valid", "test") if (split == part).any()}
+    y = labels.codes[rows].astype(np.int64)
+    return SegmentData(x, y, tuple(labels.classes), parts, track_id, artist, corpus.name, left_out)
 
 # %% ../../../nbs/papers/lstm_ensemble/data.ipynb #481b6ae4
 class Standardiser:
-    "z-scores of every number of an input by itself, from the training songs."
+    "z-scores of each number of an input separately, from the training songs."
 
     def __init__(
         self,
-        x,  # Training songs [N, T, C]
+        x: np.ndarray,  # Training songs [N, T, C]
     ):
         x = np.asarray(x)
         if len(x) < 2:
             raise ParamsError(f"Standardiser: expected at least 2 training songs, found {len(x)}")
         self.mean = x.mean(0, dtype=np.float64)
         std = np.sqrt(((x - self.mean) ** 2).mean(0, dtype=np.float64))
-        self.std = np.where(
-            std > 1e-6 * (1 + np.abs(self.mean)), std, 1.0
-        )  # a number that never changes becomes 0, not infinity
+        varies = std > 1e-6 * (1 + np.abs(self.mean))
+        self.std = np.where(varies, std, 1.0)  # a number that never changes becomes 0, not infinity
 
     def __call__(
         self,
-        x,  # Songs [N, T, C]
+        x: np.ndarray,  # Songs [N, T, C]
     ) -> np.ndarray:  # float32 [N, T, C]
+        "The songs' z-scores. Raises `ParamsError` for songs of another shape."
         x = np.asarray(x)
         if x.shape[1:] != self.mean.shape:
             raise ParamsError(f"Standardiser: expected songs {list(self.mean.shape)}, found {list(x.shape[1:])}")
@@ -270,222 +278,236 @@ class Standardiser:
 
 # %% ../../../nbs/papers/lstm_ensemble/data.ipynb #42389610
 _FLAT = SEGMENTS * SEGMENT_FEATURES
+_DAMAGE = (zipfile.BadZipFile, EOFError, OSError, zlib.error)
+_UNKNOWN_ZIP = (NotImplementedError, RuntimeError)  # another method of compression, a password
 
 
-def _arrays(path, wanted):
+def _read_npz(path: Path, file, wanted: tuple) -> dict:
+    "The arrays `wanted` of an open .npz file."
+    archive = np.load(file, allow_pickle=False)
+    if isinstance(archive, np.ndarray):
+        raise CorpusError(f"{path}: expected an .npz archive, found a single array")
+    _check_keys(path, archive.files, wanted)
+    return {name: _array(path, archive, name) for name in wanted}
+
+
+def _arrays(path: Path, wanted: tuple) -> dict:
     "The arrays `wanted` of an .npz file. Raises `CorpusError`."
     try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            raise CorpusError(f"{path}: expected an .npz archive, found a single array")
-        with found as f:
-            _check_keys(path, f.files, wanted)
-            return {k: _array(path, f, k) for k in wanted}
+        with open(path, "rb") as file:  # numpy would leave a damaged file open
+            return _read_npz(path, file, wanted)
     except CorpusError:
         raise  # it is a ValueError too
     except FileNotFoundError:
         raise CorpusError(f"{path}: missing") from None
-    except (
-        zipfile.BadZipFile,
-        EOFError,
-        OSError,
-        zlib.error,
-        NotImplementedError,
-        RuntimeError,
-    ):  # the last two: zip's other methods, passwords
+    except (*_DAMAGE, *_UNKNOWN_ZIP):
         raise CorpusError(f"{path}: not a whole .npz archive (damaged or cut short)") from None
-    except ValueError as e:  # numpy takes what is neither for a pickle
-        raise CorpusError(f"{path}: expected an .npz archive, found something else ({str(e)[:60]})") from None
-
-
-def _check_keys(path, found, wanted):
-    if any(k.startswith("inputs_") for k in found):
-        raise CorpusError(
-            f"{path}: holds songs of variable length ({', '.join(sorted(found)[:3])} …, padded with NaN); "
-            f"expected the file of fixed length, {SEGMENTS} segments a song"
-        )
-    for k in wanted:
-        if k not in found:
-            raise CorpusError(_expected(path, f"array {k!r}", "to be there", f"only {', '.join(found) or 'none'}"))
-
-
-def _array(path, f, key):
-    try:
-        a = f[key]
-    except ValueError:
-        raise CorpusError(
-            _expected(path, f"array {key!r}", "numbers or text", "pickled objects, which are never loaded")
-        ) from None
-    if a.dtype == object:
-        raise CorpusError(_expected(path, f"array {key!r}", "numbers or text", "objects"))
-    return a
+    except ValueError as error:  # numpy takes anything else for a pickle
+        found = f"something else ({str(error)[:60]})"
+        raise CorpusError(f"{path}: expected an .npz archive, found {found}") from None
 
 # %% ../../../nbs/papers/lstm_ensemble/data.ipynb #deb6c2a1
-def _inputs(path, a):
-    "`inputs` as float32 [N, 120, 25]. Raises `CorpusError`."
-    shaped = a.shape[1:] in ((_FLAT,), (SEGMENTS, SEGMENT_FEATURES))
-    if a.dtype.kind not in "fiu" or not shaped:
+def _check_keys(path: Path, found: list, wanted: tuple) -> None:
+    "Raise `CorpusError` where an array is missing, or the file is one of variable length."
+    if any(name.startswith("inputs_") for name in found):
+        some = ", ".join(sorted(found)[:3])
         raise CorpusError(
-            _expected(path, "array 'inputs'", f"numbers [N, {_FLAT}] or [N, {SEGMENTS}, {SEGMENT_FEATURES}]", _found(a))
+            f"{path}: holds songs of variable length ({some} …, padded with NaN); "
+            f"expected the file of fixed length, {SEGMENTS} segments per song"
         )
-    if not np.isfinite(a).all():
-        row = int(np.flatnonzero(~np.isfinite(a.reshape(len(a), -1)).all(1))[0])
-        what = "NaN or infinity (files of variable length are padded with NaN)"
-        raise CorpusError(_expected(path, f"array 'inputs', row {row}", "finite numbers", what))
-    return a.reshape(len(a), SEGMENTS, SEGMENT_FEATURES).astype(np.float32)
+    for name in wanted:
+        if name not in found:
+            there = f"only {', '.join(found) or 'none'}"
+            raise CorpusError(_expected(path, f"array {name!r}", "to be there", there))
 
 
-def _targets(path, a, n, n_classes):
-    "`targets` as int64 [n]. Raises `CorpusError`."
-    if a.dtype.kind not in "iu" or a.shape != (n,):
-        raise CorpusError(_expected(path, "array 'targets'", f"whole numbers [{n}]", _found(a)))
-    bad = np.flatnonzero((a < 0) | (a >= n_classes))
-    if len(bad):
-        raise CorpusError(
-            _expected(path, f"array 'targets', row {bad[0]}", f"a code from 0 to {n_classes - 1}", int(a[bad[0]]))
-        )
-    return a.astype(np.int64)
-
-
-def _classes(path, a):
-    if a.ndim != 1 or a.dtype.kind not in "SU" or not len(a):
-        raise CorpusError(_expected(path, "array 'label_map'", "a list of names", _found(a)))
-    return tuple(v.decode() if isinstance(v, bytes) else str(v) for v in a.tolist())
+def _array(path: Path, archive, name: str) -> np.ndarray:
+    "One array of an open archive. Raises `CorpusError` where it would have to be unpickled."
+    what, wanted = f"array {name!r}", "numbers or text"
+    try:
+        array = archive[name]
+    except ValueError:
+        raise CorpusError(_expected(path, what, wanted, "pickled objects, which are never loaded")) from None
+    if array.dtype == object:
+        raise CorpusError(_expected(path, what, wanted, "objects"))
+    return array
 
 # %% ../../../nbs/papers/lstm_ensemble/data.ipynb #d4151edb
-def _labelled(path):
-    "x, y and classes of a file that has all three arrays."
-    a = _arrays(path, ("inputs", "targets", "label_map"))
-    classes, x = _classes(path, a["label_map"]), _inputs(path, a["inputs"])
-    return x, _targets(path, a["targets"], len(x), len(classes)), classes
+def _inputs(path: Path, array: np.ndarray) -> np.ndarray:
+    "`inputs` as float32 [N, 120, 25]. Raises `CorpusError`."
+    what, shape = "array 'inputs'", (SEGMENTS, SEGMENT_FEATURES)
+    if array.dtype.kind not in "fiu" or array.shape[1:] not in ((_FLAT,), shape):
+        wanted = f"numbers [N, {_FLAT}] or [N, {SEGMENTS}, {SEGMENT_FEATURES}]"
+        raise CorpusError(_expected(path, what, wanted, _found(array)))
+    finite = np.isfinite(array.reshape(len(array), _FLAT)).all(1)
+    if not finite.all():
+        row, found = int(finite.argmin()), "NaN or infinity (files of variable length are padded with NaN)"
+        raise CorpusError(_expected(path, f"{what}, row {row}", "finite numbers", found))
+    return array.reshape(len(array), *shape).astype(np.float32)
+
+# %% ../../../nbs/papers/lstm_ensemble/data.ipynb #d387a67a
+def _targets(path: Path, array: np.ndarray, n: int, n_classes: int) -> np.ndarray:
+    "`targets` as int64 [n]. Raises `CorpusError`."
+    what = "array 'targets'"
+    if array.dtype.kind not in "iu" or array.shape != (n,):
+        raise CorpusError(_expected(path, what, f"whole numbers [{n}]", _found(array)))
+    wrong = np.flatnonzero((array < 0) | (array >= n_classes))
+    if len(wrong):
+        row = wrong[0]
+        raise CorpusError(_expected(path, f"{what}, row {row}", f"a code from 0 to {n_classes - 1}", int(array[row])))
+    return array.astype(np.int64)
 
 
-def _npz_parts(root, n_classes):
-    "Part -> (x, y), and the classes."
+def _classes(path: Path, array: np.ndarray) -> tuple:
+    "`label_map` as names. Raises `CorpusError`."
+    if array.ndim != 1 or array.dtype.kind not in "SU" or not len(array):
+        raise CorpusError(_expected(path, "array 'label_map'", "a list of names", _found(array)))
+    return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in array.tolist())
 
-    def file(part):
-        return root / f"msd-{n_classes}-genre-{part}.npz"
+# %% ../../../nbs/papers/lstm_ensemble/data.ipynb #46fabdd1
+def _labelled(path: Path) -> tuple:
+    "x, y and classes of a file that has all three arrays. Raises `CorpusError`."
+    arrays = _arrays(path, ("inputs", "targets", "label_map"))
+    classes, x = _classes(path, arrays["label_map"]), _inputs(path, arrays["inputs"])
+    return x, _targets(path, arrays["targets"], len(x), len(classes)), classes
 
+
+def _test_part(inputs: Path, targets: Path, n_classes: int) -> tuple:
+    "x, y of the test songs, which come in two files. Raises `CorpusError`."
+    x = _inputs(inputs, _arrays(inputs, ("inputs",))["inputs"])
+    y = _arrays(targets, ("targets",))["targets"]
+    return x, _targets(targets, y, len(x), n_classes)
+
+# %% ../../../nbs/papers/lstm_ensemble/data.ipynb #90d72ec0
+def _npz_parts(root: Path, n_classes: int) -> tuple:
+    "Part -> (x, y), and the classes. Raises `CorpusError`."
+    files = {part: root / f"msd-{n_classes}-genre-{part}.npz" for part in ("train", "valid")}
     parts, classes = {}, None
-    for part in ("train", "valid"):
-        x, y, names = _labelled(file(part))
+    for part, file in files.items():
+        x, y, names = _labelled(file)
         if len(names) != n_classes:
-            raise CorpusError(_expected(file(part), "array 'label_map'", f"{n_classes} names", len(names)))
+            raise CorpusError(_expected(file, "array 'label_map'", f"{n_classes} names", len(names)))
         if classes not in (None, names):
-            raise CorpusError(_expected(file(part), "array 'label_map'", "the names of the training file", names))
+            raise CorpusError(_expected(file, "array 'label_map'", "the names of the training file", names))
         parts[part], classes = (x, y), names
-    if file("test-inputs").is_file() and file("test-targets").is_file():
-        x = _inputs(file("test-inputs"), _arrays(file("test-inputs"), ("inputs",))["inputs"])
-        y = _arrays(file("test-targets"), ("targets",))["targets"]
-        parts["test"] = (x, _targets(file("test-targets"), y, len(x), n_classes))
+    test = [root / f"msd-{n_classes}-genre-test-{kind}.npz" for kind in ("inputs", "targets")]
+    if all(file.is_file() for file in test):
+        parts["test"] = _test_part(*test, n_classes)
     return parts, classes
 
 
-def _load_npz(root, n_classes):
+def _load_npz(root: Path, n_classes: int) -> SegmentData:
+    "The coursework's files. Raises `CorpusError`."
     parts, classes = _npz_parts(root, n_classes)
-    ends = np.cumsum([0, *(len(x) for x, _ in parts.values())])
-    rows = {p: np.arange(a, b) for p, a, b in zip(parts, ends[:-1], ends[1:], strict=True)}
-    x, y = (np.concatenate([v[i] for v in parts.values()]) for i in (0, 1))
+    x, y = (np.concatenate(arrays) for arrays in zip(*parts.values(), strict=True))
+    ends = np.cumsum([len(part_x) for part_x, _ in parts.values()])
+    rows = dict(zip(parts, np.split(np.arange(len(x)), ends[:-1]), strict=True))
     return SegmentData(x, y, classes, rows, name=f"msd{n_classes}")
 
-# %% ../../../nbs/papers/lstm_ensemble/data.ipynb #46fabdd1
-def _read_cls(path):
+# %% ../../../nbs/papers/lstm_ensemble/data.ipynb #84b318f0
+def _read_cls(path: Path) -> dict:
     "Song id -> style from a .cls file. Raises `CorpusError`."
-    styles = {}
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as e:
-        raise CorpusError(f"{path}: not readable as text ({type(e).__name__})") from None
-    for i, line in enumerate(lines, 1):
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorpusError(f"{path}: not readable as text ({type(error).__name__})") from None
+    styles = {}
+    for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
-        cells = line.split("\t")
-        if len(cells) < 2 or not cells[0].strip() or not cells[1].strip():
-            raise CorpusError(_expected(path, f"line {i}", "an id, a tab and a style", repr(line[:40])))
-        styles[cells[0].strip()] = cells[1].strip()
+        song, _, style = line.partition("\t")
+        song, style = song.strip(), style.partition("\t")[0].strip()
+        if not song or not style:
+            raise CorpusError(_expected(path, f"line {number}", "an id, a tab and a style", repr(line[:40])))
+        styles[song] = style
     if not styles:
         raise CorpusError(f"{path}: no styles in it")
     return styles
 
-# %% ../../../nbs/papers/lstm_ensemble/data.ipynb #84b318f0
-_H5 = {"segments_timbre": 12, "segments_pitches": 12, "segments_loudness_start": 0}
+# %% ../../../nbs/papers/lstm_ensemble/data.ipynb #aa4f532f
+_H5 = {"segments_timbre": 12, "segments_pitches": 12, "segments_loudness_start": 0}  # Array -> its columns
 
 
-def _h5_song(path):
+def _h5_segments(path: Path, arrays: dict) -> np.ndarray:
+    "Segments [S, 25] of one song's arrays. Raises `CorpusError`."
+    n = len(arrays["segments_timbre"])
+    for name, width in _H5.items():
+        array, shape = arrays[name], (n, width) if width else (n,)
+        if array.shape != shape or array.dtype.kind not in "fiu":
+            raise CorpusError(_expected(path, f"analysis/{name}", f"numbers {list(shape)}", _found(array)))
+        if not np.isfinite(array).all():
+            raise CorpusError(_expected(path, f"analysis/{name}", "finite numbers", "NaN or infinity"))
+    return np.concatenate([arrays[name].reshape(n, -1) for name in _H5], 1).astype(np.float32)
+
+
+def _read_h5(path: Path, file) -> tuple:
+    "Track id, artist and segments [S, 25] of an open file. Raises `CorpusError`."
+    for name in ("analysis/songs", "metadata/songs", *(f"analysis/{array}" for array in _H5)):
+        if name not in file:
+            raise CorpusError(_expected(path, name, "to be there", "nothing"))
+    if len(file["analysis/songs"]) != 1:
+        raise CorpusError(_expected(path, "analysis/songs", "one song per file", len(file["analysis/songs"])))
+
+    def text(table, column):
+        return bytes(file[table][column][0]).decode("utf-8", "replace").strip("\0 ")
+
+    track = text("analysis/songs", "track_id")
+    artist = text("metadata/songs", "artist_id") or text("metadata/songs", "artist_name")
+    return track, artist, _h5_segments(path, {name: file[f"analysis/{name}"][()] for name in _H5})
+
+# %% ../../../nbs/papers/lstm_ensemble/data.ipynb #99344964
+def _h5_song(path: Path) -> tuple:
     "Track id, artist and segments [S, 25] of one song's file. Raises `CorpusError`."
     import h5py
 
     try:
-        with h5py.File(path, "r") as f:
-            for k in ("analysis/songs", "metadata/songs", *(f"analysis/{k}" for k in _H5)):
-                if k not in f:
-                    raise CorpusError(_expected(path, k, "to be there", "nothing"))
-            if len(f["analysis/songs"]) != 1:
-                raise CorpusError(_expected(path, "analysis/songs", "one song a file", len(f["analysis/songs"])))
-
-            def text(table, column):
-                return bytes(f[table][column][0]).decode("utf-8", "replace").strip("\0 ")
-
-            ids = (
-                text("analysis/songs", "track_id"),
-                text("metadata/songs", "artist_id") or text("metadata/songs", "artist_name"),
-            )
-            return *ids, _h5_segments(path, {k: f[f"analysis/{k}"][()] for k in _H5})
+        with h5py.File(path, "r") as file:
+            return _read_h5(path, file)
     except CorpusError:
         raise
     except OSError:
         raise CorpusError(f"{path}: not a whole HDF5 file (damaged or cut short)") from None
-    except (ValueError, KeyError) as e:
-        raise CorpusError(f"{path}: expected the Million Song Dataset's tables ({e})") from None
+    except (ValueError, KeyError) as error:
+        raise CorpusError(f"{path}: expected the Million Song Dataset's tables ({error})") from None
 
 
-def _h5_segments(path, arrays):
-    n = len(arrays["segments_timbre"])
-    for k, width in _H5.items():
-        shape = (n, width) if width else (n,)
-        if arrays[k].shape != shape or arrays[k].dtype.kind not in "fiu":
-            raise CorpusError(_expected(path, f"analysis/{k}", f"numbers {list(shape)}", _found(arrays[k])))
-        if not np.isfinite(arrays[k]).all():
-            raise CorpusError(_expected(path, f"analysis/{k}", "finite numbers", "NaN or infinity"))
-    return np.concatenate([arrays[k].reshape(n, -1) for k in _H5], 1).astype(np.float32)
-
-# %% ../../../nbs/papers/lstm_ensemble/data.ipynb #aa4f532f
-def _load_h5(root, cls):
-    styles, files = _read_cls(cls), sorted(root.rglob("*.h5"))
-    songs, short, unlabelled = [], 0, 0
+def _h5_songs(files: list, styles: dict, left_out: Counter):
+    "Track id, artist, segments and style of each song that can be used; the others are counted in `left_out`."
+    short, unlabelled = f"fewer than {SEGMENTS} segments", "no style"
     for path in progress(files, "reading songs", unit="file"):
         if path.stem.startswith("TR") and path.stem not in styles:
-            unlabelled += 1
+            left_out[unlabelled] += 1
             continue  # the name is the id: no need to open it
         track, artist, x = _h5_song(path)
         if track not in styles:
-            unlabelled += 1
+            left_out[unlabelled] += 1
         elif len(x) < SEGMENTS:
-            short += 1
+            left_out[short] += 1
         else:
-            songs.append((track, artist, central(x), styles[track]))
-    left_out = {k: v for k, v in {f"fewer than {SEGMENTS} segments": short, "no style": unlabelled}.items() if v}
+            yield track, artist, central(x), styles[track]
+
+# %% ../../../nbs/papers/lstm_ensemble/data.ipynb #4f6e096f
+def _load_h5(root: Path, cls: Path) -> SegmentData:
+    "The data set's own files. Raises `CorpusError`."
+    files, left_out = sorted(root.rglob("*.h5")), Counter()
+    songs = list(_h5_songs(files, _read_cls(cls), left_out))
     if not songs:
-        raise CorpusError(
-            f"{root}: no song with {SEGMENTS} segments and a style in {cls} (of {len(files)} files: {left_out or 'none'})"
-        )
-    classes = tuple(sorted({s[3] for s in songs}))
-    y = np.array([classes.index(s[3]) for s in songs], dtype=np.int64)
+        wanted = f"no song with {SEGMENTS} segments and a style in {cls}"
+        raise CorpusError(f"{root}: {wanted} (of {len(files)} files: {dict(left_out) or 'none'})")
+    tracks, artists, x, styles = zip(*songs, strict=True)
+    classes = tuple(sorted(set(styles)))
+    y = np.array([classes.index(style) for style in styles], dtype=np.int64)
+    track, artist = (np.array(names, dtype=object) for names in (tracks, artists))
+    return SegmentData(np.stack(x), y, classes, {}, track, artist, "msd", dict(left_out))
 
-    def column(i):
-        return np.array([s[i] for s in songs], dtype=object)
-
-    return SegmentData(np.stack([s[2] for s in songs]), y, classes, {}, column(0), column(1), "msd", left_out)
-
-# %% ../../../nbs/papers/lstm_ensemble/data.ipynb #99344964
+# %% ../../../nbs/papers/lstm_ensemble/data.ipynb #07ee8435
 def load_msd(
-    root: str
-    | Path,  # Folder with the coursework's msd-<n>-genre-….npz, or with the data set's .h5 files (in any depth)
+    root: str | Path,  # Folder with the coursework's msd-<n>-genre-….npz, or with the .h5 files (at any depth)
     *,
     n_classes: int = 10,  # Coursework's files: 10 or 25
     cls: str | Path | None = None,  # For .h5 files: the .cls file with their styles; by default the one in `root`
 ) -> SegmentData:  # `parts` as given out (coursework), or none and artists to split by (.h5)
-    "The Million Song Dataset in either published form. Raises `CorpusError` naming file, array, what was expected and what was found."
+    "The Million Song Dataset in either published form. Raises `CorpusError`, or `ParamsError` for `n_classes`."
     root = Path(root).expanduser()
     if not root.is_dir():
         raise CorpusError(f"corpus 'msd': the folder {root} does not exist")
@@ -497,7 +519,6 @@ def load_msd(
         raise CorpusError(f"corpus 'msd': neither msd-{n_classes}-genre-train.npz nor any .h5 file in {root}")
     found = [Path(cls).expanduser()] if cls is not None else sorted(root.glob("*.cls"))
     if len(found) != 1:
-        raise CorpusError(
-            f"corpus 'msd': expected one .cls file with the styles in {root}, found {len(found)}; name it by cls="
-        )
+        wanted = f"expected one .cls file with the styles in {root}"
+        raise CorpusError(f"corpus 'msd': {wanted}, found {len(found)}; name it by cls=")
     return _load_h5(root, found[0])

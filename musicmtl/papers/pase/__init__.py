@@ -2,4 +2,4 @@
 
 from .model import *
 
-STUDIES = {"pase": "musicmtl.papers.pase.experiment"}
+STUDIES = {"pase": "musicmtl.papers.pase.figures"}

@@ -3,4 +3,4 @@
 from .metric import *
 from .model import *
 
-STUDIES = {"tagging": "musicmtl.papers.tagging.experiment"}
+STUDIES = {"tagging": "musicmtl.papers.tagging.figures"}

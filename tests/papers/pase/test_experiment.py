@@ -1,12 +1,6 @@
-"""The self-supervised study's experiment: who hears what, what is kept, and what a fault says."""
+"""The self-supervised study's experiment: which clips are used for what, what is kept, and what a fault says."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,83 +9,82 @@ import soundfile as sf
 import torch
 
 from musicmtl.core import CorpusError, ParamsError, RunError, generator
-from musicmtl.study.experiment import interval
 from musicmtl.learn import EpochBatches, fit
 from musicmtl.loaders import BALLROOM, MUSIC
-from musicmtl.papers.pase import experiment as study
-from musicmtl.papers.pase.model import WORKERS, Downstream, PASEPlus, load_encoder
+from musicmtl.papers.pase import experiment
 from musicmtl.papers.pase.experiment import (
     ALL,
     BEST,
     SETS,
     SWITCHES,
+    WEIGHTINGS,
     Clips,
     Encoder,
+    Probe,
     Protocol,
     Reading,
     Settings,
     Trial,
-    jobs,
+    prepare,
+    read,
     recipe,
+    scenario_of,
     scores,
     spread,
+    stages,
     trials,
 )
-from musicmtl.study.runs import resolve, settings_class
+from musicmtl.papers.pase.model import WORKERS, Downstream, PASEPlus, load_encoder
+from musicmtl.study import Results, interval, kept_arrays, resolve, run_id, run_jobs, training_id
 
-TINY = dict(
-    downstream_s=1.0,
-    pool_clips=20,
-    clip_s=1.0,
-    emb_dim=8,
-    width_divisor=32,
-    epochs=2,
-    batch_size=4,
-    trials=2,
-    head_epochs=4,
-    tune_epochs=2,
-    n_jobs=1,
-)
+TINY = {
+    "downstream_s": 1.0,
+    "pool_clips": 20,
+    "clip_s": 1.0,
+    "emb_dim": 8,
+    "width_divisor": 32,
+    "epochs": 2,
+    "batch_size": 4,
+    "trials": 2,
+    "head_epochs": 4,
+    "tune_epochs": 2,
+    "n_jobs": 1,
+}
+EQUAL = Encoder(recipe(f"paseplus_equal_{ALL}"), "train", 0)
 
 
-def tones(artist, k, seconds, sr=16000):
-    "A track that sounds like its artist: a chord of its own, in a rhythm."
-    t, rng = np.arange(int(seconds * sr)) / sr, generator("tones", artist, k)
-    chord = sum(np.sin(2 * np.pi * f * (1 + 0.01 * rng.normal()) * t) for f in (110 * 1.3**artist, 165 * 1.3**artist))
-    return (
-        0.2 * chord * (0.6 + 0.4 * np.sign(np.sin(2 * np.pi * (2 + artist) * t))) + 0.01 * rng.normal(size=len(t))
-    ).astype(np.float32)
+def tones(artist, track, seconds, sr=16000):
+    "A track that sounds like its artist: a chord of its own, in a rhythm of its own."
+    time, rng = np.arange(int(seconds * sr)) / sr, generator("tones", artist, track)
+    chord = 0
+    for hz in (110 * 1.3**artist, 165 * 1.3**artist):
+        chord = chord + np.sin(2 * np.pi * hz * (1 + 0.01 * rng.normal()) * time)
+    beats = 0.6 + 0.4 * np.sign(np.sin(2 * np.pi * (2 + artist) * time))
+    return (0.2 * chord * beats + 0.01 * rng.normal(size=len(time))).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    "Four artists with five tracks of four seconds, and four that are at fault."
+    "Four artists with five tracks of four seconds, and tracks that are at fault."
     root, rows = tmp_path_factory.mktemp("corpus") / "music", []
     root.mkdir()
-    for a in range(4):
-        for k in range(5):
-            sf.write(root / f"{a}-{k}.wav", tones(a, k, 4.0), 16000)
-            rows.append(dict(track_id=f"{a}-{k}", path=f"{a}-{k}.wav", artist=f"artist {a}"))
+    for artist in range(4):
+        for track in range(5):
+            name = f"{artist}-{track}"
+            sf.write(root / f"{name}.wav", tones(artist, track, 4.0), 16000)
+            rows.append({"track_id": name, "path": f"{name}.wav", "artist": f"artist {artist}"})
     sf.write(root / "short.wav", tones(0, 9, 0.5), 16000)
     sf.write(root / "silent.wav", np.zeros(4 * 16000, np.float32), 16000)
-    sf.write(
-        root / "nan.wav",
-        np.where(np.arange(4 * 16000) == 7, np.nan, tones(1, 9, 4.0)).astype(np.float32),
-        16000,
-        subtype="FLOAT",
-    )
-    (root / "text.mp3").write_text("these are not sounds\n" * 50)
-    rows += [
-        dict(track_id=n, path=f, artist="artist 1")
-        for n, f in (("short", "short.wav"), ("silent", "silent.wav"), ("nan", "nan.wav"), ("text", "text.mp3"))
-    ]
+    sf.write(root / "rare.wav", tones(5, 9, 4.0), 16000)
+    rows += [{"track_id": name, "path": f"{name}.wav", "artist": "artist 1"} for name in ("short", "silent")]
+    rows.append({"track_id": "rare", "path": "rare.wav", "artist": "artist 5"})
     pd.DataFrame(rows).to_csv(root / "tracks.csv", index=False)
     return root
 
 
 @pytest.fixture(scope="module")
-def heard(folder):
-    P = Settings(
+def settings(folder):
+    return Settings(
         **TINY,
         corpus="folder",
         root=str(folder),
@@ -100,263 +93,39 @@ def heard(folder):
         trained=("paseplus_supervised", f"{BEST}_finetuned"),
         budgets=(8,),
     )
-    return P, study.prepare(P)
-
-
-def test_faults_are_named_and_left_out(heard):
-    _, prep = heard
-    said = "\n".join(prep.notes)
-    for line in (
-        "short is left out: 0.50 s, a clip has 1",
-        "nan is left out: holds NaN or infinite samples",
-        "text is left out",
-        "silent is silent",
-        "silent clips are left out of pre-training",
-    ):
-        assert line in said, said
-    used = set(prep.targets["artist"].corpus.table.track_id)
-    assert "silent" in used and not used & {"short", "nan", "text"}
-
-
-def test_silence_has_targets_and_an_embedding():
-    "No frame is voiced, nothing is NaN."
-    made = study.ClipBank(tuple(WORKERS))(torch.zeros(1, 16000))
-    assert all(v.isfinite().all() for v in made.values()) and set(made) == {"wave", *WORKERS} - {"waveform"}
-    np.testing.assert_allclose(made["prosody"][0, 3], np.log(65.41), atol=1e-3)
-    assert PASEPlus(8, width_divisor=32).eval()(torch.zeros(1, 16000)).isfinite().all()
-
-
-def test_a_clip_shorter_than_the_encoder_hears(folder):
-    with pytest.raises(ParamsError, match="clip_s: expected whole frames of 10 ms, at least 0.148 s, found 0.1 s"):
-        Settings(clip_s=0.1)
-    with pytest.raises(
-        ParamsError, match="wave: expected clips of at least the receptive field, 2370 samples, found 1600"
-    ):
-        PASEPlus(8, width_divisor=32)(torch.zeros(1, 1600))
-    P = Settings(**{**TINY, "downstream_s": 9.0}, corpus="folder", root=str(folder))
-    with pytest.raises(CorpusError, match="a task needs 10"):
-        study.prepare(P)
-
-
-def test_the_encoder_never_hears_what_is_tested(heard):
-    "Under `corrected`; under `published` it does."
-    P, prep = heard
-    t = prep.targets["artist"]
-    test = set(t.corpus.table.track_id[t.track[t.parts("artist", 0)["test"]]])
-    of = {k: {n.partition(" from ")[0] for n in p.store.index.track_id} for k, p in prep.pools.items()}
-    assert test and not test & of["train"] and test <= of["all"] | {"silent"}
-
-
-def test_cuts_of_a_track_stay_together(heard):
-    _, prep = heard
-    t = prep.targets["artist"]
-    assert len(t) == 2 * len(t.corpus) and t.by("artist") == t.by("track") == "track"  # artists are the answer
-    parts = t.parts("artist", 0)
-    for a, b in (("train", "valid"), ("train", "test"), ("valid", "test")):
-        assert not set(t.track[parts[a]]) & set(t.track[parts[b]])
-    assert sorted(np.concatenate(list(parts.values()))) == list(range(len(t)))
-    assert (t.start % 160 == 0).all() and (t.start + t.length <= t.store.frames("wave")[t.track]).all()
-
-
-def test_artists_are_on_two_sides_only_where_it_is_published():
-    prep = SimpleNamespace(
-        t=study.make_target("ballroom", *study.open_tasks(Settings(**TINY))["ballroom"], Settings(**TINY))[0]
-    )
-    artist = prep.t.corpus.table.artist.to_numpy()
-    for split, leaks in (("artist", False), ("track", True)):
-        parts = prep.t.parts(split, 0)
-        assert bool(set(artist[parts["train"]]) & set(artist[parts["test"]])) == leaks
 
 
 @pytest.fixture(scope="module")
-def whole(heard, tmp_path_factory):
-    P, prep = heard
-    root = tmp_path_factory.mktemp("whole")
-    study.train_all(prep, P, root)
+def data(settings):
+    return prepare(settings)
+
+
+@pytest.fixture(scope="module")
+def root(data, settings, tmp_path_factory):
+    "Folder of all jobs, done."
+    root = tmp_path_factory.mktemp("jobs")
+    for words, jobs in stages(data, settings).items():
+        run_jobs(jobs, data, settings, root, words)
     return root
 
 
-def test_all_trials_are_there(heard, whole):
-    P, prep = heard
-    readings = study.read_all(prep, P, whole)
-    assert [r.job for r in readings] == trials(P, prep)
-    labels = {(r.job.protocol.name, r.job.label) for r in readings}
-    assert {
-        ("corrected", f"{BEST}_artist"),
-        ("published", f"{BEST}_artist"),
-        ("corrected", f"{BEST}_finetuned_artist_labels_8"),
-        ("corrected", "paseplus_supervised_artist"),
-    } <= labels
-    for r in readings:
-        assert r.said.shape == ((2 if r.job.scenario == "frozen" else 1), len(r.y), 4) and np.allclose(
-            r.said.sum(-1), 1, atol=1e-5
-        )
-        value, low, high = interval(scores(r)["macro_f1"])
-        assert 0 <= low <= value <= high <= 1
-        assert len(r.train) == (r.job.n or len(r.train)) and (r.losses is None) == (
-            not r.job.encoder(prep).recipe.trained
-        )
-    rows = pd.DataFrame(study.result_rows(P, prep, readings, "x"))
-    assert not rows.duplicated(["protocol", "variant", "seed", "metric"]).any() and rows.value.notna().sum() == len(
-        rows
-    )
-
-
-def test_reweighting_starts_from_the_equal_run(heard, whole):
-    P, prep = heard
-    for pool in ("train", "all"):
-        job = Encoder(recipe(BEST), pool, 0)
-        equal, own = study.read_losses(whole, job.waits_for), study.read_losses(whole, job)
-        np.testing.assert_allclose(own["weight"], np.tile(1 / equal["valid"].mean(0), (2, 1)), rtol=1e-5)
-
-
-def test_fine_tuning_changes_the_encoder_and_freezing_does_not(heard, whole):
-    P, prep = heard
-    learner = next(l for l in jobs(P, prep)[1] if l.variant.endswith("_finetuned"))
-    module = study.learner_module(prep, P, learner, whole)
-    before, saved = (
-        load_encoder(whole / learner.encoder.name / "encoder.pt").state_dict(),
-        module.net.encoder.state_dict(),
-    )
-    for k, v in before.items():
-        torch.testing.assert_close(v, saved[k])
-    assert module.net.encoder.training
-    for scenario, moves in (("finetuned", True), ("frozen", False)):
-        net = Downstream(load_encoder(whole / learner.encoder.name / "encoder.pt"), 4, scenario).train()
-        opt = torch.optim.Adam(net.parameters(), lr=0.01)
-        net(torch.from_numpy(tones(0, 0, 1.0)).expand(2, -1)).square().sum().backward()
-        opt.step()
-        assert all(torch.equal(v, before[k]) for k, v in net.encoder.state_dict().items()) != moves
-
-
-def test_a_checkpoint_of_another_encoder_is_refused(whole):
-    f = next(whole.glob("paseplus_equal*/encoder.pt"))
-    with pytest.raises(
-        RunError,
-        match=r"expected PASEPlus\(emb_dim=9, width_divisor=32\), found PASEPlus\(emb_dim=8, width_divisor=32\)",
-    ):
-        load_encoder(f, PASEPlus(9, width_divisor=32))
-
-
-def test_killed_and_begun_again_it_ends_with_the_same_numbers(heard, whole, tmp_path):
-    "SIGKILL while an encoder is trained."
-    P, prep = heard
-    code = (
-        "import sys; from musicmtl.papers.pase.experiment import *\n"
-        f"P = Settings(**{ {**TINY, 'epochs': 2}!r}, corpus='folder', root={P.root!r}, cuts=2, variants={P.variants!r}, protocol='corrected')\n"
-        "train_all(prepare(P), P, sys.argv[1])"
-    )
-    p = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)],
-        env={**os.environ, "TQDM_DISABLE": "1"},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    until = time.time() + 120
-    while not any(tmp_path.glob("paseplus_equal*/network/last.ckpt")):
-        assert p.poll() is None and time.time() < until, p.communicate()
-        time.sleep(0.01)
-    p.send_signal(signal.SIGKILL)
-    p.wait()
-    assert not any(tmp_path.glob("paseplus_equal*/encoder.pt"))
-    study.train_all(prep, replace(P, trained=(), budgets=(), protocol="corrected"), tmp_path)
-    made = sorted(f.relative_to(tmp_path) for f in tmp_path.rglob("*.np[yz]"))
-    assert len(made) >= 8
-    for f in made:
-        assert (tmp_path / f).read_bytes() == (whole / f).read_bytes(), f
-
-
-def test_targets_kept_and_computed_on_the_way_teach_the_same(heard):
-    P, prep = heard
-    pool, job = prep.pools["train"], Encoder(recipe(f"paseplus_equal_{ALL}"), "train", 0)
-    losses = {}
-    for how in ("kept", "device"):
-        Q = replace(P, targets=how)
-        module = study.pretraining(pool, Q, job, None)
-        clips = study.pool_clips(pool, pool.train, Q, list(WORKERS))
-        x, y = module.on_after_batch_transfer(clips[np.arange(4)], 0)
-        losses[how] = module.losses(module.net(x), y).detach()
-    torch.testing.assert_close(losses["kept"], losses["device"], rtol=1e-4, atol=1e-5)
-
-
-def test_half_precision_and_targets_on_the_device(heard, tmp_path):
-    "As preset `paper` trains."
-    P, prep = heard
-    job = Encoder(recipe(f"paseplus_equal_{ALL}"), "train", 0)
-    study.run_encoder(prep, replace(P, precision="bf16-mixed", targets="device", epochs=1), job, tmp_path)
-    losses = study.read_losses(tmp_path, job)
-    assert losses["valid"].shape == (1, 6) and np.isfinite(losses["valid"]).all()
-    assert np.isfinite(np.load(next((tmp_path / job.name).glob("artist-*.npy")))).all()
-
-
-def test_data_sets_in_their_published_layouts(tmp_path):
-    "A folder each for AudioSet and Extended Ballroom; those that are not there are not asked for."
-    for dance in sorted(BALLROOM):
-        (tmp_path / "ballroom" / dance).mkdir(parents=True)
-        for k in range(4):
-            sf.write(
-                tmp_path / "ballroom" / dance / f"{len(dance)}{ord(dance[0])}{k}.wav",
-                tones(len(dance) % 5, k, 1.5),
-                16000,
-            )
-    (tmp_path / "audioset").mkdir()
-    lines = [f'clip{k}, 0.000, 10.000, "{MUSIC}"' for k in range(14)]
-    (tmp_path / "audioset" / "balanced_train_segments.csv").write_text(
-        "# YTID, start_seconds, end_seconds, positive_labels\n" + "\n".join(lines) + "\n"
-    )
-    for k in range(12):
-        sf.write(tmp_path / "audioset" / f"clip{k}_0.wav", tones(k % 5, k, 2.0), 16000)
-    with pytest.warns(UserWarning, match="2 of 14 clips of music are not in"):
-        prep = study.prepare(Settings(**TINY, corpus="datasets", root=str(tmp_path)))
-    assert list(prep.targets) == ["ballroom"] and prep.name == "datasets" and list(prep.pools) == ["train"]
-    assert (
-        len(prep.targets["ballroom"].classes) == 9 and prep.targets["ballroom"].by("artist") == "track"
-    )  # its files name no artist
-    assert len(prep.pools["train"].train) + len(prep.pools["train"].valid) == 12
-
-
-def test_learning_rates_fall_as_stated(heard, tmp_path):
-    "Encoder and workers from their own rate, as a power of what is left (PASE+'s schedule)."
-    P, prep = heard
-    Q = replace(P, lr=0.01, worker_lr=0.002, decay=0.9, steps_per_epoch=2, epochs=3)
-    module = study.pretraining(prep.pools["train"], Q, Encoder(recipe("paseplus_equal_WLP"), "train", 0), None)
-    rates = []
-    module._record = lambda losses, log: rates.append([g["lr"] for g in module.optimizers().param_groups])
-    clips = study.pool_clips(prep.pools["train"], prep.pools["train"].train, Q, ["waveform", "lps", "prosody"])
-    fit(module, clips, epochs=3, steps_per_epoch=2, batch_size=4, root=tmp_path, device="cpu")
-    np.testing.assert_allclose(rates, np.outer((1 - np.arange(6) / 6) ** 0.9, [0.01, 0.002]))
-
-
-def test_cuts_are_drawn_anew_each_epoch_and_the_same_again(heard):
-    _, prep = heard
-    t = prep.targets["artist"]
-    cut = Clips(t.store, t.track, t.start, t.length, crop=8000)
-    sampler, seen = EpochBatches(len(cut), 4, data=cut), []
-    for e in (0, 1, 0):
-        sampler.set_epoch(e)
-        seen.append(cut[np.arange(6)][0])
-    assert torch.equal(seen[0], seen[2]) and not torch.equal(seen[0], seen[1]) and seen[0].shape == (6, 8000)
-
-
-def test_scores_of_trials():
-    "Mean over trials; the spread is theirs; a sure answer has no interval."
-    y, group = np.tile(np.arange(4), 10), np.repeat(np.arange(10), 4)
-    right, wrong = np.eye(4)[y], np.eye(4)[(y + 1) % 4]
-    reading = Reading(Trial(Protocol.corrected, BEST, "ballroom", None, 0), np.stack([right, wrong]), y, group, y, None)
-    assert interval(scores(reading)["macro_f1"]) == (0.5, 0.0, 1.0)
-    assert spread(reading) == pytest.approx(np.std([1, 0], ddof=1))
-    sure = replace(reading, said=right[None])
-    assert interval(scores(sure)["macro_f1"]) == (1.0, 1.0, 1.0) and np.isnan(spread(sure))
+# Settings
 
 
 def test_names():
-    for w in ("equal", "reweighted", "gradnorm", "uncertainty"):
-        for s in SETS:
-            for z in ("", "_znorm"):
-                assert recipe(f"paseplus_{w}_{s}{z}").name == f"paseplus_{w}_{s}{z}"
+    for weighting in WEIGHTINGS:
+        for workers in SETS:
+            for targets in ("", "_znorm"):
+                name = f"paseplus_{weighting}_{workers}{targets}"
+                assert recipe(name).name == name and scenario_of(name) == ("frozen", recipe(name))
     assert Trial(Protocol.corrected, BEST, "fma", 40, 0).label == f"{BEST}_fma_labels_40"
-    assert {p.name for p in Protocol.ends()} == {"published", "corrected"} and set(SWITCHES) == {"split", "pool"}
-    for bad in (
+    assert {protocol.name for protocol in Protocol.ends()} == {"published", "corrected"}
+    assert set(SWITCHES) == {"split", "pool"}
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
         "pase",
         "paseplus_equal",
         "paseplus_equal_WLPX",
@@ -364,32 +133,315 @@ def test_names():
         "paseplus_best_WLP",
         "features_finetuned",
         "paseplus_random_finetuned",
-    ):
-        with pytest.raises(ParamsError, match="variant: expected"):
-            study.scenario_of(bad)
-
-
-@pytest.mark.parametrize(
-    "params,said",
-    [
-        (dict(corpus="folder"), "root: corpus 'folder' needs the folder that holds it"),
-        (dict(corpus="datasets"), "root: corpus 'datasets' needs the folder that holds it"),
-        (dict(corpus="datasets", root="."), "expected at least one of the folders openmic, ballroom, fma, found none"),
-        (dict(corpus="folder", root="/does/not/exist"), "does not exist"),
     ],
 )
-def test_impossible_corpora_get_one_sentence(tmp_path, params, said):
-    if params.get("root") == ".":
-        params["root"] = str(tmp_path)
-    with pytest.raises((ParamsError, CorpusError), match=said) as e:
-        study.prepare(Settings(**TINY, **params))
-    assert "\n" not in str(e.value)
+def test_variants_that_stand_for_nothing(variant):
+    with pytest.raises(ParamsError, match="variant: expected"):
+        scenario_of(variant)
+    with pytest.raises(ParamsError, match="variant: expected"):
+        Settings(trained=(variant,))
+
+
+def test_a_clip_shorter_than_what_the_encoder_sees(folder):
+    with pytest.raises(ParamsError, match="clip_s: expected whole frames of 10 ms, at least 0.148 s, found 0.1 s"):
+        Settings(clip_s=0.1)
+    with pytest.raises(ParamsError, match="crop_s: expected whole frames of 10 ms, at least 0.148 s, found 0.205 s"):
+        Settings(crop_s=0.205)
+    message = "wave: expected clips of at least the receptive field, 2370 samples, found 1600"
+    with pytest.raises(ParamsError, match=message):
+        PASEPlus(8, width_divisor=32)(torch.zeros(1, 1600))
+    with pytest.raises(CorpusError, match="a task needs 10"):
+        prepare(Settings(**{**TINY, "downstream_s": 9.0}, corpus="folder", root=str(folder)))
 
 
 @pytest.mark.parametrize("preset", ["smoke", "mini", "claims", "paper"])
 def test_presets_name_what_there_is(preset):
-    P = resolve(settings_class("pase"), "pase", {"preset": preset})
-    assert {BEST, "features", "paseplus_random"} <= set(P.variants) and f"{BEST}_finetuned" in P.trained
-    assert (preset == "smoke") or {f"paseplus_{w}_{s}" for w in ("equal", "reweighted") for s in SETS} <= set(
-        P.variants
+    settings = resolve(Settings, "pase", {"preset": preset})
+    assert {BEST, "features", "paseplus_random"} <= set(settings.variants)
+    assert f"{BEST}_finetuned" in settings.trained
+    if preset != "smoke":
+        every = {f"paseplus_{weighting}_{workers}" for weighting in ("equal", "reweighted") for workers in SETS}
+        assert every <= set(settings.variants)
+
+
+def test_the_run_of_the_committed_tables_keeps_its_name():
+    "The hash of all settings: a field that is renamed, or gets another default, gives the tables another run."
+    assert run_id("pase", resolve(Settings, "pase", {"preset": "smoke"})) == "a97387557c"
+
+
+def test_networks_are_shared_by_runs_that_train_alike():
+    "Another seed draws other clips and other splits, another choice of variants does not."
+    base = Settings(**TINY)
+    assert training_id(base) == training_id(replace(base, variants=("features",), trained=("pase_supervised",)))
+    assert training_id(base) != training_id(replace(base, seed=1))
+
+
+@pytest.mark.parametrize(
+    "params, message",
+    [
+        ({"corpus": "datasets"}, "root: corpus 'datasets' needs the folder that holds it"),
+        (
+            {"corpus": "datasets", "root": "."},
+            "expected at least one of the folders openmic, ballroom, fma, found none",
+        ),
+    ],
+)
+def test_impossible_data_sets_get_one_sentence(tmp_path, params, message):
+    if params.get("root") == ".":
+        params = {**params, "root": str(tmp_path)}
+    with pytest.raises((ParamsError, CorpusError), match=message) as error:
+        prepare(Settings(**TINY, **params))
+    assert "\n" not in str(error.value)
+
+
+# Clips
+
+
+def test_silence_has_targets_and_an_embedding():
+    "No frame is voiced, nothing is NaN."
+    found = experiment.ClipBank(tuple(WORKERS))(torch.zeros(1, 16000))
+    assert all(x.isfinite().all() for x in found.values()) and set(found) == {"wave", *WORKERS} - {"waveform"}
+    np.testing.assert_allclose(found["prosody"][0, 3], np.log(65.41), atol=1e-3)
+    assert PASEPlus(8, width_divisor=32).eval()(torch.zeros(1, 16000)).isfinite().all()
+
+
+def test_what_is_left_out_is_noted(data):
+    notes = "\n".join(data.notes)
+    for words in (
+        "short is left out: 0.50 s, a clip has 1",
+        "silent is silent",
+        "silent clips are left out of pre-training",
+        "with fewer than three tracks are left out: artist 5 (1)",
+    ):
+        assert words in notes, notes
+    used = set(data.targets["artist"].corpus.table.track_id)
+    assert "silent" in used and not used & {"short", "rare"}
+
+
+def test_the_encoder_never_hears_what_is_tested(data):
+    "Under `corrected`; under `published` it does."
+    target = data.targets["artist"]
+    test = set(target.corpus.table.track_id[target.track[target.parts("artist", 0)["test"]]])
+    heard = {}
+    for name, pool in data.pools.items():
+        heard[name] = {track.partition(" from ")[0] for track in pool.store.index.track_id}
+    assert test and not test & heard["train"] and test <= heard["all"] | {"silent"}
+    assert [data.pool_of(protocol) for protocol in Protocol.ends()] == ["all", "train"]
+
+
+def test_cuts_of_a_track_stay_together(data):
+    target = data.targets["artist"]
+    assert len(target) == 2 * len(target.corpus)
+    assert target.split_by("artist") == target.split_by("track") == "track"  # Artists are the answer
+    parts = target.parts("artist", 0)
+    for part, other in (("train", "valid"), ("train", "test"), ("valid", "test")):
+        assert not set(target.track[parts[part]]) & set(target.track[parts[other]])
+    assert sorted(np.concatenate(list(parts.values()))) == list(range(len(target)))
+    assert (target.start % 160 == 0).all()
+    assert (target.start + target.length <= target.store.frames("wave")[target.track]).all()
+
+
+def test_artists_are_on_two_sides_only_where_it_is_published():
+    settings = Settings(**TINY)
+    dances, _ = experiment.make_target("ballroom", experiment.open_sources(settings)["ballroom"], settings)
+    artist = dances.corpus.table.artist.to_numpy()[dances.track]
+    for split, leaks in (("artist", False), ("track", True)):
+        parts = dances.parts(split, 0)
+        assert bool(set(artist[parts["train"]]) & set(artist[parts["test"]])) == leaks
+
+
+def test_cuts_are_drawn_anew_each_epoch_and_the_same_again(data):
+    target = data.targets["artist"]
+    cut = Clips(target.store, target.track, target.start, target.length, crop=8000)
+    sampler, waves = EpochBatches(len(cut), 4, data=cut), []
+    for epoch in (0, 1, 0):
+        sampler.set_epoch(epoch)
+        waves.append(cut[np.arange(6)][0])
+    assert torch.equal(waves[0], waves[2]) and not torch.equal(waves[0], waves[1]) and waves[0].shape == (6, 8000)
+
+
+def test_data_sets_in_their_published_layouts(tmp_path):
+    "A folder each for AudioSet and Extended Ballroom; those that are not there are not asked for."
+    for dance in sorted(BALLROOM):
+        (tmp_path / "ballroom" / dance).mkdir(parents=True)
+        for track in range(4):
+            file = tmp_path / "ballroom" / dance / f"{len(dance)}{ord(dance[0])}{track}.wav"
+            sf.write(file, tones(len(dance) % 5, track, 1.5), 16000)
+    (tmp_path / "audioset").mkdir()
+    lines = ["# YTID, start_seconds, end_seconds, positive_labels"]
+    lines += [f'clip{clip}, 0.000, 10.000, "{MUSIC}"' for clip in range(14)]
+    (tmp_path / "audioset" / "balanced_train_segments.csv").write_text("\n".join(lines) + "\n")
+    for clip in range(12):
+        sf.write(tmp_path / "audioset" / f"clip{clip}_0.wav", tones(clip % 5, clip, 2.0), 16000)
+    with pytest.warns(UserWarning, match="2 of 14 clips of music are not in"):
+        data = prepare(Settings(**TINY, corpus="datasets", root=str(tmp_path)))
+    assert list(data.targets) == ["ballroom"] and data.name == "datasets" and list(data.pools) == ["train"]
+    dances = data.targets["ballroom"]
+    assert len(dances.classes) == 9 and dances.split_by("artist") == "track"  # Its files name no artist
+    assert len(data.pools["train"].train) + len(data.pools["train"].valid) == 12
+
+
+# Pre-training
+
+
+def test_targets_kept_and_computed_on_the_way_teach_the_same(data, settings):
+    pool, losses = data.pools["train"], {}
+    for targets in ("kept", "device"):
+        how = replace(settings, targets=targets)
+        module = experiment.pretraining(data, how, EQUAL, None)
+        clips = experiment.pool_clips(pool, how, EQUAL, "train")
+        x, y = module.on_after_batch_transfer(clips[np.arange(4)], 0)
+        losses[targets] = module.losses(module.net(x), y).detach()
+    torch.testing.assert_close(losses["kept"], losses["device"], rtol=1e-4, atol=1e-5)
+
+
+def test_half_precision_and_targets_on_the_device(data, settings, tmp_path):
+    "As preset `paper` trains."
+    how = replace(settings, precision="bf16-mixed", targets="device", epochs=1)
+    found = EQUAL.result(data, how, tmp_path)
+    assert found["valid"].shape == (1, 6) and np.isfinite(found["valid"]).all()
+    assert np.isfinite(found["embedding_artist"]).all()
+
+
+def test_learning_rates_fall_as_stated(data, settings, tmp_path):
+    "Encoder and workers from their own rate, as a power of what is left (PASE+'s schedule)."
+    job = Encoder(recipe("paseplus_equal_WLP"), "train", 0)
+    module = experiment.pretraining(data, replace(settings, lr=0.01, worker_lr=0.002, decay=0.9), job, None)
+    rates = []
+    module._record = lambda losses, log: rates.append([group["lr"] for group in module.optimizers().param_groups])
+    clips = experiment.pool_clips(data.pools["train"], settings, job, "train")
+    fit(module, clips, epochs=3, steps_per_epoch=2, batch_size=4, root=tmp_path, device="cpu")
+    np.testing.assert_allclose(rates, np.outer((1 - np.arange(6) / 6) ** 0.9, [0.01, 0.002]))
+
+
+def test_reweighting_starts_from_the_equal_run(data, settings, root):
+    for pool in ("train", "all"):
+        job = Encoder(recipe(BEST), pool, 0)
+        equal, own = (which.result(data, settings, root) for which in (job.waits_for, job))
+        np.testing.assert_allclose(own["weight"], np.tile(1 / equal["valid"].mean(0), (2, 1)), rtol=1e-5)
+
+
+def test_a_checkpoint_of_another_encoder_is_refused(root):
+    message = r"expected PASEPlus\(emb_dim=9, width_divisor=32\), found PASEPlus\(emb_dim=8, width_divisor=32\)"
+    with pytest.raises(RunError, match=message):
+        load_encoder(EQUAL.weights_file(root), PASEPlus(9, width_divisor=32))
+
+
+# Jobs
+
+
+def test_a_job_that_needs_another_does_it_first(data, settings, root, tmp_path):
+    "Asked for alone, a probe of a re-weighted encoder trains both encoders, to the same arrays."
+    probe = Probe(Encoder(recipe(BEST), "train", 0), "artist", "artist", None)
+    found = probe.result(data, settings, tmp_path)
+    assert {file.parent.name for file in tmp_path.glob("*/result.npz")} == {
+        probe.name,
+        probe.encoder.name,
+        probe.encoder.waits_for.name,
+    }
+    np.testing.assert_array_equal(found["probabilities"], probe.result(data, settings, root)["probabilities"])
+
+
+def test_what_is_kept_of_a_job_is_read_and_not_made_again(data, settings, root, monkeypatch):
+    for jobs in stages(data, settings).values():
+        for job in jobs:
+            monkeypatch.setattr(type(job), "train", None)
+            assert job.result(data, settings, root).keys() == kept_arrays(job.folder(root) / "result.npz", None).keys()
+
+
+def test_stages_are_in_an_order_that_can_be_done(data, settings):
+    found = stages(data, settings)
+    assert list(found) == ["encoders", "encoders, re-weighted", "encoders that learn a task", "linear layers"]
+    encoders = set(found["encoders"])
+    assert {job.waits_for for job in found["encoders, re-weighted"]} <= encoders
+    encoders |= set(found["encoders, re-weighted"])
+    tuned = [job for job in found["encoders that learn a task"] if job.variant.endswith("_finetuned")]
+    assert tuned and {job.encoder for job in tuned + found["linear layers"]} <= encoders
+
+
+def test_protocols_share_jobs_that_their_difference_does_not_reach(data, settings):
+    "Artists are split by track under both, so only the pool differs, and a supervised encoder hears no pool."
+    published, corrected = (Trial(protocol, BEST, "artist", None, 0) for protocol in Protocol.ends())
+    assert [job.encoder.pool for trial in (published, corrected) for job in trial.jobs(data, settings)] == [
+        "all",
+        "train",
+    ]
+    supervised = [replace(trial, variant="paseplus_supervised") for trial in (published, corrected)]
+    assert supervised[0].jobs(data, settings) == supervised[1].jobs(data, settings)
+
+
+def test_fine_tuning_changes_the_encoder_and_freezing_does_not(data, settings, root):
+    learners = stages(data, settings)["encoders that learn a task"]
+    learner = next(job for job in learners if job.variant.endswith("_finetuned"))
+    file = learner.encoder.weights_file(root)
+    before, module = load_encoder(file).state_dict(), experiment.learner_module(data, settings, learner, root)
+    for name, value in module.net.encoder.state_dict().items():
+        torch.testing.assert_close(value, before[name])
+    assert module.net.encoder.training
+    for scenario, moves in (("finetuned", True), ("frozen", False)):
+        net = Downstream(load_encoder(file), 4, scenario).train()
+        optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+        net(torch.from_numpy(tones(0, 0, 1.0)).expand(2, -1)).square().sum().backward()
+        optimizer.step()
+        same = all(torch.equal(value, before[name]) for name, value in net.encoder.state_dict().items())
+        assert same != moves
+
+
+# Readings
+
+
+def test_all_trials_are_read(data, settings, root):
+    readings = read(data, settings, Results(data, settings, root))
+    assert [reading.trial for reading in readings] == trials(data, settings)
+    labels = {(reading.trial.protocol.name, reading.trial.label) for reading in readings}
+    assert (
+        len(labels) == len(readings)
+        and {
+            ("corrected", f"{BEST}_artist"),
+            ("published", f"{BEST}_artist"),
+            ("corrected", f"{BEST}_finetuned_artist_labels_8"),
+            ("corrected", "paseplus_supervised_artist"),
+        }
+        <= labels
     )
+    target, parts = data.targets["artist"], data.targets["artist"].parts("artist", 0)
+    for reading in readings:
+        trial = reading.trial
+        n_trials = settings.trials if trial.scenario == "frozen" else settings.tune_trials
+        assert reading.probabilities.shape == (n_trials, len(parts["test"]), 4)
+        np.testing.assert_allclose(reading.probabilities.sum(-1), 1, atol=1e-5)
+        assert (reading.y == target.answers[parts["test"]]).all()
+        assert len(reading.train) == (trial.n or len(parts["train"]))
+        assert (reading.losses is None) != trial.encoder(data).recipe.pretrained
+        value, low, high = interval(scores(data, settings, reading)["macro_f1"])
+        assert 0 <= low <= value <= high <= 1
+
+
+@pytest.mark.parametrize("protocol, learning", [("published", True), ("both", False)])
+def test_published_encoders_that_learn_are_trained_where_asked_for(data, settings, protocol, learning):
+    "Under `published` alone all of `trained`; beside `corrected` those of `published_trained`."
+    supervised = Trial(Protocol.published, "paseplus_supervised", "artist", None, 0)
+    assert (supervised in trials(data, replace(settings, protocol=protocol))) == learning
+    more = replace(settings, protocol="both", published_trained=("paseplus_supervised",))
+    assert supervised in trials(data, more)
+
+
+def test_scores_of_trials():
+    "Mean over trials; the spread is theirs; a sure answer has no interval."
+    y, group = np.tile(np.arange(4), 10), np.repeat(np.arange(10), 4)
+    right, wrong = np.eye(4)[y], np.eye(4)[(y + 1) % 4]
+    trial = Trial(Protocol.corrected, BEST, "ballroom", None, 0)
+    reading = Reading(trial, np.stack([right, wrong]), y, group, y, None)
+    assert interval(scores(None, None, reading)["macro_f1"]) == (0.5, 0.0, 1.0)
+    assert spread(reading) == pytest.approx(np.std([1, 0], ddof=1))
+    sure = replace(reading, probabilities=right[None])
+    assert interval(scores(None, None, sure)["macro_f1"]) == (1.0, 1.0, 1.0) and np.isnan(spread(sure))
+
+
+def test_a_constant_answer(data):
+    "The most frequent class of the training clips; by hand."
+    target, parts = data.targets["artist"], data.targets["artist"].parts("artist", 0)
+    train, y = target.answers[parts["train"]], target.answers[parts["test"]]
+    named = np.bincount(train).argmax()
+    precision = (y == named).mean()
+    assert experiment.constant(target, parts) == pytest.approx(2 * precision / (1 + precision) / len(set(y)))

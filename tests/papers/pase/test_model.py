@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from musicmtl.balance import Equal, GradNorm, Uncertainty, backward, fan_out
 from musicmtl.core import ParamsError, RunError, seed_everything
 from musicmtl.learn import Items, MultiTask, fit
-from musicmtl.viz import n_parameters
-from musicmtl.papers import pase as module
+from musicmtl.papers.pase import model as module
 from musicmtl.papers.pase.model import (
     BLOCKS,
     PASE,
@@ -43,24 +42,27 @@ from musicmtl.papers.pase.model import (
     worker_tasks,
 )
 from musicmtl.tasks import classification, multilabel
+from musicmtl.viz import n_parameters
 
-NARROW = dict(emb_dim=16, width_divisor=16)
+NARROW = {"emb_dim": 16, "width_divisor": 16}
 
 
 def tone(hz, n=SR):
+    "A sine of one second [n]."
     return torch.sin(2 * torch.pi * hz * torch.arange(n, dtype=torch.float64) / SR)
 
 
-def music(b=2, n=4800, seed=0):
-    "Chords under noise [b, n]."
-    g = torch.Generator().manual_seed(seed)
-    hz = 110 * 2 ** (torch.randint(0, 36, (b, 3), generator=g) / 12)
-    t = torch.arange(n) / SR
-    return 0.2 * torch.sin(2 * torch.pi * hz[..., None] * t).sum(1) + 0.05 * torch.randn(b, n, generator=g)
+def music(n_clips=2, n=4800, seed=0):
+    "Chords under noise [n_clips, n]."
+    rng = torch.Generator().manual_seed(seed)
+    hz = 110 * 2 ** (torch.randint(0, 36, (n_clips, 3), generator=rng) / 12)
+    time = torch.arange(n) / SR
+    noise = torch.randn(n_clips, n, generator=rng)
+    return 0.2 * torch.sin(2 * torch.pi * hz[..., None] * time).sum(1) + 0.05 * noise
 
 
-def plain(monkeypatch):
-    "Everything by PyTorch's own operations."
+def use_pytorch(monkeypatch):
+    "PyTorch's own operations in place of ours."
     monkeypatch.setattr(module, "_plain_cpu", lambda x: False)
     monkeypatch.setattr(module, "gated_average", gated_average_loop)
 
@@ -77,7 +79,7 @@ def test_parameter_counts(encoder, emb, total):
     assert n_parameters(net) == total and n_parameters(net.blocks) == 5_766_720
     assert net.shared_weight.shape == (emb, 512, 1) and not n_parameters(net.norm)
     if encoder is PASEPlus and emb == 256:
-        assert [n_parameters(m) for m in (net.skips, net.rnn, net.W)] == [360_448, 1_574_400, 131_328]
+        assert [n_parameters(part) for part in (net.skips, net.rnn, net.W)] == [360_448, 1_574_400, 131_328]
 
 
 def test_the_embedding_is_512_by_default():
@@ -97,11 +99,11 @@ def test_a_convolution_divides_the_length_exactly(kernel, stride):
 
 def test_width_divisor_keeps_the_depth():
     wide, narrow = PASEPlus(), PASEPlus(64, width_divisor=8)
-    assert [c // 8 for c in wide.widths] == narrow.widths
-    assert [n for n, _ in wide.named_parameters()] == [n for n, _ in narrow.named_parameters()]
-    assert [getattr(b.conv, "kernel_size", None) for b in wide.blocks] == [
-        getattr(b.conv, "kernel_size", None) for b in narrow.blocks
-    ]
+    assert [channels // 8 for channels in wide.widths] == narrow.widths
+    assert [name for name, _ in wide.named_parameters()] == [name for name, _ in narrow.named_parameters()]
+    for ours, theirs in zip(list(wide.blocks)[1:], list(narrow.blocks)[1:], strict=True):
+        assert ours.conv.kernel_size == theirs.conv.kernel_size and ours.conv.stride == theirs.conv.stride
+    assert wide.blocks[0].conv.kernel == narrow.blocks[0].conv.kernel
 
 
 # Sinc filters
@@ -119,12 +121,12 @@ def test_bands_start_side_by_side_on_the_mel_scale():
 @pytest.mark.parametrize("which", [8, 32, 48, 60])
 def test_a_tone_in_the_band_passes_and_one_outside_does_not(which):
     conv = SincConv().double()
-    low, high = (e[which].item() for e in conv.cutoffs)
+    low, high = (edge[which].item() for edge in conv.cutoffs)
 
     def level(hz):
         return conv(tone(hz)[None])[0, which, 500:-500].square().mean().sqrt().item()
 
-    inside, margin = level((low + high) / 2), 4 * SR / 251  # the main lobe of a Hamming window of 251 samples
+    inside, margin = level((low + high) / 2), 4 * SR / 251  # The main lobe of a Hamming window of 251 samples
     outside = [hz for hz in (low - margin, high + margin, low / 4) if 0 < hz < SR / 2]
     assert outside and all(20 * np.log10(inside / level(hz)) > 40 for hz in outside)
 
@@ -133,7 +135,7 @@ def test_the_gain_of_a_wide_band_is_that_of_an_ideal_filter_with_middle_tap_1():
     conv = SincConv(1).double()
     with torch.no_grad():
         conv.low_hz_.fill_(1950.0), conv.band_hz_.fill_(1950.0)
-    assert [e.item() for e in conv.cutoffs] == [2000, 4000]
+    assert [edge.item() for edge in conv.cutoffs] == [2000, 4000]
     out = conv(tone(3000)[None])[0, 0, 500:-500]
     assert out.square().mean().sqrt().item() == pytest.approx(0.5**0.5 * SR / (2 * 2000), rel=5e-3)
 
@@ -154,22 +156,22 @@ def test_edges_stay_in_order_whatever_the_parameters(low, band):
     conv = SincConv(1)
     with torch.no_grad():
         conv.low_hz_.fill_(low), conv.band_hz_.fill_(band)
-    lo, hi = (e.item() for e in conv.cutoffs)
-    assert 50 <= lo <= hi - 50 + 1e-3 and hi <= SR / 2
+    lower, upper = (edge.item() for edge in conv.cutoffs)
+    assert 50 <= lower <= upper - 50 + 1e-3 and upper <= SR / 2
     h = conv.filters()
     h.square().sum().backward()
     assert h.isfinite().all() and conv.low_hz_.grad.isfinite().all() and conv.band_hz_.grad.isfinite().all()
 
 
 @settings(max_examples=15, deadline=None)
-@given(b=st.integers(1, 3), c=st.integers(1, 5), steps=st.integers(9, 20), seed=st.integers(0, 99))
-def test_own_convolutions_are_pytorchs(b, c, steps, seed):
-    g, T = torch.Generator().manual_seed(seed), 16 * steps
+@given(n_clips=st.integers(1, 3), channels=st.integers(1, 5), steps=st.integers(9, 20), seed=st.integers(0, 99))
+def test_own_convolutions_are_pytorchs(n_clips, channels, steps, seed):
+    rng, T = torch.Generator().manual_seed(seed), 16 * steps
 
     def draw(*shape):
-        return torch.randn(*shape, generator=g, dtype=torch.float64, requires_grad=True)
+        return torch.randn(*shape, generator=rng, dtype=torch.float64, requires_grad=True)
 
-    x, h, z = draw(b, T + 250), draw(c, 251), draw(b, c, T)
+    x, h, z = draw(n_clips, T + 250), draw(channels, 251), draw(n_clips, channels, T)
     ours, theirs = module._FilterConv.apply(x, h), F.conv1d(x[:, None], h[:, None])
     torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(*(torch.autograd.grad(y.sin().sum(), (x, h)) for y in (ours, theirs)))
@@ -180,14 +182,16 @@ def test_own_convolutions_are_pytorchs(b, c, steps, seed):
 
 def test_lengths_that_are_no_whole_number_of_phases_work_too():
     last = FilterSum(2, 251)
-    assert SincConv(3)(music(1, 1001)).shape == (1, 3, 1001) and last(torch.randn(1, 2, 1001)).shape == (1, 1, 1001)
+    assert SincConv(3)(music(1, 1001)).shape == (1, 3, 1001)
+    assert last(torch.randn(1, 2, 1001)).shape == (1, 1, 1001)
 
 
 def test_slopes_are_pytorchs_at_zero_too():
     x = torch.randn(3, 4, 20, dtype=torch.float64)
     x[:, :, ::3] = 0.0
-    x, w = x.requires_grad_(), torch.randn(4, dtype=torch.float64, requires_grad=True)
-    ours, theirs = (torch.autograd.grad(f(x, w).sin().sum(), (x, w)) for f in (module._Slopes.apply, F.prelu))
+    x, slope = x.requires_grad_(), torch.randn(4, dtype=torch.float64, requires_grad=True)
+    both = [prelu(x, slope) for prelu in (module._Slopes.apply, F.prelu)]
+    ours, theirs = (torch.autograd.grad(y.sin().sum(), (x, slope)) for y in both)
     torch.testing.assert_close(ours, theirs)
     assert (ChannelPReLU(4).weight == 0).all()
 
@@ -196,9 +200,10 @@ def test_slopes_are_pytorchs_at_zero_too():
 
 
 def linear(net):
-    for m in net.modules():
-        if isinstance(m, ChannelPReLU):
-            torch.nn.init.ones_(m.weight)
+    "The encoder without its rectifiers, so that no dead unit hides a sample."
+    for part in net.modules():
+        if isinstance(part, ChannelPReLU):
+            torch.nn.init.ones_(part.weight)
     return net.double().eval()
 
 
@@ -222,17 +227,19 @@ def test_pase_plus_remembers_but_does_not_look_ahead():
 
 def test_gated_average_is_the_loop():
     y = torch.randn(300, 3, 3 * 20, requires_grad=True)
-    g = torch.randn(300, 3, 20)
+    arriving = torch.randn(300, 3, 20)
     ours, theirs = gated_average(y), gated_average_loop(y)
     assert (ours - theirs).abs().max() <= 1e-5
-    a, b = (torch.autograd.grad(h, y, g)[0] for h in (ours, theirs))
-    assert (a - b).abs().max() <= 1e-5
+    gradient, reference = (torch.autograd.grad(h, y, arriving)[0] for h in (ours, theirs))
+    assert (gradient - reference).abs().max() <= 1e-5
 
 
 @settings(max_examples=15, deadline=None)
-@given(frames=st.integers(1, 6), b=st.integers(1, 2), h=st.integers(1, 3), scale=st.sampled_from([0.1, 1.0, 4.0]))
-def test_gated_average_has_the_right_derivative(frames, b, h, scale):
-    y = (scale * torch.randn(frames, b, 3 * h, dtype=torch.float64)).requires_grad_()
+@given(
+    frames=st.integers(1, 6), clips=st.integers(1, 2), units=st.integers(1, 3), scale=st.sampled_from([0.1, 1.0, 4.0])
+)
+def test_gated_average_has_the_right_derivative(frames, clips, units, scale):
+    y = (scale * torch.randn(frames, clips, 3 * units, dtype=torch.float64)).requires_grad_()
     assert torch.autograd.gradcheck(gated_average, (y,))
 
 
@@ -281,17 +288,19 @@ def test_half_precision_keeps_the_average_in_single():
 @pytest.mark.parametrize("kind", ["PASE", "PASEPlus"])
 def test_fast_ways_are_pytorchs_operations(kind, monkeypatch):
     net = make_encoder(kind, **NARROW).double()
-    x, grads = music(2, 3200).double(), []
-    for slow in (False, True):
-        if slow:
-            plain(monkeypatch)
+    x = music(2, 3200).double()
+
+    def trained():
         net.zero_grad()
-        out = net(x)
-        (out * torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)).sum().backward()
-        grads.append((out.detach(), {n: p.grad.clone() for n, p in net.named_parameters()}))
-    (a, ga), (b, gb) = grads
-    torch.testing.assert_close(a, b)
-    torch.testing.assert_close(ga, gb, rtol=1e-6, atol=1e-9)
+        h = net(x)
+        (h * torch.linspace(-1, 1, h.numel(), dtype=h.dtype).view_as(h)).sum().backward()
+        return h.detach(), {name: parameter.grad.clone() for name, parameter in net.named_parameters()}
+
+    ours, our_gradients = trained()
+    use_pytorch(monkeypatch)
+    theirs, their_gradients = trained()
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(our_gradients, their_gradients, rtol=1e-6, atol=1e-9)
 
 
 def test_skips_in_the_published_order():
@@ -321,9 +330,9 @@ def test_embeddings_are_normalised_and_clips_independent(kind):
 def test_a_shift_by_a_frame_is_a_shift_by_a_frame(kind):
     net = make_encoder(kind, **NARROW).double().eval()
     x = music(1, 16_160).double()
-    a, b = net(x[:, :-160]), net(x[:, 160:])
-    inner = slice(12, -12) if kind == "PASE" else slice(60, -12)  # a QRNN first has to forget how it began
-    torch.testing.assert_close(a[..., 1:][..., inner], b[..., :-1][..., inner], rtol=1e-3, atol=1e-4)
+    whole, shifted = net(x[:, :-160]), net(x[:, 160:])
+    inner = slice(12, -12) if kind == "PASE" else slice(60, -12)  # A QRNN first has to forget how it began
+    torch.testing.assert_close(whole[..., 1:][..., inner], shifted[..., :-1][..., inner], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["PASE", "PASEPlus"])
@@ -331,7 +340,8 @@ def test_silence_does_no_harm(kind):
     net = PretrainNet(make_encoder(kind, **NARROW), "WP")
     x = torch.zeros(2, 2400)
     sum(z.square().sum() for z in net(x)).backward()
-    assert all(p.grad is None or p.grad.isfinite().all() for p in net.parameters())
+    gradients = [parameter.grad for parameter in net.parameters() if parameter.grad is not None]
+    assert len(gradients) > 20 and all(gradient.isfinite().all() for gradient in gradients)
     assert all(z.isfinite().all() for z in net.eval()(x))
 
 
@@ -400,10 +410,10 @@ def test_checkpoint(kind, tmp_path):
 @pytest.mark.parametrize("other", [PASE(**NARROW), PASEPlus(32, 16), PASEPlus(16, 32)])
 def test_another_configuration_is_refused(other, tmp_path):
     save_encoder(PASEPlus(**NARROW), tmp_path / "e.pt")
-    before = {k: v.clone() for k, v in other.state_dict().items()}
+    before = {name: value.clone() for name, value in other.state_dict().items()}
     with pytest.raises(RunError, match=r"e\.pt: expected PASE.*, found PASEPlus\(emb_dim=16, width_divisor=16\)$"):
         load_encoder(tmp_path / "e.pt", other)
-    assert all(torch.equal(v, before[k]) for k, v in other.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())
 
 
 class Bomb:
@@ -416,7 +426,7 @@ def test_files_that_are_no_checkpoints(tmp_path, capsys):
     whole = (tmp_path / "whole.pt").read_bytes()
     (tmp_path / "cut.pt").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "empty.pt").touch()
-    (tmp_path / "bomb.pt").write_bytes(pickle.dumps(Bomb()))
+    (tmp_path / "bomb.pt").write_bytes(pickle.dumps(Bomb(), protocol=2))
     torch.save({"encoder": Bomb(), "state": {}}, tmp_path / "zipped.pt")
     torch.save({"weights": torch.zeros(1)}, tmp_path / "other.pt")
     for name in ("cut", "empty", "bomb", "zipped", "other", "missing"):
@@ -455,7 +465,7 @@ def test_decoders_give_160_samples_a_frame(decoder, frames):
 def test_mirror_is_pytorchs(monkeypatch):
     net, h = MirrorDecoder(8, 16).double(), torch.randn(2, 8, 20, dtype=torch.float64)
     fast = net(h)
-    plain(monkeypatch)
+    use_pytorch(monkeypatch)
     torch.testing.assert_close(fast, net(h))
 
 
@@ -487,20 +497,21 @@ def test_tasks():
 def pretraining(n=4, workers="WMC", kind="PASEPlus", decoder="mirror"):
     net = PretrainNet(make_encoder(kind, **NARROW), workers, decoder)
     x = music(n, 4800)
-    h = torch.stack([x.unflatten(1, (-1, 160)).square().mean(2)] * 20, 1)  # a curve of energy stands for every feature
-    return net, x, tuple(x if t.name == "waveform" else 10 * h[:, : t.n_out] for t in net.tasks)
+    energy = torch.stack([x.unflatten(1, (-1, 160)).square().mean(2)] * 20, 1)  # Stands for every feature
+    return net, x, tuple(x if task.name == "waveform" else 10 * energy[:, : task.n_out] for task in net.tasks)
 
 
 @pytest.mark.parametrize("kind", ["PASE", "PASEPlus"])
 def test_shared_gradients_are_those_of_single_tasks(kind):
-    net, x, y = pretraining(kind=kind)
+    net, x, targets = pretraining(kind=kind)
+
+    def losses(outputs):
+        return [task.loss(z, y) for task, z, y in zip(net.tasks, outputs, targets, strict=True)]
+
     fan = fan_out(net.shared(x), 3)
-    losses = [t.loss(z, v) for t, z, v in zip(net.tasks, net.heads(list(fan)), y, strict=True)]
-    log = backward(losses, fan, GradNorm(3), net.shared_weight)
-    again = [t.loss(z, v) for t, z, v in zip(net.tasks, net(x), y, strict=True)]
-    rows = torch.stack(
-        [torch.autograd.grad(loss, net.shared_weight, retain_graph=True)[0].flatten() for loss in again]
-    ).double()
+    log = backward(losses(net.heads(list(fan))), fan, GradNorm(3), net.shared_weight)
+    single = [torch.autograd.grad(loss, net.shared_weight, retain_graph=True)[0] for loss in losses(net(x))]
+    rows = torch.stack([gradient.flatten() for gradient in single]).double()
     torch.testing.assert_close(log["gramian"], rows @ rows.T, rtol=1e-3, atol=1e-9)
     torch.testing.assert_close(net.shared_weight.grad.flatten().double(), rows.sum(0), rtol=1e-3, atol=1e-6)
 
@@ -542,11 +553,11 @@ def test_same_seed_same_numbers(tmp_path):
 
 def test_every_parameter_learns():
     net, x, _ = pretraining(workers="WLPMCT")
-    for m in net.modules():
-        if isinstance(m, torch.nn.PReLU):
-            torch.nn.init.constant_(m.weight, 0.3)
+    for part in net.modules():
+        if isinstance(part, torch.nn.PReLU):
+            torch.nn.init.constant_(part.weight, 0.3)
     sum(z.square().sum() for z in net(x)).backward()
-    idle = [n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()]
+    idle = [name for name, weight in net.named_parameters() if weight.grad is None or not weight.grad.any()]
     assert not idle, idle
 
 
@@ -567,20 +578,19 @@ def test_gpu_equals_cpu():
 @pytest.mark.parametrize("several", [False, True])
 def test_trials_side_by_side_are_trials_apart(several):
     "The first of four is what it is alone, labels missing or not, and all of them learn."
-    g = torch.Generator().manual_seed(1)
-    z = torch.randn(150, 6, generator=g)
+    rng = torch.Generator().manual_seed(1)
+    z = torch.randn(150, 6, generator=rng)
     codes = z[:, :3].argmax(1)
-    y = torch.nn.functional.one_hot(codes, 3).float() if several else codes
+    y = F.one_hot(codes, 3).float() if several else codes
     if several:
-        y[torch.rand(y.shape, generator=g) < 0.3] = torch.nan
-    task, how = (
-        (multilabel if several else classification)("label", 3),
-        dict(lr=0.02, batch_size=16, patience=4, epochs=40),
-    )
-    four, when = train_heads(task, (z[:90], y[:90]), (z[90:120], y[90:120]), trials=4, **how)
-    one, alone = train_heads(task, (z[:90], y[:90]), (z[90:120], y[90:120]), trials=1, **how)
+        y[torch.rand(y.shape, generator=rng) < 0.3] = torch.nan
+    task = (multilabel if several else classification)("label", 3)
+    parts = (z[:90], y[:90]), (z[90:120], y[90:120])
+    options = {"lr": 0.02, "batch_size": 16, "patience": 4, "epochs": 40}
+    four, epochs = train_heads(task, *parts, trials=4, **options)
+    one, alone = train_heads(task, *parts, trials=1, **options)
     torch.testing.assert_close(four.weight[:1], one.weight, atol=1e-5, rtol=1e-4)
-    assert when[0] == alone[0] and not torch.equal(four.weight[0], four.weight[1])
+    assert epochs[0] == alone[0] and not torch.equal(four.weight[0], four.weight[1])
     assert ((four(z[120:]).argmax(-1) == codes[120:]).float().mean(1) > 0.8).all()
 
 

@@ -46,48 +46,41 @@ from musicmtl.papers.tagging.metric import (
 from musicmtl.tasks import multilabel
 
 
-def embeddings(b=20, d=16, seed=0, dtype=torch.float32):
-    g = torch.Generator().manual_seed(seed)
-    return torch.randn(3, b, d, generator=g, dtype=dtype)
+def embeddings(triplets=20, dim=16, seed=0, dtype=torch.float32):
+    "Random embeddings [3, triplets, dim]."
+    random = torch.Generator().manual_seed(seed)
+    return torch.randn(3, triplets, dim, generator=random, dtype=dtype)
 
 
 # Tags by notion
 
 
 def test_notions_are_those_of_table_5():
-    assert [len(t) for t in NOTIONS.values()] == [12, 5, 31, 2] and list(NOTIONS) == [
-        "genre",
-        "mood",
-        "instrument",
-        "tempo",
-    ]
-    flat = [t for tags in NOTIONS.values() for t in tags]
-    assert (
-        sorted(flat) == sorted(TAGS)
-        and flat[12] == "soft"
-        and flat[17] == "harpsichord"
-        and flat[48:] == ["slow", "fast"]
-    )
+    assert list(NOTIONS) == ["genre", "mood", "instrument", "tempo"]
+    assert [len(tags) for tags in NOTIONS.values()] == [12, 5, 31, 2]
+    order = [tag for tags in NOTIONS.values() for tag in tags]
+    assert sorted(order) == sorted(TAGS)
+    assert order[12] == "soft" and order[17] == "harpsichord" and order[48:] == ["slow", "fast"]
     assert np.bincount(tag_notions()).tolist() == [12, 5, 31, 2]
 
 
 # Triplets
 
 
-@given(n=st.integers(3, 40), c=st.integers(1, 8), share=st.floats(0.05, 0.95), seed=st.integers(0, 1000))
+@given(clips=st.integers(3, 40), tags=st.integers(1, 8), share=st.floats(0.05, 0.95), seed=st.integers(0, 1000))
 @settings(max_examples=100, deadline=None)
-def test_triplets_are_what_their_tag_says(n, c, share, seed):
-    Y = generator(seed).random((n, c)) < share
+def test_triplets_are_what_their_tag_says(clips, tags, share, seed):
+    Y = generator(seed).random((clips, tags)) < share
     count = Y.sum(0)
-    can = set(np.flatnonzero((count >= 2) & (count < n)))
-    if not can:
+    can_be_drawn = set(np.flatnonzero((count >= 2) & (count < clips)))
+    if not can_be_drawn:
         with pytest.raises(ParamsError, match="expected a tag"):
             draw_triplets(Y, 5, generator(seed))
         return
     rows, tag = draw_triplets(Y, 200, generator(seed, 1))
-    a, p, q = rows.T
-    assert set(tag) <= can and (a != p).all()
-    assert Y[a, tag].all() and Y[p, tag].all() and not Y[q, tag].any()
+    anchor, positive, negative = rows.T
+    assert set(tag) <= can_be_drawn and (anchor != positive).all()
+    assert Y[anchor, tag].all() and Y[positive, tag].all() and not Y[negative, tag].any()
     again = draw_triplets(Y, 200, generator(seed, 1))
     assert (again[0] == rows).all() and (again[1] == tag).all()
 
@@ -98,106 +91,106 @@ def test_tags_clips_and_pairs_are_drawn_alike_however_rare_the_tag():
     n = 30_000
     rows, tag = draw_triplets(Y, n, generator(0))
     np.testing.assert_allclose(np.bincount(tag) / n, 1 / 3, atol=0.012)
-    t = rows[tag == 2]
-    pairs = {
-        (a, p): k
-        for a, p, k in zip(
-            *np.unique(t[:, :2], axis=0, return_counts=True)[0].T,
-            np.unique(t[:, :2], axis=0, return_counts=True)[1],
-            strict=True,
-        )
-    }
-    assert set(pairs) == {(a, p) for a in range(5, 9) for p in range(5, 9) if a != p}
-    np.testing.assert_allclose(np.array(list(pairs.values())) / len(t), 1 / 12, atol=0.01)
-    negatives = np.bincount(t[:, 2], minlength=20)
-    np.testing.assert_allclose(negatives[~Y[:, 2]] / len(t), 1 / 16, atol=0.01)
+    of_tag = rows[tag == 2]
+    pairs, counts = np.unique(of_tag[:, :2], axis=0, return_counts=True)
+    assert set(map(tuple, pairs)) == {(a, p) for a in range(5, 9) for p in range(5, 9) if a != p}
+    np.testing.assert_allclose(counts / len(of_tag), 1 / 12, atol=0.01)
+    negatives = np.bincount(of_tag[:, 2], minlength=20)
+    np.testing.assert_allclose(negatives[~Y[:, 2]] / len(of_tag), 1 / 16, atol=0.01)
 
 
 def test_the_fourth_sound_is_another_cut_of_the_anchors_track():
     waves, Y = torch.arange(12 * 64, dtype=torch.float32).reshape(12, 64), np.arange(36).reshape(12, 3) % 2
-    own = Triplets(waves, Y, length=16)
-    assert (own.rows[:, 3] == own.rows[:, 0]).all() and (own.starts[:, 3] != own.starts[:, 0]).any()
+    own_clip = Triplets(waves, Y, length=16)
+    assert (own_clip.rows[:, 3] == own_clip.rows[:, 0]).all()
+    assert (own_clip.starts[:, 3] != own_clip.starts[:, 0]).any()
     tracks = np.array(list("ccaabbddccaa"))
-    d = Triplets(waves, Y, tracks=tracks, length=16)
+    triplets = Triplets(waves, Y, tracks=tracks, length=16)
     seen = set()
-    for e in range(60):
-        d.set_epoch(e)
-        assert (tracks[d.rows[:, 3]] == tracks[d.rows[:, 0]]).all()
-        seen |= {tuple(r) for r in d.rows[:, [0, 3]]}
+    for epoch in range(60):
+        triplets.set_epoch(epoch)
+        assert (tracks[triplets.rows[:, 3]] == tracks[triplets.rows[:, 0]]).all()
+        seen |= {tuple(row) for row in triplets.rows[:, [0, 3]]}
     assert seen == {(i, j) for i in range(12) for j in range(12) if tracks[i] == tracks[j]}
     assert Triplets(waves, Y, length=16, regularizer=False).rows.shape == (12, 3)
 
 
 def test_a_batch_is_the_cuts_of_its_triplets():
     waves, Y = torch.randn(12, 100), np.arange(36).reshape(12, 3) % 2
-    d = Triplets(waves, Y, length=30, labels=True, seed=3)
+    triplets = Triplets(waves, Y, length=30, labels=True, seed=3)
     items = np.array([7, 0])
-    x, (y, tag) = d[items]
-    assert x.shape == (2, 4, 30) and y.shape == (2, 4, 3) and tag.tolist() == d.tag[items].tolist()
-    for b, i in enumerate(items):
-        for k, (r, s) in enumerate(zip(d.rows[i], d.starts[i], strict=True)):
-            assert torch.equal(x[b, k], waves[r, s : s + 30]) and y[b, k].tolist() == Y[r].tolist()
-    before = d.rows.copy()
-    d.set_epoch(1)
-    assert (d.rows != before).any()
-    d.set_epoch(0)
-    assert (d.rows == before).all()
+    x, (y, tag) = triplets[items]
+    assert x.shape == (2, 4, 30) and y.shape == (2, 4, 3) and tag.tolist() == triplets.tag[items].tolist()
+    for b, item in enumerate(items):
+        for k, (row, start) in enumerate(zip(triplets.rows[item], triplets.starts[item], strict=True)):
+            assert torch.equal(x[b, k], waves[row, start : start + 30]) and y[b, k].tolist() == Y[row].tolist()
+    with pytest.raises(ParamsError, match=r"clips \[11, T\]"):
+        Triplets(waves, Y[:11], length=30)
+
+
+def test_triplets_are_those_of_their_epoch():
+    waves, Y = torch.randn(12, 100), np.arange(36).reshape(12, 3) % 2
+    triplets = Triplets(waves, Y, length=30, seed=3)
+    before = triplets.rows.copy()
+    triplets.set_epoch(1)
+    assert (triplets.rows != before).any()
+    triplets.set_epoch(0)
+    assert (triplets.rows == before).all()
     fixed = Triplets(waves, Y, length=30, redraw=False)
     before = fixed.rows.copy()
     fixed.set_epoch(4)
     assert (fixed.rows == before).all()
-    with pytest.raises(ParamsError, match=r"clips \[11, T\]"):
-        Triplets(waves, Y[:11], length=30)
 
 
 # Losses
 
 
 def test_the_triplet_loss_is_its_equation():
-    a, p, n = embeddings()
-    want = [
-        max(0, F.cosine_similarity(n[i], a[i], dim=0).item() - F.cosine_similarity(p[i], a[i], dim=0).item() + MARGIN)
-        for i in range(len(a))
-    ]
-    np.testing.assert_allclose(triplet_losses(a, p, n), want, atol=1e-6)
-    assert min(want) == 0 < max(want), "the test wants triplets on both sides of the margin"
+    def likeness(x, y):
+        return F.cosine_similarity(x, y, dim=0).item()
+
+    triplets = embeddings()
+    expected = [max(0, likeness(n, a) - likeness(p, a) + MARGIN) for a, p, n in zip(*triplets, strict=True)]
+    np.testing.assert_allclose(triplet_losses(*triplets), expected, atol=1e-6)
+    assert min(expected) == 0 < max(expected), "the test needs triplets on both sides of the margin"
 
 
-@pytest.mark.parametrize("d", [8, 256, 4096])
+@pytest.mark.parametrize("dim", [8, 256, 4096])
 @pytest.mark.parametrize("protocol, idx", [("published", 20_000), ("published", 50), ("corrected", None)])
-def test_the_masked_loss_is_the_appendixs_loop(d, protocol, idx):
-    e = embeddings(50, d).requires_grad_()
-    fast = disentangled_triplet_loss(*e, tag_notions(), protocol=protocol)
-    slow = appendix_losses(*e, TAGS, idx=idx).mean()
+def test_the_masked_loss_is_the_appendixs_loop(dim, protocol, idx):
+    triplets = embeddings(50, dim).requires_grad_()
+    fast = disentangled_triplet_loss(*triplets, tag_notions(), protocol=protocol)
+    slow = appendix_losses(*triplets, TAGS, idx=idx).mean()
     torch.testing.assert_close(fast, slow)
-    torch.testing.assert_close(*(torch.autograd.grad(v, e)[0] for v in (fast, slow)), rtol=1e-4, atol=1e-6)
+    gradients = [torch.autograd.grad(loss, triplets)[0] for loss in (fast, slow)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
 
 
 def test_as_published_38_of_50_tags_cost_the_margin_and_teach_nothing():
-    e = embeddings(50, 256).requires_grad_()
-    losses = triplet_losses(*e, notion_masks(tag_notions(), 256, "published"))
+    triplets = embeddings(50, 256).requires_grad_()
+    losses = triplet_losses(*triplets, notion_masks(tag_notions(), 256, "published"))
     losses.sum().backward()
+    gradient = triplets.grad
     dead = torch.from_numpy(tag_notions() > 0)
     assert dead.sum() == 38
     torch.testing.assert_close(losses[dead], torch.full((38,), 0.4))
-    assert e.grad[:, dead].abs().max() == 0 and (e.grad[:, ~dead].norm(dim=2) > 0).any()
-    assert e.grad[:, :, 64:].abs().max() < 1e-6, (
-        "only genre's quarter moves, but for the length that normalisation takes away again"
-    )
+    assert gradient[:, dead].abs().max() == 0 and (gradient[:, ~dead].norm(dim=2) > 0).any()
+    outside = gradient[:, :, 64:].abs().max()
+    assert outside < 1e-6, "only genre's quarter moves, but for the length that normalisation takes away again"
 
 
 def test_corrected_masks_move_their_own_quarter_only():
     for notion in range(4):
-        e = embeddings(30, 64).requires_grad_()
-        disentangled_triplet_loss(*e, torch.full((30,), notion), normalize=False).backward()
-        moved = e.grad.abs().amax((0, 1)).reshape(4, 16).amax(1)
-        assert (moved > 0).tolist() == [k == notion for k in range(4)]
+        triplets = embeddings(30, 64).requires_grad_()
+        disentangled_triplet_loss(*triplets, torch.full((30,), notion), normalize=False).backward()
+        moved = triplets.grad.abs().amax((0, 1)).reshape(4, 16).amax(1)
+        assert (moved > 0).tolist() == [block == notion for block in range(4)]
 
 
 def test_masks_are_four_equal_blocks_in_table_5s_order():
-    m = notion_masks([0, 1, 2, 3], 256)
+    masks = notion_masks([0, 1, 2, 3], 256)
     for i in range(4):
-        assert m[i].nonzero().flatten().tolist() == list(range(64 * i, 64 * (i + 1)))
+        assert masks[i].nonzero().flatten().tolist() == list(range(64 * i, 64 * (i + 1)))
     assert notion_masks([0, 1, 2, 3], 256, "published").sum(1).tolist() == [64, 0, 0, 0]
     with pytest.raises(ParamsError, match="protocol"):
         notion_masks([0], 8, "fixed")
@@ -206,28 +199,25 @@ def test_masks_are_four_equal_blocks_in_table_5s_order():
 @given(seed=st.integers(0, 10_000), notion=st.integers(0, 3), scale=st.floats(0.01, 100))
 @settings(max_examples=50, deadline=None)
 def test_normalisation_and_length_change_nothing(seed, notion, scale):
-    e = embeddings(5, 32, seed, torch.float64)
-    mask = notion_masks([notion] * 5, 32)
-    for m in (None, mask):
-        with_, without, longer = (
-            triplet_losses(*v, m, normalize=on) for v, on in ((e, True), (e, False), (scale * e, True))
-        )
-        torch.testing.assert_close(with_, without, rtol=0, atol=1e-12)
-        torch.testing.assert_close(with_, longer, rtol=0, atol=1e-12)
+    triplets = embeddings(5, 32, seed, torch.float64)
+    for mask in (None, notion_masks([notion] * 5, 32)):
+        losses = triplet_losses(*triplets, mask)
+        torch.testing.assert_close(losses, triplet_losses(*triplets, mask, normalize=False), rtol=0, atol=1e-12)
+        torch.testing.assert_close(losses, triplet_losses(*scale * triplets, mask), rtol=0, atol=1e-12)
 
 
 def test_a_silent_embedding_gives_no_nan():
-    e = torch.zeros(3, 4, 8, requires_grad=True)
-    total = disentangled_triplet_loss(*e, torch.arange(4)) + track_regularization(*e)
+    triplets = torch.zeros(3, 4, 8, requires_grad=True)
+    total = disentangled_triplet_loss(*triplets, torch.arange(4)) + track_regularization(*triplets)
     total.backward()
-    assert total.item() == pytest.approx(0.8) and e.grad.isfinite().all()
+    assert total.item() == pytest.approx(0.8) and triplets.grad.isfinite().all()
 
 
 def test_the_task_adds_what_its_switches_say():
-    e = embeddings(6, 16)
-    z, tag = torch.stack([*e, e[0] + 0.1 * e[1]], 1), torch.arange(6) * 7
+    triplets, tag = embeddings(6, 16), torch.arange(6) * 7
+    z = torch.stack([*triplets, triplets[0] + 0.1 * triplets[1]], 1)
     notion = tag_notions()[tag]
-    plain, masked = triplet_losses(*e).mean(), disentangled_triplet_loss(*e, notion)
+    plain, masked = triplet_losses(*triplets).mean(), disentangled_triplet_loss(*triplets, notion)
     track = triplet_losses(z[:, 0], z[:, 3], z[:, 2]).mean()
 
     def loss(**switches):
@@ -238,10 +228,9 @@ def test_the_task_adds_what_its_switches_say():
     torch.testing.assert_close(loss(disentangled=False), plain + TRACK_WEIGHT * track)
     torch.testing.assert_close(loss(), masked + 0.5 * track)
     torch.testing.assert_close(loss(normalize=False), loss())
-    torch.testing.assert_close(
-        loss(protocol="published", track=False), disentangled_triplet_loss(*e, notion, protocol="published")
-    )
-    names = {repr(MetricTask(track=t, protocol=p)) for t in (False, True) for p in ("published", "corrected")}
+    as_published = disentangled_triplet_loss(*triplets, notion, protocol="published")
+    torch.testing.assert_close(loss(protocol="published", track=False), as_published)
+    names = {repr(MetricTask(track=on, protocol=end)) for on in (False, True) for end in ("published", "corrected")}
     assert MetricTask(track=False).sounds == 3 and len(names) == 4
     with pytest.raises(ParamsError, match=r"expected \[B, 4, D\]"):
         MetricTask().loss(z[:, :3], tag)
@@ -252,69 +241,66 @@ def test_the_task_adds_what_its_switches_say():
 # Recall
 
 
-def recall_loop(Y, S, k, published):
+def recall_loop(Y, similarity, k, published):
     "A query at a time."
     values = []
-    for i in range(len(Y)):
-        if not Y[i].any():
-            continue
-        order = sorted((j for j in range(len(Y)) if published or j != i), key=lambda j: (-S[i, j], j))[: k + published]
-        union = np.zeros(Y.shape[1], bool)
-        for j in order:
-            if j != i:
-                union |= Y[j]
-        values.append((union & Y[i]).sum() / Y[i].sum())
+    for query in np.flatnonzero(Y.any(1)):
+        clips = [clip for clip in range(len(Y)) if published or clip != query]
+        order = sorted(clips, key=lambda clip, query=query: (-similarity[query, clip], clip))
+        near = [clip for clip in order[: k + published] if clip != query]
+        found = Y[near].any(0)
+        values.append((found & Y[query]).sum() / Y[query].sum())
     return np.mean(values)
 
 
-@given(n=st.integers(3, 15), c=st.integers(1, 6), levels=st.integers(1, 50), data=st.data())
+@given(clips=st.integers(3, 15), tags=st.integers(1, 6), levels=st.integers(1, 50), data=st.data())
 @settings(max_examples=100, deadline=None)
-def test_recalls_are_their_loops_ties_included(n, c, levels, data):
+def test_recalls_are_their_loops_ties_included(clips, tags, levels, data):
     rng = generator(data.draw(st.integers(0, 10**6)))
-    Y, S = rng.random((n, c)) < 0.4, rng.integers(0, levels, (n, n)).astype(float)
+    Y, similarity = rng.random((clips, tags)) < 0.4, rng.integers(0, levels, (clips, clips)).astype(float)
     assume(Y.any())
-    k = data.draw(st.integers(1, n - 1))
-    assert multilabel_recall(Y, S, k) == pytest.approx(recall_loop(Y, S, k, False))
-    assert published_recall(Y, S, k) == pytest.approx(recall_loop(Y, S, k, True))
+    k = data.draw(st.integers(1, clips - 1))
+    assert multilabel_recall(Y, similarity, k) == pytest.approx(recall_loop(Y, similarity, k, False))
+    assert published_recall(Y, similarity, k) == pytest.approx(recall_loop(Y, similarity, k, True))
 
 
 def test_the_published_recall_counts_a_neighbour_too_many_where_the_query_is_not_first():
-    S, Y = np.ones((4, 4)), np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]])
-    assert published_recall(Y, S, 1) == 0.25 and multilabel_recall(Y, S, 1) == 0.125
+    similarity, Y = np.ones((4, 4)), np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]])
+    assert published_recall(Y, similarity, 1) == 0.25 and multilabel_recall(Y, similarity, 1) == 0.125
     E = np.random.default_rng(0).normal(size=(30, 5))
     tags = np.random.default_rng(1).random((30, 7)) < 0.3
+    similarity = cosine_matrix(E)
     for k in (1, 2, 4, 8):
-        assert published_recall(tags, cosine_matrix(E), k) == pytest.approx(
-            multilabel_recall(tags, cosine_matrix(E), k)
-        )
+        assert published_recall(tags, similarity, k) == pytest.approx(multilabel_recall(tags, similarity, k))
 
 
 def test_cosines_and_neighbours_are_a_loops():
     E = np.random.default_rng(0).normal(size=(12, 8))
     E[3] = 0
-    S = cosine_matrix(E)
+    similarity = cosine_matrix(E)
     for i in range(12):
         for j in range(12):
             length = np.linalg.norm(E[i]) * np.linalg.norm(E[j])
-            assert S[i, j] == pytest.approx(E[i] @ E[j] / length if length else 0)
-    for notion, block in zip(NOTIONS, range(4), strict=True):
-        np.testing.assert_array_equal(notion_block(E, notion), E[:, 2 * block : 2 * block + 2])
-        near = neighbours(E, 5, 4, notion)
-        s = cosine_matrix(E[:, 2 * block : 2 * block + 2])[5]
-        assert 5 not in near and near.tolist() == sorted((j for j in range(12) if j != 5), key=lambda j: -s[j])[:4]
+            assert similarity[i, j] == pytest.approx(E[i] @ E[j] / length if length else 0)
+    others = [clip for clip in range(12) if clip != 5]
+    for i, notion in enumerate(NOTIONS):
+        block = E[:, 2 * i : 2 * i + 2]
+        np.testing.assert_array_equal(notion_block(E, notion), block)
+        order = sorted(others, key=(-cosine_matrix(block)[5]).__getitem__)
+        assert neighbours(E, 5, 4, notion).tolist() == order[:4]
 
 
 # Training
 
 
-def world(n=16, seed=0):
+def world(clips=16, seed=0):
     "Clips of 3.5 s: chords with noise (weird) or without (soft), high (fast) or low (slow)."
-    g = torch.Generator().manual_seed(seed)
-    noisy, high = torch.arange(n) % 2, torch.arange(n) // 2 % 2
+    random = torch.Generator().manual_seed(seed)
+    noisy, high = torch.arange(clips) % 2, torch.arange(clips) // 2 % 2
     t = torch.arange(int(3.5 * SR)) / SR
-    hz = (200 + 1800 * high + 50 * torch.rand(n, generator=g))[:, None]
-    x = sum(0.1 * torch.sin(2 * torch.pi * k * hz * t) for k in (1, 1.26, 1.5))
-    x = x + torch.where(noisy == 1, 0.2, 0.002)[:, None] * torch.randn(n, len(t), generator=g)
+    hz = (200 + 1800 * high + 50 * torch.rand(clips, generator=random))[:, None]
+    x = sum(0.1 * torch.sin(2 * torch.pi * ratio * hz * t) for ratio in (1, 1.26, 1.5))
+    x = x + torch.where(noisy == 1, 0.2, 0.002)[:, None] * torch.randn(clips, len(t), generator=random)
     Y = torch.stack([noisy == 0, noisy == 1, high == 1, high == 0], 1).float().numpy()
     return x, Y, ("soft", "weird", "fast", "slow")
 
@@ -341,36 +327,34 @@ def test_each_embedding_brings_neighbours_together(make, tmp_path):
     seed_everything(0)
     net, fixed = make(), Triplets(x, Y, redraw=False, seed=1)
     lr = 1e-4 if isinstance(net, LinearEmbedding) else 1e-3  # 18,048 inputs, each weight moved by the learning rate
-    m = MultiTask(TripletNet(net), [MetricTask(classes)], lr=lr)
-    before = judged(m, fixed)
-    fit(m, Triplets(x, Y), epochs=12, batch_size=8, root=tmp_path, device="cpu")
-    assert judged(m, fixed) < 0.6 * before
+    module = MultiTask(TripletNet(net), [MetricTask(classes)], lr=lr)
+    before = judged(module, fixed)
+    fit(module, Triplets(x, Y), epochs=12, batch_size=8, root=tmp_path, device="cpu")
+    assert judged(module, fixed) < 0.6 * before
+
+
+def gap(E, y):
+    "How much nearer clips are where both have a tag, or both lack it."
+    similarity, alike = cosine_matrix(E), y[:, None] == y
+    others = ~np.eye(len(y), dtype=bool)
+    return similarity[alike & others].mean() - similarity[~alike & others].mean()
 
 
 def test_masks_put_each_notion_into_its_own_block(tmp_path):
-    "After training with the right masks the block of a notion knows its tags; with the published ones the last blocks never hear of them."
+    "With the right masks the block of a notion learns its tags; with the published ones the last blocks learn nothing."
     x, Y, classes = world()
-
-    def same(c):
-        return (Y[:, c][:, None] == Y[:, c]) & ~np.eye(len(Y), dtype=bool)
-
-    def apart(E, notion, c):
-        return (
-            cosine_matrix(E, notion)[same(c)].mean()
-            - cosine_matrix(E, notion)[~same(c) & ~np.eye(len(Y), dtype=bool)].mean()
-        )
-
     gaps = {}
     for protocol in ("corrected", "published"):
         seed_everything(0)
         net = CNNEmbedding(width_divisor=8)
-        m = MultiTask(TripletNet(net), [MetricTask(classes, track=False, protocol=protocol)], lr=5e-3)
-        fit(m, Triplets(x, Y, regularizer=False), epochs=20, batch_size=8, root=tmp_path / protocol, device="cpu")
+        module = MultiTask(TripletNet(net), [MetricTask(classes, track=False, protocol=protocol)], lr=5e-3)
+        triplets = Triplets(x, Y, regularizer=False)
+        fit(module, triplets, epochs=20, batch_size=8, root=tmp_path / protocol, device="cpu")
         with torch.no_grad():
             E = net.eval()(x[:, :WINDOW]).numpy()
-        gaps[protocol] = apart(E, "mood", 0), apart(E, "tempo", 2)
+        gaps[protocol] = gap(notion_block(E, "mood"), Y[:, 0]), gap(notion_block(E, "tempo"), Y[:, 2])
         if protocol == "published":
-            assert m.history.loss.round(6).eq(0.4).all(), "no tag here is a genre"
+            assert module.history.loss.round(6).eq(0.4).all(), "no tag here is a genre"
     assert min(gaps["corrected"]) > 0.4 and gaps["corrected"][1] > gaps["published"][1] + 0.2
 
 
@@ -387,15 +371,14 @@ def test_tags_and_triplets_train_together(balancer, tmp_path):
     x, Y, classes = world()
     seed_everything(0)
     net = TagAndEmbed(CNN1D(4, width_divisor=2), 16)
-    m = MultiTask(net, [multilabel("tags", 4), MetricTask(classes)], make[balancer](), lr=1e-2)
+    module = MultiTask(net, [multilabel("tags", 4), MetricTask(classes)], make[balancer](), lr=1e-2)
     fixed = Triplets(x, Y, labels=True, redraw=False, seed=1)
-    before = judged(m, fixed)
-    fit(
-        m, Triplets(x, Y, labels=True), epochs=30, batch_size=8, root=tmp_path, device="cpu"
-    )  # of fewer, rounding decides how the last triplet ends
-    assert (judged(m, fixed) < 0.7 * before).all() and len(m.history) == 30 * 2 * 2
+    before = judged(module, fixed)
+    triplets = Triplets(x, Y, labels=True)
+    fit(module, triplets, epochs=30, batch_size=8, root=tmp_path, device="cpu")  # fewer: rounding decides the end
+    assert (judged(module, fixed) < 0.7 * before).all() and len(module.history) == 30 * 2 * 2
     if balancer != "equal":
-        assert m.history.weight.std() > 0
+        assert module.history.weight.std() > 0
 
 
 def test_a_killed_training_on_triplets_ends_with_the_same_numbers(tmp_path):
@@ -404,23 +387,26 @@ def test_a_killed_training_on_triplets_ends_with_the_same_numbers(tmp_path):
 
     x, Y, classes = world(8)
 
-    def make(die=None):
+    def module(dies_in=None):
         seed_everything(0)
-        m = MultiTask(TripletNet(CNNEmbedding(width_divisor=16)), [MetricTask(classes)], lr=1e-3)
-        start = m.on_train_epoch_start
+        module = MultiTask(TripletNet(CNNEmbedding(width_divisor=16)), [MetricTask(classes)], lr=1e-3)
+        start = module.on_train_epoch_start
 
-        def maybe():
+        def start_or_die():
             start()
-            if m.current_epoch == die:
+            if module.current_epoch == dies_in:
                 raise Killed
 
-        m.on_train_epoch_start = maybe
-        return m
+        module.on_train_epoch_start = start_or_die
+        return module
 
-    how = dict(epochs=4, batch_size=4, device="cpu")
-    whole = fit(make(), Triplets(x, Y), Triplets(x, Y, seed=1), root=tmp_path / "a", **how)
+    def trained(module, root):
+        options = dict(epochs=4, batch_size=4, device="cpu")
+        return fit(module, Triplets(x, Y), Triplets(x, Y, seed=1), root=root, **options)
+
+    whole = trained(module(), tmp_path / "whole")
     with pytest.raises(Killed):
-        fit(make(2), Triplets(x, Y), Triplets(x, Y, seed=1), root=tmp_path / "b", **how)
-    again = fit(make(), Triplets(x, Y), Triplets(x, Y, seed=1), root=tmp_path / "b", **how)
+        trained(module(dies_in=2), tmp_path / "killed")
+    again = trained(module(), tmp_path / "killed")
     assert str(whole.steps_log) == str(again.steps_log)  # NaN (no gradient norm) equals itself as text
     assert whole.valid_log == again.valid_log

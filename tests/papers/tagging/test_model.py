@@ -51,16 +51,17 @@ from musicmtl.tasks import multilabel, regression
 TAGGERS = (CNN1D, CNN2D, FCN, Musicnn)
 
 
-def music(b=2, n=WINDOW, seed=0):
-    "Chords under noise [b, n]."
-    g = torch.Generator().manual_seed(seed)
-    hz = 110 * 2 ** (torch.randint(0, 36, (b, 3), generator=g) / 12)
-    t = torch.arange(n) / SR
-    return 0.2 * torch.sin(2 * torch.pi * hz[..., None] * t).sum(1) + 0.05 * torch.randn(b, n, generator=g)
+def music(clips=2, samples=WINDOW, seed=0):
+    "Chords under noise [clips, samples]."
+    random = torch.Generator().manual_seed(seed)
+    hz = 110 * 2 ** (torch.randint(0, 36, (clips, 3), generator=random) / 12)
+    t = torch.arange(samples) / SR
+    chords = 0.2 * torch.sin(2 * torch.pi * hz[..., None] * t).sum(1)
+    return chords + 0.05 * torch.randn(clips, samples, generator=random)
 
 
-def trained(net):
-    return sum(p.numel() for p in net.parameters() if p.requires_grad)
+def n_trained(net):
+    return sum(weight.numel() for weight in net.parameters() if weight.requires_grad)
 
 
 def tiny():
@@ -70,25 +71,25 @@ def tiny():
 # Sizes
 
 
-@pytest.mark.parametrize("kind, total", zip(TAGGERS, (17_300, 299_892, 104_184, 784_300), strict=True))
+@pytest.mark.parametrize("kind, total", list(zip(TAGGERS, (17_300, 299_892, 104_184, 784_300), strict=True)))
 def test_taggers_have_the_papers_sizes_and_the_contract(kind, total):
     net, x = kind().eval(), music()
     assert n_parameters(net) == total
-    p = net(x)
-    assert p.shape == (2, 50) and ((p >= 0) & (p <= 1)).all()
-    torch.testing.assert_close(net.logits(x).sigmoid(), p)
+    probabilities = net(x)
+    assert probabilities.shape == (2, 50) and ((probabilities >= 0) & (probabilities <= 1)).all()
+    torch.testing.assert_close(net.logits(x).sigmoid(), probabilities)
     torch.testing.assert_close(net.heads([net.shared(x)])[0], net.logits(x))
     assert net.shared(x).shape == (2, net.width) == net.embed(x).shape
-    assert any(net.shared_weight is q for q in net.parameters()) and net.shared_weight.ndim >= 3
+    assert any(net.shared_weight is weight for weight in net.parameters()) and net.shared_weight.ndim >= 3
 
 
 @pytest.mark.parametrize("kind", TAGGERS)
 def test_width_divisor_keeps_depth_and_kernels(kind):
     wide, narrow = kind(), kind(7, width_divisor=5)
-    shapes = [{k: p.shape for k, p in n.named_parameters()} for n in (wide, narrow)]
-    assert shapes[0].keys() == shapes[1].keys()
-    for k in shapes[0]:
-        assert shapes[0][k][2:] == shapes[1][k][2:]
+    before, after = ({name: weight.shape for name, weight in net.named_parameters()} for net in (wide, narrow))
+    assert before.keys() == after.keys()
+    for name in before:
+        assert before[name][2:] == after[name][2:]
     assert narrow(music()).shape == (2, 7) and n_parameters(narrow) < n_parameters(wide) / 4
 
 
@@ -99,9 +100,9 @@ def test_embeddings_have_the_papers_sizes():
     small = LinearEmbedding(width_divisor=64)
     assert small.linear.in_features == 18_048 and small.linear.out_features == small.emb_dim == 64
     cnn, musicnn = CNNEmbedding(), MusicnnEmbedding()
-    assert n_parameters(cnn) == 518_402 and n_parameters(musicnn) == 858_754 and trained(musicnn) == 386_304
-    for net, d in ((small, 64), (cnn, 256), (musicnn, 256)):
-        assert net.eval().embed(music()).shape == (2, d)
+    assert n_parameters(cnn) == 518_402 and n_parameters(musicnn) == 858_754 and n_trained(musicnn) == 386_304
+    for net, dim in ((small, 64), (cnn, 256), (musicnn, 256)):
+        assert net.eval().embed(music()).shape == (2, dim)
     assert CNNEmbedding(width_divisor=8)(music()).shape == (2, 32)
 
 
@@ -131,11 +132,10 @@ def test_the_front_end_is_librosas_mel_in_decibels():
     theirs = MelSpectrogram(SR, n_fft=512, n_mels=96)(x)
     torch.testing.assert_close(net.spec(x), theirs, rtol=1e-5, atol=1e-6 * float(theirs.max()))
     assert ours.shape == (2, 96, 188) and n_parameters(net) == 2
+    options = dict(sr=SR, n_fft=512, hop_length=256, n_mels=96, htk=True, norm=None, pad_mode="reflect")
     for one, db in zip(x.numpy(), ours, strict=True):
-        S = librosa.feature.melspectrogram(
-            y=one, sr=SR, n_fft=512, hop_length=256, n_mels=96, htk=True, norm=None, pad_mode="reflect"
-        )
-        np.testing.assert_allclose(db, librosa.power_to_db(S, top_db=None), atol=2e-3)
+        power = librosa.feature.melspectrogram(y=one, **options)
+        np.testing.assert_allclose(db, librosa.power_to_db(power, top_db=None), atol=2e-3)
 
 
 def test_the_front_end_has_no_floor_and_finds_a_tone():
@@ -147,7 +147,7 @@ def test_the_front_end_has_no_floor_and_finds_a_tone():
 
 
 @pytest.mark.parametrize(
-    "x, says",
+    "x, message",
     [
         (torch.zeros(2, 1, WINDOW), "found [2, 1, 48000]"),
         (torch.zeros(2, SR), "found [2, 16000]"),
@@ -156,10 +156,10 @@ def test_the_front_end_has_no_floor_and_finds_a_tone():
         (torch.full((3, WINDOW), float("inf")), "NaN or infinity in clip 0, 1, 2"),
     ],
 )
-def test_wrong_waves_are_told(x, says):
-    with pytest.raises(ParamsError) as e:
+def test_wrong_waves_are_refused_with_what_was_found(x, message):
+    with pytest.raises(ParamsError) as error:
         CNN1D()(x)
-    assert says in str(e.value)
+    assert message in str(error.value)
 
 
 # Musicnn
@@ -167,39 +167,42 @@ def test_wrong_waves_are_told(x, says):
 
 def plain_musicnn(net, x):
     "Musicnn in functional form, one step a line (the tagging-models project's order of operations)."
-    s, bn = (
-        net.state_dict(),
-        lambda v, k: F.batch_norm(v, s[k + ".running_mean"], s[k + ".running_var"], s[k + ".weight"], s[k + ".bias"]),
-    )
+    state = net.state_dict()
 
-    def conv(v, k, f, **how):
-        return F.relu(bn(f(v, s[k + ".conv.weight"], s[k + ".conv.bias"], **how), k + ".bn"))
+    def norm(h, name):
+        moments = state[name + ".running_mean"], state[name + ".running_var"]
+        return F.batch_norm(h, *moments, state[name + ".weight"], state[name + ".bias"])
 
-    mel = bn(net.to_db(net.spec(x))[:, None], "spec_bn")
-    found = []
-    for i in (0, 1):
-        v = conv(mel, f"layers.{i}", F.conv2d, padding=(0, 3))
-        found.append(F.max_pool2d(v, (v.shape[2], 1)).squeeze(2))
-    for i, k in ((2, 129), (3, 65), (4, 33)):
-        found.append(conv(F.avg_pool2d(mel, (96, 1)).squeeze(2), f"layers.{i}", F.conv1d, padding=k // 2))
+    def conv(h, name, function, padding):
+        h = function(h, state[name + ".conv.weight"], state[name + ".conv.bias"], padding=padding)
+        return F.relu(norm(h, name + ".bn"))
+
+    def dense(h, name):
+        return F.linear(h, state[name + ".weight"], state[name + ".bias"])
+
+    mel = norm(net.to_db(net.spec(x))[:, None], "spec_bn")
+    tall = [conv(mel, f"layers.{i}", F.conv2d, (0, 3)) for i in (0, 1)]
+    found = [F.max_pool2d(h, (h.shape[2], 1)).squeeze(2) for h in tall]
+    mean = F.avg_pool2d(mel, (96, 1)).squeeze(2)
+    found += [conv(mean, f"layers.{i}", F.conv1d, frames // 2) for i, frames in ((2, 129), (3, 65), (4, 33))]
     out = torch.cat(found, 1)
-    one = conv(out, "layer1", F.conv1d, padding=3)
-    two = conv(one, "layer2", F.conv1d, padding=3) + one
-    three = conv(two, "layer3", F.conv1d, padding=3) + two
+    one = conv(out, "layer1", F.conv1d, 3)
+    two = conv(one, "layer2", F.conv1d, 3) + one
+    three = conv(two, "layer3", F.conv1d, 3) + two
     out = torch.cat([out, one, two, three], 1)
     out = torch.cat([F.max_pool1d(out, 188), F.avg_pool1d(out, 188)], 1).squeeze(2)
-    h = F.relu(bn(F.linear(out, s["dense1.weight"], s["dense1.bias"]), "bn"))
-    return torch.sigmoid(F.linear(h, s["dense2.weight"], s["dense2.bias"]))
+    h = F.relu(norm(dense(out, "dense1"), "bn"))
+    return torch.sigmoid(dense(h, "dense2"))
 
 
 def random_norms(net):
     "Batch norms as after a training."
-    for m in net.modules():
-        if hasattr(m, "running_mean"):
-            torch.nn.init.normal_(m.running_mean, std=0.3)
-            torch.nn.init.uniform_(m.running_var, 0.5, 2)
-            torch.nn.init.uniform_(m.weight, 0.5, 1.5)
-            torch.nn.init.normal_(m.bias, std=0.3)
+    for module in net.modules():
+        if hasattr(module, "running_mean"):
+            torch.nn.init.normal_(module.running_mean, std=0.3)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias, std=0.3)
     return net.eval()
 
 
@@ -216,11 +219,12 @@ def test_the_quick_tall_filters_are_the_plain_ones(training):
         net = random_norms(VerticalConv(6, bands)).double().train(training)
         slow = copy.deepcopy(net)
         x = torch.randn(3, 1, 96, 50, dtype=torch.float64, requires_grad=True)
-        y, z = net(x), F.relu(slow.bn(slow.conv(x))).amax(2)
-        torch.testing.assert_close(y, z)
-        a, b = (torch.autograd.grad(v.pow(3).sum(), [x, *m.parameters()]) for v, m in ((y, net), (z, slow)))
-        for g, h in zip(a, b, strict=True):
-            torch.testing.assert_close(g, h, rtol=1e-7, atol=1e-7)
+        quick, plain = net(x), F.relu(slow.bn(slow.conv(x))).amax(2)
+        torch.testing.assert_close(quick, plain)
+        ours = torch.autograd.grad(quick.pow(3).sum(), [x, *net.parameters()])
+        theirs = torch.autograd.grad(plain.pow(3).sum(), [x, *slow.parameters()])
+        for one, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-7)
         torch.testing.assert_close(net.bn.running_var, slow.bn.running_var)
         with torch.no_grad():
             torch.testing.assert_close(copy.deepcopy(net).eval()(x), slow.eval()(x))
@@ -250,17 +254,9 @@ def test_the_layout_is_that_of_the_public_checkpoint():
     for line in LAYOUT.splitlines():
         key, *shape = line.split()
         assert tuple(state[key].shape) == tuple(map(int, shape)), key
-    assert {k.split(".")[0] for k in state} == {
-        "spec",
-        "spec_bn",
-        "layers",
-        "layer1",
-        "layer2",
-        "layer3",
-        "dense1",
-        "bn",
-        "dense2",
-    }
+    assert {key.split(".")[0] for key in state} == set(
+        "spec spec_bn layers layer1 layer2 layer3 dense1 bn dense2".split()
+    )
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -277,11 +273,11 @@ def test_a_checkpoint_in_that_layout_loads_in_old_and_new_files(tmp_path, zipped
 @pytest.mark.parametrize(
     "change",
     [
-        lambda s: {k: v for k, v in s.items() if not k.startswith("spec.")},
-        lambda s: {k: v for k, v in s.items() if not k.endswith("num_batches_tracked")},
-        lambda s: {**s, "spec.mel_scale.fb": torch.zeros(0)},
-        lambda s: {**s, "spec.mel_scale.fb": torch.zeros(201, 96)},
-        lambda s: {**s, "spec.more": torch.zeros(3)},
+        lambda state: {key: tensor for key, tensor in state.items() if not key.startswith("spec.")},
+        lambda state: {key: tensor for key, tensor in state.items() if not key.endswith("num_batches_tracked")},
+        lambda state: {**state, "spec.mel_scale.fb": torch.zeros(0)},
+        lambda state: {**state, "spec.mel_scale.fb": torch.zeros(201, 96)},
+        lambda state: {**state, "spec.more": torch.zeros(3)},
     ],
 )
 def test_front_end_buffers_may_be_missing_other_or_more(tmp_path, change):
@@ -291,8 +287,8 @@ def test_front_end_buffers_may_be_missing_other_or_more(tmp_path, change):
 
 
 def test_other_mel_filters_are_warned_of(tmp_path):
-    s = tiny().state_dict()
-    torch.save({**s, "spec.mel_scale.fb": 2 * s["spec.mel_scale.fb"]}, path := tmp_path / "a.pth")
+    state = tiny().state_dict()
+    torch.save({**state, "spec.mel_scale.fb": 2 * state["spec.mel_scale.fb"]}, path := tmp_path / "a.pth")
     with pytest.warns(UserWarning, match="other mel filters"):
         Musicnn.from_checkpoint(path)
 
@@ -309,43 +305,40 @@ class Evil:
 
 
 def test_wrong_files_get_one_sentence(tmp_path, capsys):
-    s, path = tiny().state_dict(), tmp_path / "a.pth"
+    state, path = tiny().state_dict(), tmp_path / "a.pth"
 
-    def says(obj):
-        torch.save(obj, path)
-        with pytest.raises(RunError) as e:
+    def message(contents):
+        torch.save(contents, path)
+        with pytest.raises(RunError) as error:
             Musicnn.from_checkpoint(path)
-        assert str(path) in str(e.value) and "\n" not in str(e.value)
-        return str(e.value)
+        assert str(path) in str(error.value) and "\n" not in str(error.value)
+        return str(error.value)
 
-    assert "missing dense2.weight" in says(FCN().state_dict())
-    assert "missing layer2.conv.weight, layer2.conv.bias, layer2.bn.weight and 3 more" in says(
-        {k: v for k, v in s.items() if "layer2" not in k}
-    )
-    assert "no others, found attention.weight" in says({**s, "attention.weight": torch.zeros(2)})
-    assert "layer3.conv.weight: expected [4, 4, 7], found [4, 4, 3]" in says(
-        {**s, "layer3.conv.weight": torch.zeros(4, 4, 3)}
-    )
-    assert "expected a dictionary of tensors, found another one" in says({**s, "epoch": 3})
-    assert "found list" in says([torch.zeros(2)])
-    assert "pickled objects" in says(Evil()) and "pickled objects" in says(tiny())
+    assert "missing dense2.weight" in message(FCN().state_dict())
+    without = {key: tensor for key, tensor in state.items() if "layer2" not in key}
+    assert "missing layer2.conv.weight, layer2.conv.bias, layer2.bn.weight and 3 more" in message(without)
+    assert "no others, found attention.weight" in message({**state, "attention.weight": torch.zeros(2)})
+    short = {**state, "layer3.conv.weight": torch.zeros(4, 4, 3)}
+    assert "layer3.conv.weight: expected [4, 4, 7], found [4, 4, 3]" in message(short)
+    assert "expected a dictionary of tensors, found another one" in message({**state, "epoch": 3})
+    assert "found list" in message([torch.zeros(2)])
+    assert "pickled objects" in message(Evil()) and "pickled objects" in message(tiny())
     (tmp_path / "html.pth").write_text("<html>quota exceeded</html>")
     (tmp_path / "raw.pth").write_bytes(np.random.default_rng(0).bytes(5000))
     (tmp_path / "empty.pth").write_bytes(b"")
     (tmp_path / "cut.pth").write_bytes(path.read_bytes()[:3000])
-    with open(tmp_path / "plain.pth", "wb") as f:
-        pickle.dump({"a": Evil}, f)
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps({"a": Evil}))
     for name in ("html", "raw", "empty", "cut", "plain", "gone"):
-        with pytest.raises(RunError) as e:
+        with pytest.raises(RunError) as error:
             Musicnn.from_checkpoint(tmp_path / f"{name}.pth")
-        assert f"{name}.pth" in str(e.value) and "\n" not in str(e.value)
+        assert f"{name}.pth" in str(error.value) and "\n" not in str(error.value)
     with pytest.raises(RunError, match="found a folder"):
         Musicnn.from_checkpoint(tmp_path)
     assert "never run" not in capsys.readouterr().out
 
 
 def test_musicnn_x_trains_what_comes_after_row_x():
-    counts = [trained(freeze(Musicnn(), k)) for k in range(9)]
+    counts = [n_trained(freeze(Musicnn(), row)) for row in range(9)]
     assert counts[0] == 784_300 and counts[7] == 10_050 and counts[8] == 0 and counts == sorted(counts, reverse=True)
     assert counts[5] == counts[6] == 301_600 + 10_050 + 200
     assert 784_300 - counts[7] == 774_250  # what the paper calls the number of parameters
@@ -354,19 +347,15 @@ def test_musicnn_x_trains_what_comes_after_row_x():
 @pytest.mark.parametrize("frozen_norm", [False, True])
 def test_musicnn_7_changes_the_last_layer_and_as_coded_the_running_means(tmp_path, frozen_norm):
     net = freeze(Musicnn(5, width_divisor=16), 7, frozen_norm=frozen_norm)
-    before = {k: v.clone() for k, v in net.state_dict().items()}
+    before = {key: tensor.clone() for key, tensor in net.state_dict().items()}
     y = (torch.arange(40).reshape(8, 5) % 3 == 0).float()
-    fit(
-        MultiTask(LogitNet(net), [multilabel("tags", 5)], lr=1e-2),
-        Items(music(8), (y,)),
-        epochs=2,
-        batch_size=4,
-        root=tmp_path,
-        device="cpu",
-    )
-    changed = {k for k, v in net.state_dict().items() if not torch.equal(v, before[k])}
+    module = MultiTask(LogitNet(net), [multilabel("tags", 5)], lr=1e-2)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Found .* in eval mode")  # frozen norms are meant to be
+        fit(module, Items(music(8), (y,)), epochs=2, batch_size=4, root=tmp_path, device="cpu")
+    changed = {key for key, tensor in net.state_dict().items() if not torch.equal(tensor, before[key])}
     assert {"dense2.weight", "dense2.bias"} <= changed
-    rest = {k.split(".")[-1] for k in changed - {"dense2.weight", "dense2.bias"}}
+    rest = {key.split(".")[-1] for key in changed - {"dense2.weight", "dense2.bias"}}
     assert rest == (set() if frozen_norm else {"running_mean", "running_var", "num_batches_tracked"})
 
 
@@ -375,8 +364,9 @@ def test_the_embedding_keeps_the_taggers_trunk():
     net = MusicnnEmbedding.from_tagger(tagger, 16, frozen_norm=True).train()
     with torch.no_grad():
         torch.testing.assert_close(net.shared(music()), tagger.shared(music()), rtol=0, atol=0)
-    grads = torch.autograd.grad(net(music()).square().sum(), [p for p in net.parameters() if p.requires_grad])
-    assert len(grads) == 4 and trained(net) == 16 * (tagger.width + 3)
+    learnt = [weight for weight in net.parameters() if weight.requires_grad]
+    gradients = torch.autograd.grad(net(music()).square().sum(), learnt)
+    assert len(gradients) == 4 and n_trained(net) == 16 * (tagger.width + 3)
     moving = MusicnnEmbedding.from_tagger(tagger, 16).train()
     assert not torch.allclose(moving.shared(music()), tagger.shared(music()))
 
@@ -386,20 +376,14 @@ def test_the_embedding_keeps_the_taggers_trunk():
 
 @pytest.mark.parametrize("kind", TAGGERS)
 def test_every_tagger_learns_to_tell_tones_from_noise(kind, tmp_path):
-    g = torch.Generator().manual_seed(0)
+    random = torch.Generator().manual_seed(0)
     noise = torch.arange(12) % 2 == 0
-    x = torch.where(noise[:, None], 0.3 * torch.randn(12, WINDOW, generator=g), music(12))
+    x = torch.where(noise[:, None], 0.3 * torch.randn(12, WINDOW, generator=random), music(12))
     y = torch.stack([noise, ~noise], 1).float()
     seed_everything(0)
     net = kind(2, width_divisor=8)
-    fit(
-        MultiTask(LogitNet(net), [multilabel("tags", 2)], lr=1e-2),
-        Items(x, (y,)),
-        epochs=10,
-        batch_size=6,
-        root=tmp_path,
-        device="cpu",
-    )
+    module = MultiTask(LogitNet(net), [multilabel("tags", 2)], lr=1e-2)
+    fit(module, Items(x, (y,)), epochs=10, batch_size=6, root=tmp_path, device="cpu")
     assert metrics.roc_auc(y.numpy(), net.eval()(x).detach().numpy()) == 1
 
 
@@ -409,10 +393,10 @@ def test_tags_and_embeddings_train_together_under_any_balancer(kind, balancer, t
     seed_everything(0)
     net = TagAndEmbed(kind(3, width_divisor=16), emb_dim=8)
     y, z = (torch.arange(24).reshape(8, 3) % 2).float(), torch.randn(8, 8)
-    m = MultiTask(net, [multilabel("tags", 3), regression("z", 8)], balancer, lr=1e-3)
+    module = MultiTask(net, [multilabel("tags", 3), regression("z", 8)], balancer, lr=1e-3)
     before = net.shared_weight.detach().clone()
-    fit(m, Items(music(8), (y, z)), epochs=1, batch_size=4, root=tmp_path, device="cpu")
-    assert not torch.equal(net.shared_weight, before) and np.isfinite(m.history.loss).all()
+    fit(module, Items(music(8), (y, z)), epochs=1, batch_size=4, root=tmp_path, device="cpu")
+    assert not torch.equal(net.shared_weight, before) and np.isfinite(module.history.loss).all()
     x = music(2)
     torch.testing.assert_close(net.eval()(x)[0].sigmoid(), net.probabilities(x))
     torch.testing.assert_close(net(x[:, None].expand(-1, 3, -1))[1][:, 2], net.embed(x))
@@ -426,59 +410,55 @@ def test_the_loss_on_logits_is_the_papers_loss_on_probabilities():
 
 def test_crops_depend_on_seed_and_epoch_alone():
     waves = torch.arange(5 * WINDOW * 2, dtype=torch.float64).reshape(5, -1)
-    a, b, c = (Crops(waves, [torch.arange(5)], seed=s) for s in (0, 0, 1))
-    assert (a.starts == b.starts).all() and (a.starts != c.starts).any()
-    x, (y,) = a[np.array([4, 1])]
+    crops, same, other = (Crops(waves, [torch.arange(5)], seed=seed) for seed in (0, 0, 1))
+    assert (crops.starts == same.starts).all() and (crops.starts != other.starts).any()
+    x, (y,) = crops[np.array([4, 1])]
     assert y.tolist() == [4, 1] and x.shape == (2, WINDOW) and x.dtype == torch.float32
-    np.testing.assert_array_equal(x[0], waves[4, a.starts[4] : a.starts[4] + WINDOW].float())
-    for e in (3, 2):
-        a.set_epoch(e)
-    b.set_epoch(2)
-    assert (a.starts == b.starts).all()
+    np.testing.assert_array_equal(x[0], waves[4, crops.starts[4] : crops.starts[4] + WINDOW].float())
+    for epoch in (3, 2):
+        crops.set_epoch(epoch)
+    same.set_epoch(2)
+    assert (crops.starts == same.starts).all()
     fixed = Crops(waves, redraw=False)
     first = fixed.starts
     fixed.set_epoch(5)
     assert (fixed.starts == first).all()
-    with pytest.raises(ParamsError, match=r"one entry a clip \(5\), found 4"):
+    with pytest.raises(ParamsError, match=r"one entry per clip \(5\), found 4"):
         Crops(waves, [np.zeros(4)])
 
 
 def test_crops_reach_the_last_sample_and_read_arrays(tmp_path):
     np.save(tmp_path / "w.npy", np.random.default_rng(0).random((300, 12), dtype=np.float32))
-    d = Crops(np.load(tmp_path / "w.npy", mmap_mode="r"), length=10)
-    assert set(d.starts) == {0, 1, 2}
-    assert d[np.arange(300)][0].shape == (300, 10)
+    crops = Crops(np.load(tmp_path / "w.npy", mmap_mode="r"), length=10)
+    assert set(crops.starts) == {0, 1, 2}
+    assert crops[np.arange(300)][0].shape == (300, 10)
 
 
 def test_schedules_are_the_codes_and_the_texts():
-    s = (
-        SCHEDULES["tags", "published"],
-        SCHEDULES["metric", "published"],
-        SCHEDULES["tags", "corrected"],
-        SCHEDULES["metric", "corrected"],
-    )
-    assert [(v.lr, v.epochs, v.factor, v.patience) for v in s] == [
+    names = [("tags", "published"), ("metric", "published"), ("tags", "corrected"), ("metric", "corrected")]
+    schedules = [SCHEDULES[name] for name in names]
+    assert [(schedule.lr, schedule.epochs, schedule.factor, schedule.patience) for schedule in schedules] == [
         (1e-2, 30, 0.1, 2),
         (1e-3, 5, 0.1, 2),
         (1e-2, None, 0.5, 30),
         (1e-3, None, 0.5, 5),
     ]
-    assert [(v.reductions, v.stop_below, v.restore) for v in s] == [
+    assert [(schedule.reductions, schedule.stop_below, schedule.restore) for schedule in schedules] == [
         (None, 1e-6, False),
         (None, 1e-5, False),
         (4, 0.0, True),
         (2, 0.0, True),
     ]
-    base = SCHEDULES["baseline", "published"]
-    opt = base.optimizer([torch.nn.Parameter(torch.zeros(1))], lr=base.lr)
-    assert (
-        opt.defaults["nesterov"]
-        and opt.defaults["momentum"] == 0.9
-        and (base.factor, base.patience, base.epochs) == (0.2, 5, 10)
-    )
-    assert s[0].optimizer is None and s[2].plateau().settings == dict(
-        factor=0.5, patience=30, reductions=4, stop_below=0.0, restore=True
-    )
+    assert schedules[0].optimizer is None
+    options = dict(factor=0.5, patience=30, reductions=4, stop_below=0.0, restore=True)
+    assert schedules[2].plateau().settings == options
+
+
+def test_the_skeletons_schedule_is_nesterovs():
+    schedule = SCHEDULES["baseline", "published"]
+    optimizer = schedule.optimizer([torch.nn.Parameter(torch.zeros(1))], lr=schedule.lr)
+    assert optimizer.defaults["nesterov"] and optimizer.defaults["momentum"] == 0.9
+    assert (schedule.factor, schedule.patience, schedule.epochs) == (0.2, 5, 10)
 
 
 # Scores
@@ -486,25 +466,27 @@ def test_schedules_are_the_codes_and_the_texts():
 
 def test_clip_means_are_the_means_of_the_whole_windows():
     net, waves = tiny().eval(), music(3, 8 * SR)
-    got = clip_means(net, waves, batch_size=2)
+    means = clip_means(net, waves, batch_size=2)
     for i in range(3):
-        parts = torch.cat([net(waves[i : i + 1, k * WINDOW : (k + 1) * WINDOW]) for k in (0, 1)])
-        np.testing.assert_allclose(got[i], parts.mean(0).detach(), atol=1e-5)
+        parts = torch.cat([net(waves[i : i + 1, start : start + WINDOW]) for start in (0, WINDOW)])
+        np.testing.assert_allclose(means[i], parts.mean(0).detach(), atol=1e-5)
     with pytest.raises(ParamsError):
         clip_means(net, waves[:, :100])
 
 
 def test_tag_scores_are_scikit_learns_and_nan_where_there_is_no_curve():
     rng = np.random.default_rng(0)
-    Y, P = (rng.random((80, 6)) < 0.3).astype(float), rng.random((80, 6))
+    Y, probabilities = (rng.random((80, 6)) < 0.3).astype(float), rng.random((80, 6))
     Y[:, 4], Y[:, 5] = 0, 1
-    t = tag_scores(Y, P, list("abcdef"))
-    np.testing.assert_allclose(t.roc_auc[:4], roc_auc_score(Y[:, :4], P[:, :4], average=None))
-    np.testing.assert_allclose(t.pr_auc[:4], average_precision_score(Y[:, :4], P[:, :4], average=None))
-    assert t.loc[["e", "f"], ["roc_auc", "pr_auc"]].isna().all(None) and t.positives.tolist()[4:] == [0, 80]
-    np.testing.assert_allclose(t.roc_auc.mean(), metrics.roc_auc(Y, P))
+    table = tag_scores(Y, probabilities, list("abcdef"))
+    some = Y[:, :4], probabilities[:, :4]
+    np.testing.assert_allclose(table.roc_auc[:4], roc_auc_score(*some, average=None))
+    np.testing.assert_allclose(table.pr_auc[:4], average_precision_score(*some, average=None))
+    assert table.loc[["e", "f"], ["roc_auc", "pr_auc"]].isna().all(axis=None)
+    assert table.positives.tolist()[4:] == [0, 80]
+    np.testing.assert_allclose(table.roc_auc.mean(), metrics.roc_auc(Y, probabilities))
     with pytest.raises(ParamsError, match=r"\[N, 50\]"):
-        tag_scores(Y, P)
+        tag_scores(Y, probabilities)
 
 
 # Files
@@ -521,7 +503,7 @@ def test_tag_scores_are_scikit_learns_and_nan_where_there_is_no_curve():
         MusicnnEmbedding(8, front=(6, 2), backend=4),
         TagAndEmbed(tiny(), 8),
     ],
-    ids=lambda n: type(n).__name__,
+    ids=lambda net: type(net).__name__,
 )
 def test_every_network_comes_back_from_its_file(net, tmp_path):
     random_norms(net)
@@ -538,26 +520,23 @@ def test_every_network_comes_back_from_its_file(net, tmp_path):
 def test_a_frozen_embedding_comes_back_frozen(tmp_path):
     save_net(MusicnnEmbedding(8, front=(6, 2), backend=4, frozen_norm=True), tmp_path / "n.pt")
     again = load_net(tmp_path / "n.pt")[0].train()
-    assert (
-        trained(again) == trained(MusicnnEmbedding(8, front=(6, 2), backend=4))
-        and not again.layer1.training
-        and again.projection.training
-    )
+    assert n_trained(again) == n_trained(MusicnnEmbedding(8, front=(6, 2), backend=4))
+    assert not again.layer1.training and again.projection.training
 
 
-def test_broken_network_files_are_told(tmp_path):
+def test_broken_network_files_are_refused_in_one_sentence(tmp_path):
     save_net(tiny(), path := tmp_path / "n.pt")
     saved = torch.load(path, weights_only=True)
-    for change, says in (
+    for change, message in (
         ({"net": "Transformer"}, "expected a configuration of CNN1D"),
         ({"config": {"n_classes": 3}}, "size mismatch"),
         ({"state": {}}, "expected the weights of Musicnn, found others"),
         ({"config": {"depth": 3}}, "configuration"),
     ):
         torch.save({**saved, **change}, tmp_path / "bad.pt")
-        with pytest.raises(RunError, match=says) as e:
+        with pytest.raises(RunError, match=message) as error:
             load_net(tmp_path / "bad.pt")
-        assert "\n" not in str(e.value)
+        assert "\n" not in str(error.value)
     with pytest.raises(ParamsError, match="expected a configuration"):
         make_net("CNN3D", {})
     with pytest.raises(ParamsError, match="expected the names of the network's 3 outputs"):
@@ -571,20 +550,17 @@ def test_broken_network_files_are_told(tmp_path):
 @settings(max_examples=200, deadline=None)
 def test_windows_of_a_stream_are_those_of_the_whole(sizes, length, part):
     x, hop = np.arange(sum(sizes), dtype=np.float32), max(1, round(length * part))
-    got = list(stream_windows(np.split(x, np.cumsum(sizes))[:-1] if sizes else [], length, hop))
-    want = [x[s : s + length] for s in range(0, len(x) - length + 1, hop)]
-    assert len(got) == len(want) and all((a == b).all() for a, b in zip(got, want, strict=True))
+    blocks = np.split(x, np.cumsum(sizes))[:-1] if sizes else []
+    found = list(stream_windows(blocks, length, hop))
+    expected = [x[start : start + length] for start in range(0, len(x) - length + 1, hop)]
+    assert len(found) == len(expected)
+    assert all((one == other).all() for one, other in zip(found, expected, strict=True))
 
 
 def write(path, seconds, sr=22050):
+    "A stereo file, of chords under noise."
     x = music(1, int(seconds * SR))[0].numpy()
-    sf.write(
-        path,
-        np.stack([x, 0.5 * x], 1)[: int(seconds * sr)]
-        if sr <= SR
-        else np.resize(np.stack([x, 0.5 * x], 1), (int(seconds * sr), 2)),
-        sr,
-    )
+    sf.write(path, np.resize(np.stack([x, 0.5 * x], 1), (int(seconds * sr), 2)), sr)
     return path
 
 
@@ -594,17 +570,17 @@ def test_tags_do_not_depend_on_the_blocks(ext, tmp_path):
 
     tagger = Tagger(random_norms(tiny()), batch_size=4)
     path = write(tmp_path / f"a.{ext}", 20.5)
-    a, b = (tagger.tag(path, hop_s=1.0, block_s=s) for s in (0.2, 60.0))
-    np.testing.assert_allclose(a.windows, b.windows, atol=2e-5)
+    tags, other = (tagger.tag(path, hop_s=1.0, block_s=seconds) for seconds in (0.2, 60.0))
+    np.testing.assert_allclose(tags.windows, other.windows, atol=2e-5)
     if ext == "wav":
-        np.testing.assert_array_equal(a.windows, b.windows)
+        np.testing.assert_array_equal(tags.windows, other.windows)
     x = torch.from_numpy(windows(load_audio(path, SR), WINDOW, SR).copy())
-    assert a.windows.shape == (18, 50) == (len(x), 50) and a.start_s.tolist() == list(range(18))
-    np.testing.assert_allclose(a.windows, tagger.net(x).detach(), atol=2e-5)
-    np.testing.assert_allclose(a.overall, a.windows.mean(0))
-    assert list(a.frame().columns) == list(TAGS) and a.top(3).index[0] == TAGS[a.overall.argmax()]
-    e = tagger.embed(path)
-    assert e.windows.shape == (6, tagger.net.width) and e.names is None
+    assert tags.windows.shape == (18, 50) == (len(x), 50) and tags.start_s.tolist() == list(range(18))
+    np.testing.assert_allclose(tags.windows, tagger.net(x).detach(), atol=2e-5)
+    np.testing.assert_allclose(tags.overall, tags.windows.mean(0))
+    assert list(tags.frame().columns) == list(TAGS) and tags.top(3).index[0] == TAGS[tags.overall.argmax()]
+    embeddings = tagger.embed(path)
+    assert embeddings.windows.shape == (6, tagger.net.width) and embeddings.names is None
 
 
 def test_a_long_file_needs_no_more_memory_than_a_short_one(tmp_path):
@@ -624,7 +600,7 @@ def test_a_long_file_needs_no_more_memory_than_a_short_one(tmp_path):
     assert peaks[1] < 1.2 * peaks[0] < 12e6  # ten minutes are 38 MB
 
 
-def test_recordings_that_cannot_be_tagged_are_told(tmp_path):
+def test_recordings_that_cannot_be_tagged_are_refused(tmp_path):
     tagger = Tagger(tiny())
     with pytest.raises(AudioError, match="shorter than one window of 3 s"):
         tagger.tag(write(tmp_path / "a.wav", 2.9, SR))
@@ -655,5 +631,5 @@ def test_a_published_file_makes_a_tagger(tmp_path):
 
 def test_recordings_can_be_tagged(data):
     row = pd.read_csv(data / "albums" / "tracks.csv").iloc[0]
-    said = Tagger(random_norms(CNN1D())).tag(data / "albums" / row.path)
-    assert len(said.windows) == int(row.duration_s // 3) and np.isfinite(said.windows).all()
+    tags = Tagger(random_norms(CNN1D())).tag(data / "albums" / row.path)
+    assert len(tags.windows) == int(row.duration_s // 3) and np.isfinite(tags.windows).all()

@@ -1,0 +1,270 @@
+"""What every study promises, whichever paper it is from; each is run once, and judged by the files that it leaves."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from folders import FAULTS, add_faults, write_folder
+from processes import Notebook, environment, execute, ran
+
+from musicmtl.core import CorpusError, ParamsError, repo_root
+from musicmtl.study import CLAIM_COLUMNS, RESULT_COLUMNS, claims_of, main_studies, number, published, studies, verdict
+from musicmtl.study.report import write_report
+from musicmtl.study.runs import main
+
+pytestmark = pytest.mark.studies
+ALL, MAIN = list(studies()), main_studies()
+every_study, every_main_study = (pytest.mark.parametrize("study", names) for names in (ALL, MAIN))
+
+# Songs that a study can use at preset smoke; `write_folder` has the default.
+FOLDERS = {
+    "artist_language": {"artists": 6, "seconds": 7.0},
+    "lstm_ensemble": {"artists": 5, "songs": 5, "seconds": 24.0},  # 120 segments, and three songs of each artist
+    "pase": {"artists": 4, "songs": 5, "seconds": 4.0},
+    "tagging": {"artists": 12, "seconds": 6.5},  # four songs with each tag, artists kept apart
+}
+FAULT_WORDS = {"lstm_ensemble": {"short.wav": "fewer than 120 segments", "silent.wav": "fewer than 120 segments"}}
+# Pictures of `figures/<study>` that need more than preset smoke trains.
+LARGER_PRESETS = {
+    "agf": "weights_(ema|epoch_wild|first)",
+    "lstm_ensemble": "fig02_l2_10|fig(02_as|02_l2|03_curves|04_curves|08_m2|10_multitask|11_tasks)_25",
+    "pase": "fig07_fma",
+    "tagging": "taggram_recording",
+}
+
+
+class Once:
+    "Folders of runs, each made when it is first asked for; a run that failed is not tried again."
+
+    def __init__(self, home):
+        self.home, self.cache = home, Path(os.environ["MUSICMTL_CACHE"])
+        self.folders = {}  # Key -> folder, or the error
+
+    def once(self, key, make):
+        if key not in self.folders:
+            try:
+                self.folders[key] = make()
+            except Exception as error:
+                self.folders[key] = error
+        if isinstance(self.folders[key], Exception):
+            raise self.folders[key]
+        return self.folders[key]
+
+    def whole(self, study):
+        "Run of preset smoke, by the command line."
+        home = self.home / "miniature" / study
+        return self.once(study, lambda: ran(study, home, cache=self.cache, n_jobs=1))
+
+    def folder(self, study):
+        "A folder of music with faulty files."
+        root = self.home / "folders" / study
+        return self.once((study, "folder"), lambda: add_faults(write_folder(root, **FOLDERS.get(study, {}))))
+
+    def notebook(self, study, home):
+        "The study's notebook on its folder of music."
+        return Notebook(study, home, corpus="folder", root=str(self.folder(study)), n_jobs=1)
+
+    def on_folder(self, study):
+        "Run of preset smoke on the folder, undisturbed."
+        notebook = self.notebook(study, self.home / "undisturbed" / study)
+        return self.once((study, "undisturbed"), notebook.ran)
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory):
+    return Once(tmp_path_factory.mktemp("studies"))
+
+
+@pytest.fixture
+def inside(runs, monkeypatch):
+    "Set the environment in which a study's run was made."
+
+    def enter(study):
+        for name, value in environment(runs.home / "miniature" / study, runs.cache).items():
+            monkeypatch.setenv(name, value)
+
+    return enter
+
+
+def tables_of(study) -> dict:
+    "Tables that a study keeps in `figures/data`: name -> columns."
+    files = (repo_root() / "figures" / "data").glob("*.csv")
+    owner = {file: max((name for name in ALL if file.stem.startswith(name)), key=len, default=None) for file in files}
+    return {file.name: list(pd.read_csv(file, nrows=0)) for file in owner if owner[file] == study}
+
+
+def captions_of(study) -> dict:
+    "Captions of a study's pictures."
+    return yaml.safe_load((repo_root() / "figures" / study / "captions.yaml").read_text(encoding="utf-8"))
+
+
+def about_time(study) -> list:
+    "Claims whose effects are wall times, which no two runs share."
+    return [claim for claim, rule in claims_of(study).items() if re.search(r"\btime\b", rule["effect"])]
+
+
+@every_study
+def test_a_run_leaves_its_manifest_and_the_executed_notebook(study, runs):
+    run = runs.whole(study)
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["status"] == "done" and manifest["study"] == study and manifest["run"] == run.name
+    assert manifest["parameters"]["preset"] == "smoke" and manifest["wall_s"] > 0 and len(manifest["corpus"]) >= 16
+    assert {"torch", "numpy", "python"} <= set(manifest["versions"]) and "core" in manifest["machine"]
+    assert manifest["notes"] if study in MAIN else True
+    notebook = json.loads((run / "executed.ipynb").read_text())
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["execution_count"] for cell in code)
+    outputs = [output for cell in code for output in cell["outputs"]]
+    assert not [output for output in outputs if output.get("name") == "stderr" or output["output_type"] == "error"]
+
+
+@every_study
+def test_a_run_leaves_all_tables(study, runs):
+    folder, expected = runs.whole(study) / "figures" / "data", tables_of(study)
+    found = {file.name: list(pd.read_csv(file, nrows=0)) for file in folder.glob("*.csv")}
+    if study in MAIN:
+        assert found.pop("claims.csv") == CLAIM_COLUMNS
+    assert found == expected and found[f"{study}.csv"] == RESULT_COLUMNS
+    for name in found:
+        assert len(pd.read_csv(folder / name)), name
+
+
+@every_main_study
+def test_scores_lie_within_their_intervals_under_both_protocols(study, runs):
+    table = pd.read_csv(runs.whole(study) / "figures" / "data" / f"{study}.csv")
+    assert set(table.study) == {study} and set(table.preset) == {"smoke"} and set(table.corpus) == {"miniature"}
+    assert {"published", "corrected"} <= set(table.protocol.dropna())
+    judged = table.dropna(subset=["low", "high"])
+    assert len(judged) > len(table) / 4
+    assert (judged.low <= judged.value + 1e-6).all() and (judged.value <= judged.high + 1e-6).all()
+    assert not table.duplicated(["protocol", "variant", "seed", "metric"]).any()
+
+
+@every_main_study
+def test_the_papers_numbers_stand_beside_ours(study, runs):
+    table = pd.read_csv(runs.whole(study) / "figures" / "data" / f"{study}.csv")
+    beside = table.dropna(subset="paper_value")
+    printed = [
+        number(value) for value in published(study).paper_value.dropna() if re.fullmatch(r"~?-?[\d.]+[kM]?", str(value))
+    ]
+    assert len(beside) and set(beside.paper_value) <= set(printed) and beside.paper_ref.notna().all()
+
+
+@every_main_study
+def test_every_claim_is_judged_by_its_rule(study, runs):
+    table = pd.read_csv(runs.whole(study) / "figures" / "data" / "claims.csv")
+    rules = claims_of(study)
+    assert set(table.claim) == set(table[table.protocol == "corrected"].claim) == set(rules)
+    tested = table.effect.notna()
+    assert tested.any() and (table.verdict != "not testable here").eq(tested).all()
+    for row in table[tested].itertuples():
+        assert row.verdict == verdict(row.low, row.high, rules[row.claim]["test"]), row.claim
+        assert row.low <= row.high and row.n > 0 and rules[row.claim]["rule"] in row.rule
+    assert table[~tested].rule.str.len().gt(10).all()  # a reason
+
+
+@every_study
+def test_a_run_draws_every_picture_that_has_a_caption(study, runs):
+    folder = runs.whole(study) / "figures" / study
+    drawn = {file.name for file in folder.iterdir()}
+    of_miniature = {name for name in captions_of(study) if not name.startswith("albums_")}
+    later = {name for name in of_miniature if re.fullmatch(LARGER_PRESETS.get(study, ""), name.rpartition(".")[0])}
+    assert of_miniature - later <= drawn
+    assert {name for name in drawn - of_miniature if not name.endswith("_time.png")} == set()
+    for name in drawn:
+        if name.endswith(".png"):
+            with Image.open(folder / name) as picture:
+                assert min(picture.size) > 100 and len(picture.convert("L").getcolors()) > 8, name
+
+
+@every_study
+def test_the_report_takes_it(study, runs, tmp_path):
+    figures = runs.whole(study) / "figures"
+    page = write_report(figures / "data", tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f'id="{study}"' in page
+    pictures = [file for file in (figures / study).glob("*.png") if not file.stem.endswith("_time")]
+    assert page.count('src="data:image/png;base64,') == len(pictures)
+    for claim in claims_of(study) if study in MAIN else ():
+        assert f"<b>{claim}</b>" in page
+
+
+@every_study
+def test_a_run_that_is_done_is_not_run_again(study, runs, inside, capsys):
+    run = runs.whole(study)
+    before = (run / "executed.ipynb").stat().st_mtime_ns
+    inside(study)
+    assert main([study]) == 0 and str(run) in capsys.readouterr().out
+    assert (run / "executed.ipynb").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    "name, value, message",
+    [
+        ("sede", "1", "parameters: unknown name 'sede'"),
+        ("n_jobs", "many", "parameters: n_jobs must be a whole number, found 'many'"),
+        ("preset", "huge", "parameters: preset must be one of"),
+    ],
+)
+@every_study
+def test_wrong_parameters_get_one_sentence(study, name, value, message, monkeypatch, tmp_path, capsys):
+    "From the driver, and from plain papermill, which itself takes any name and any value."
+    monkeypatch.setenv("MUSICMTL_RUNS", str(tmp_path))
+    arguments = ["--preset", value] if name == "preset" else ["-p", name, value]
+    assert main([study, *arguments]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith(f"{study}: {message}")
+    with pytest.raises(ParamsError, match=re.escape(message)):
+        execute(study, {name: value})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("root, message", [(None, "needs the folder that holds it"), ("/no/where", "does not exist")])
+@every_main_study
+def test_a_folder_that_is_not_there_gets_one_sentence(study, root, message, monkeypatch, tmp_path):
+    monkeypatch.setenv("MUSICMTL_RUNS", str(tmp_path))
+    with pytest.raises((ParamsError, CorpusError), match=message) as error:
+        execute(study, {"corpus": "folder", "root": root})
+    assert "\n" not in str(error.value)
+
+
+@every_main_study
+def test_faulty_files_are_named_and_do_not_stop_a_study(study, runs):
+    run = runs.on_folder(study)
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["status"] == "done"
+    for file, words in {**FAULTS, **FAULT_WORDS.get(study, {})}.items():
+        name = file.partition(".")[0]
+        assert any(name in note and words in note for note in manifest["notes"]), (file, manifest["notes"])
+    table = pd.read_csv(run / "figures" / "data" / f"{study}.csv")
+    assert set(table.corpus) == {study} and {"published", "corrected"} <= set(table.protocol.dropna())
+    names = [file.name for file in (run / "figures" / study).iterdir()]
+    assert names and all(name.startswith(f"{study}_") for name in names)
+
+
+def compared(study, run) -> dict:
+    "Everything of a run that must not change, by name; wall times are left out."
+    figures = run / "figures"
+    files = [file for file in figures.rglob("*.*") if not file.stem.endswith("_time")]
+    found = {str(file.relative_to(figures)): file.read_bytes() for file in files}
+    times = tuple(f"{study},{claim}," for claim in about_time(study))
+    claims = found["data/claims.csv"].decode().splitlines()
+    return {**found, "data/claims.csv": [line for line in claims if not line.startswith(times or "\n")]}
+
+
+@every_main_study
+def test_killed_twice_it_ends_with_the_same_bytes(study, runs, tmp_path):
+    "SIGKILL while features are extracted, then while a network is trained that has a checkpoint."
+    undisturbed = compared(study, runs.on_folder(study))
+    notebook = runs.notebook(study, tmp_path)
+    assert notebook.run(kill_at=r"/features/.*/shards/\d+$") == -9, notebook.log.read_text()
+    assert not list(tmp_path.glob("cache/features/*/index.parquet")) and not list(tmp_path.rglob("jobs"))
+    assert notebook.run(kill_at=r"/last\.ckpt$", again=True) == -9, notebook.log.read_text()
+    assert list(tmp_path.glob("runs/*/jobs/**/last.ckpt"))
+    found = compared(study, notebook.ran())
+    assert set(found) == set(undisturbed) and [name for name in found if found[name] != undisturbed[name]] == []

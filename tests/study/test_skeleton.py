@@ -1,0 +1,172 @@
+"A study that fills in the blanks gets plan, tables, summary, verdicts, effects and figures."
+
+import sys
+from dataclasses import replace
+
+import musicmtl.papers
+import numpy as np
+import pandas as pd
+import pytest
+
+from raters import DATA, SONGS, STUDY, TRUTH, write_paper
+
+from musicmtl.study import CLAIM_COLUMNS, RESULT_COLUMNS, TIME_COLUMNS, CommonSettings, interval
+from musicmtl.study.runs import open_run
+
+SETTINGS = CommonSettings(variants=("plain", "smart"), seeds=2, n_jobs=1)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    "Runs in a folder of the module; the raters' paper is found."
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("skeleton")
+        write_paper(folder / "papers")
+        patch.setattr(musicmtl.papers, "__path__", [*musicmtl.papers.__path__, str(folder / "papers")])
+        patch.setenv("MUSICMTL_RUNS", str(folder / "runs"))
+        yield folder
+    sys.modules.pop("musicmtl.papers.raters", None)
+
+
+@pytest.fixture(scope="module")
+def outcome(home):
+    outcome = STUDY.run(DATA, SETTINGS)
+    outcome.save()
+    return outcome
+
+
+def accuracy(outcome, label, protocol="corrected"):
+    "Mean over seeds, from the readings themselves."
+    return np.mean([np.mean(r.predicted == TRUTH) for r in outcome.board.readings(label, protocol)])
+
+
+def test_parameters_are_the_notebooks_names(home):
+    with pytest.raises(Exception, match="raters.ipynb"):
+        STUDY.parameters({"seed": 1})  # the raters have no notebook, and so no presets
+
+
+def test_the_plan_counts_each_job_once():
+    twice = replace(
+        STUDY, stages=lambda data, settings: {"raters": 2 * STUDY.stages(data, settings)["raters"], "none": []}
+    )
+    plan = twice.plan(DATA, SETTINGS)
+    assert plan.to_dict("records") == [
+        {"stage": "raters", "jobs": 8, "first": "published-plain-0", "last": "corrected-smart-1"}
+    ]
+
+
+def test_every_stage_reads_what_earlier_ones_found(home):
+    order = []
+
+    def stages(data, settings):
+        first, *others = STUDY.stages(data, settings)["raters"]
+        return {"first": [first], "others": others, "nothing": []}
+
+    def read(data, settings, results):
+        order.append(sorted(file.parent.name for file in results.root.glob("*/result.npz")))
+        return STUDY.read(data, settings, results)
+
+    settings = replace(SETTINGS, batch_size=2)
+    outcome = replace(STUDY, stages=stages, read=read).run(DATA, settings)
+    assert order == [sorted(reading.trial.name for reading in outcome.readings)]
+    log = (outcome.root / "trained.txt").read_text().splitlines()
+    assert log[0].startswith("published-plain-0 ") and len(log) == 8
+
+
+def test_a_row_per_score_with_its_interval_and_the_papers_number_beside_it(outcome):
+    table = outcome.tables["scores"]
+    assert list(table) == RESULT_COLUMNS and len(table) == 8 + 1
+    assert set(table.study) == {"raters"} and set(table.run) == {outcome.run.id} and set(table.corpus) == {"items"}
+    for reading in outcome.readings:
+        trial = reading.trial
+        where = (table.variant == trial.label) & (table.protocol == trial.protocol) & (table.seed == trial.seed)
+        (row,) = table[where].itertuples()
+        expected = interval(STUDY.scores(DATA, SETTINGS, reading)["accuracy"])
+        assert (row.value, row.low, row.high) == pytest.approx(expected, abs=1e-6)
+        assert (row.paper_ref == "Table 1") == (trial.label == "smart")
+    beside = table.dropna(subset="paper_value")
+    assert set(beside.variant) == {"smart"} and (beside.paper_value == 64).all() and len(beside) == 4
+    assert table[table.variant == "chance"].value.tolist() == [0.25]
+
+
+def test_a_study_can_say_what_its_rows_are(outcome):
+    def rows(outcome, reading):
+        for by in ("item", "song"):
+            values = outcome.board.all_scores(reading, by=by)["accuracy"]
+            yield reading.trial.label, f"accuracy_{by}", interval(values)
+
+    other = replace(STUDY, rows=rows, references=None, reported=None).run(DATA, SETTINGS)
+    found = pd.DataFrame(other.score_rows())
+    assert set(found.metric) == {"accuracy_item", "accuracy_song"} and len(found) == 16
+    assert found.paper_value.isna().all() and "chance" not in set(found.variant)
+
+
+def test_times_stand_with_the_machine_and_apart_from_results(outcome):
+    table = outcome.tables["time"]
+    assert list(table) == TIME_COLUMNS and len(table) == 8 and set(table.seconds_per_step) == {0.1}
+    assert table.machine.str.contains("core").all() and (outcome.folder / "data" / "raters_time.csv").exists()
+    assert "seconds_per_step" not in outcome.tables["scores"]
+
+
+def test_a_study_can_time_something_else(outcome, tmp_path, monkeypatch):
+    def times(outcome):
+        return [{"protocol": "corrected", "variant": "smart", "seed": 0, "seconds_per_step": 1.0, "training_s": 9.0}]
+
+    other = replace(STUDY, times=times, time_columns=("training_s",)).run(DATA, replace(SETTINGS, seed=9))
+    table = other.save()["time"]
+    assert list(table) == [*TIME_COLUMNS[:-1], "training_s", "machine"] and table.training_s.dropna().tolist() == [9.0]
+
+
+def test_further_tables_have_their_columns_and_keys(outcome):
+    table = outcome.tables["hits"]
+    assert list(table) == ["study", "run", "corpus", "preset", "protocol", "variant", "seed", "song", "hits"]
+    reading = outcome.board.readings("smart", seeds=[1])[0]
+    own = table[(table.protocol == "corrected") & (table.variant == "smart") & (table.seed == 1)].sort_values("song")
+    assert own.hits.tolist() == np.bincount(SONGS, reading.predicted == TRUTH).tolist()
+    again = outcome.save_table("hits", STUDY.tables["hits"])
+    pd.testing.assert_frame_equal(again, table)  # replaced, not repeated
+    empty = replace(STUDY, tables={"hits": replace(STUDY.tables["hits"], rows=lambda outcome: [])})
+    assert list(empty.run(DATA, SETTINGS).save_table("hits", empty.tables["hits"])) == list(table)
+
+
+def test_the_summary_has_published_and_corrected_and_the_paper_side_by_side(outcome):
+    found = outcome.summary()
+    assert list(found.columns) == [("accuracy", name) for name in ("corrected", "published", "paper")]
+    for label in ("plain", "smart"):
+        for protocol in ("published", "corrected"):
+            assert found.loc[label, ("accuracy", protocol)] == pytest.approx(
+                accuracy(outcome, label, protocol), abs=1e-3
+            )
+    assert found.loc["smart", ("accuracy", "paper")] == 64 and pd.isna(found.loc["plain", ("accuracy", "paper")])
+
+
+def test_the_effect_of_a_published_practice(outcome):
+    (row,) = outcome.switch_effects().itertuples()
+    expected = 100 * (accuracy(outcome, "smart", "published") - accuracy(outcome, "smart"))
+    assert row.effect == pytest.approx(expected) and row.low < row.effect < row.high
+    assert replace(STUDY, comparisons=None).run(DATA, SETTINGS).switch_effects().empty
+
+
+def test_claims_are_judged_and_shown(outcome):
+    shown = outcome.judge()
+    assert list(shown) == [c for c in CLAIM_COLUMNS if c not in ("study", "where", "rule", "corpus")]
+    assert shown.verdict.tolist() == ["holds", "holds", "not testable here"]
+    table = pd.read_csv(outcome.folder / "data" / "claims.csv")
+    assert list(table) == CLAIM_COLUMNS and set(table.preset) == {"smoke"}
+
+
+def test_figures_are_drawn_into_the_studys_folder(outcome):
+    assert outcome.draw() == ["accuracy"]
+    assert (outcome.folder / "raters" / "items_accuracy.png").stat().st_size > 1000
+
+
+def test_only_one_protocol_where_one_is_asked_for(home):
+    outcome = STUDY.run(DATA, replace(SETTINGS, protocol="published"))
+    assert outcome.board.labels("corrected") == [] and set(outcome.board.labels("published")) == {"plain", "smart"}
+
+
+def test_a_run_that_is_finished_is_done(outcome):
+    outcome.finish()
+    run = open_run("raters", SETTINGS)
+    assert run.done and run.manifest["notes"] == ["200 items remain"] and run.manifest["corpus"] == DATA.fingerprint
+    assert repr(outcome) == "Outcome('raters', Board(8 readings of 4 variants))"
