@@ -87,10 +87,10 @@ class Balancer:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._args()})"
 
-# %% ../nbs/24_balance.ipynb #ba1a0c02
+# %% ../nbs/24_balance.ipynb #69bd5cf0
 @patch
 def state_dict(self: Balancer) -> dict:
-    "All that a restored balancer needs to continue; a fixed rule has no state."
+    "All that a restored balancer needs to continue."
     return {}
 
 
