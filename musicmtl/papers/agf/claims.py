@@ -206,11 +206,12 @@ def class_f1(board: Board, protocol: str) -> tuple:  # Validation [1 + DRAWS, C]
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    "Spearman's ρ over the classes that are known in both; NaN for fewer than three."
+    "Spearman's ρ over the classes that are known in both; NaN for fewer than three, and where all of one are equal."
     known = np.isfinite(a) & np.isfinite(b)
     if known.sum() < 3:
         return np.nan
-    return np.corrcoef(rankdata(a[known]), rankdata(b[known]))[0, 1]
+    ranks = rankdata(a[known]), rankdata(b[known])
+    return np.nan if min(map(np.ptp, ranks)) == 0 else np.corrcoef(*ranks)[0, 1]
 
 
 def a11_rare_classes_overfit(board: Board, protocol: str):

@@ -157,7 +157,7 @@ def trained(demo, tmp_path_factory):
 def test_weights_add_up_and_move(trained):
     for reading in trained:
         weights = reading.history.pivot_table(index="step", columns="task", values="weight")
-        np.testing.assert_allclose(weights.sum(1), weights.shape[1], rtol=1e-5)
+        np.testing.assert_allclose(weights.sum(axis=1), weights.shape[1], rtol=1e-5)
         assert reading.history.weight.std() > 0.01
         curve = experiment.weight_curve(reading.history)
         np.testing.assert_allclose(curve.groupby("epoch").weight.sum(), weights.shape[1], rtol=1e-5)
