@@ -222,7 +222,7 @@ def _check_frames(
     if file.frames >= _ENDLESS:
         raise AudioError(path, "its header leaves its length open, and libsndfile cannot decode that")
 
-
+# %% ../nbs/01_audio.ipynb #a0d10b1e
 def _read(
     path: Path,
     file,  # Of `_open`

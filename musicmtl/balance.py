@@ -87,18 +87,24 @@ class Balancer:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._args()})"
 
-    def state_dict(self) -> dict:
-        "All that a restored balancer needs to continue; a fixed rule has no state."
-        return {}
+# %% ../nbs/24_balance.ipynb #ba1a0c02
+@patch
+def state_dict(self: Balancer) -> dict:
+    "All that a restored balancer needs to continue; a fixed rule has no state."
+    return {}
 
-    def load_state_dict(self, state: dict):
-        "Continue from a state. Raises `ParamsError` for one of another balancer."
-        self._check_state(state, set())
 
-    def _check_state(self, state: dict, keys: set[str]):
-        "Raises `ParamsError` unless the state has these keys."
-        if set(state) != keys:
-            raise ParamsError(f"state of {self!r}: expected the keys {sorted(keys)}, found {sorted(state)}")
+@patch
+def load_state_dict(self: Balancer, state: dict):
+    "Continue from a state. Raises `ParamsError` for one of another balancer."
+    self._check_state(state, set())
+
+
+@patch
+def _check_state(self: Balancer, state: dict, keys: set[str]):
+    "Raises `ParamsError` unless the state has these keys."
+    if set(state) != keys:
+        raise ParamsError(f"state of {self!r}: expected the keys {sorted(keys)}, found {sorted(state)}")
 
 # %% ../nbs/24_balance.ipynb #da384cdd
 class Equal(Balancer):

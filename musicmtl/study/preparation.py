@@ -66,10 +66,11 @@ def frequent(
     corpus, rare = corpus.at_least(column, least)
     if not rare:
         return corpus, []
-    what = "artists" if column == "artist" else f"values of {column}"
+    plural, verb = ("s", "are") if len(rare) > 1 else ("", "is")
+    what = f"artist{plural}" if column == "artist" else f"value{plural} of {column}"
     named = ", ".join(f"{value or 'none'} ({n})" for value, n in rare.items())
     words = {2: "two", 3: "three"}.get(least, least)
-    return corpus, [f"{len(rare)} {what} with fewer than {words} {noun} are left out: {named}"]
+    return corpus, [f"{len(rare)} {what} with fewer than {words} {noun} {verb} left out: {named}"]
 
 # %% ../../nbs/study/43_preparation.ipynb #0007b2d3
 def first_seconds(
@@ -155,7 +156,7 @@ def split_items(
     track: np.ndarray,  # Track of each item [N]
     method: str,  # "track" or "artist", as `split_method` has it
     *,
-    target: str,  # Column whose classes are spread over the parts
+    target: str | None,  # Column whose classes are spread over the parts
     seed: int,
     fractions=FRACTIONS,
 ) -> dict:  # train, valid, test -> items

@@ -206,17 +206,19 @@ def class_f1(board: Board, protocol: str) -> tuple:  # Validation [1 + DRAWS, C]
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    "Spearman's ρ over the classes that are known in both; NaN for fewer than three, and where all of one are equal."
+    "Spearman's ρ over the classes that are known in both; NaN for fewer than three, or where all are alike."
     known = np.isfinite(a) & np.isfinite(b)
-    if known.sum() < 3:
+    if known.sum() < 3 or np.ptp(a[known]) == 0 or np.ptp(b[known]) == 0:
         return np.nan
-    ranks = rankdata(a[known]), rankdata(b[known])
-    return np.nan if min(map(np.ptp, ranks)) == 0 else np.corrcoef(*ranks)[0, 1]
+    return np.corrcoef(rankdata(a[known]), rankdata(b[known]))[0, 1]
 
 
 def a11_rare_classes_overfit(board: Board, protocol: str):
     valid, train, counts = class_f1(board, protocol)
-    return np.array([rank_correlation(counts, train - drawn) for drawn in valid]), len(counts)
+    correlations = np.array([rank_correlation(counts, train - drawn) for drawn in valid])
+    if np.isnan(correlations[1:]).all():
+        raise LookupError("needs three classes that differ in size and in F1")
+    return correlations, len(counts)
 
 # %% ../../../nbs/papers/agf/claims.ipynb #2cd6d7bd
 LOOSE = ("Experimental", "Pop")  # Genres that the paper finds hardest (§5, Fig. 5)

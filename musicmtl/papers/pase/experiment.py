@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SWITCHES', 'SETS', 'ALL', 'WEIGHTINGS', 'BEST', 'FOLDER', 'TASKS', 'SMALL', 'LOSSES', 'Protocol', 'Recipe', 'recipe',
-           'scenario_of', 'PretrainingSettings', 'Settings', 'ClipBank', 'Clips', 'Pool', 'miniature_clips',
+           'scenario_of', 'PretrainingSettings', 'Settings', 'ClipBank', 'ClipBatches', 'Pool', 'miniature_clips',
            'audioset_clips', 'cut_clips', 'make_pool', 'Target', 'Source', 'open_sources', 'make_target', 'fewer_clips',
            'PretrainingData', 'prepare', 'Encoder', 'target_stats', 'balancer_of', 'pretraining', 'pool_clips',
            'pretrain', 'loss_arrays', 'untrained', 'FeatureMeans', 'embed', 'train_encoder', 'Probe', 'Learner',
@@ -26,7 +26,7 @@ from ...corpus import Corpus, Labels
 from ...learn import MultiTask, Plateau, fit, outputs
 from ...loaders import load_corpus
 from ...metrics import macro_f1, multilabel_f1, replicates
-from ...store import FeatureStore, WaveBank
+from ...store import FeatureStore, WaveBank, WaveClips
 from musicmtl.study import (
     PARTS,
     SPLIT_WORDS,
@@ -251,28 +251,24 @@ class ClipBank(WaveBank):
         return found | self.bank.crop(self.bank(wave[:, :n]), n)
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #c06be0b1
-class Clips(Dataset):
-    "Clips out of a store of waveforms; indexing with an array gives a batch (x [B, T], targets)."
+class ClipBatches(Dataset):
+    "Clips and what is learnt of them; indexing with an array gives a batch (x [B, T], targets)."
 
     def __init__(
         self,
-        store: FeatureStore,  # Of a `ClipBank`
-        rows: np.ndarray,  # Row of each clip [n]
-        starts: np.ndarray,  # Its first sample [n]
-        length: int,  # Samples
+        clips: WaveClips,  # [N, T]
         *,
-        targets: tuple = (),  # One tensor per task [n, ...]
+        targets: tuple = (),  # One tensor per task [N, ...]
         features: tuple = (),  # Names of targets that the store holds
         crop: int | None = None,  # Samples of a random cut, drawn again each epoch; None: the whole clip
         seed: int = 0,  # Of the cuts
     ):
-        self.store, self.length, self.seed, self.epoch = store, length, seed, 0
-        self.rows, self.starts = np.asarray(rows), np.asarray(starts)
+        self.clips, self.seed, self.epoch = clips, seed, 0
         self.targets, self.features = tuple(targets), tuple(features)
-        self.crop = crop if crop and crop < length else None
+        self.crop = crop if crop and crop < clips.length else None
 
     def __len__(self):
-        return len(self.rows)
+        return len(self.clips)
 
     def set_epoch(self, epoch: int) -> None:
         "Draw the cuts of an epoch."
@@ -280,26 +276,24 @@ class Clips(Dataset):
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #9205b101
 @patch
-def _cuts(self: Clips) -> np.ndarray:
-    "First sample of this epoch's cut of every clip [n], within the clip."
-    n_starts = (self.length - self.crop) // HOP + 1
+def _cuts(self: ClipBatches) -> np.ndarray:
+    "First sample of this epoch's cut of every clip [N], within the clip."
+    n_starts = (self.clips.length - self.crop) // HOP + 1
     return HOP * generator(self.seed, "cut", self.epoch).integers(0, n_starts, len(self))
 
 
 @patch
 def __getitem__(
-    self: Clips,
+    self: ClipBatches,
     items: np.ndarray,  # Of clips [B]
 ) -> tuple:  # x [B, T], targets: those of the store, then the others
     "A batch."
-    items = np.asarray(items)
-    rows, starts, length = self.rows[items], self.starts[items], self.length
-    if self.crop:
-        starts, length = starts + self._cuts()[items], self.crop
-    x = self.store.gather("wave", rows, starts, length)[:, 0]
-    stored = [self.store.gather(name, rows, starts // HOP, length // HOP) for name in self.features]
+    items, clips = np.asarray(items), self.clips
+    offsets, length = (self._cuts()[items], self.crop) if self.crop else (0, clips.length)
+    frames = (clips.rows[items], (clips.starts[items] + offsets) // HOP, length // HOP)
+    stored = [clips.store.gather(name, *frames) for name in self.features]
     others = [target[torch.from_numpy(items)] for target in self.targets]
-    return x, (*stored, *others)
+    return clips.gather(items, offsets, length), (*stored, *others)
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #937da004
 @dataclass(frozen=True, eq=False)
@@ -445,11 +439,12 @@ def answers(self: Target) -> np.ndarray:  # Codes [N], or zeros, ones and NaN [N
 def clips(
     self: Target,
     items: np.ndarray | None = None,  # Clips; all by default
-    **options,  # For `Clips`
-) -> Clips:
+    **options,  # For `ClipBatches`
+) -> ClipBatches:
     "Waveforms of some clips."
     items = np.arange(len(self)) if items is None else items
-    return Clips(self.store, self.track[items], self.start[items], self.length, **options)
+    clips = WaveClips(self.store, self.track[items], self.start[items], self.length)
+    return ClipBatches(clips, **options)
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #70ec2127
 @patch
@@ -752,13 +747,14 @@ def pool_clips(
     settings: Settings,
     job: Encoder,
     part: str,  # "train": random cuts; "valid": whole clips
-) -> Clips:
+) -> ClipBatches:
     "Clips to pre-train on, with their targets where those are kept."
     rows = getattr(pool, part)
     names = [name for name in worker_set(job.recipe.workers) if name != "waveform"]
     features = names if settings.targets == "kept" else ()
     crop = round(settings.chunk_s * SR) if settings.chunk_s and part == "train" else None
-    return Clips(pool.store, rows, 0 * rows, pool.length, features=features, crop=crop, seed=job.seed)
+    clips = WaveClips(pool.store, rows, 0 * rows, pool.length)
+    return ClipBatches(clips, features=features, crop=crop, seed=job.seed)
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #b11bf8fc
 def pretrain(
@@ -956,7 +952,7 @@ def labelled_clips(
     target: Target,
     settings: Settings,
     job: Learner,
-) -> dict[str, Clips]:  # train, valid, test
+) -> dict[str, ClipBatches]:  # train, valid, test
     "Clips of each part with their labels; random cuts of those to train on."
     parts, y = target.parts(job.split, settings.seed), torch.from_numpy(target.answers)
     parts["train"] = fewer_clips(target, parts["train"], job.n, settings.seed)

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['SWITCHES', 'TAGGERS', 'EMBEDDINGS', 'NETS', 'WAYS', 'KS', 'PAIRS', 'JOINT', 'POOL', 'RECIPES', 'DEFAULT_VARIANTS',
            'SIZES', 'ALONE', 'NOT_HERE', 'TAG_COLUMNS', 'NOTION_KS', 'NOTION_COLUMNS', 'CURVE_COLUMNS', 'Protocol',
-           'Recipe', 'rows_of', 'recipe', 'Settings', 'Clips', 'TaggedClips', 'open_corpus', 'folder_tags',
-           'official_parts', 'parts_of', 'clip_starts', 'usable', 'pool_note', 'prepare', 'relevant_switches',
-           'NetworkJob', 'network_job', 'pretraining', 'Trial', 'protocols_of', 'trials', 'most_epochs', 'schedule_of',
+           'Recipe', 'rows_of', 'recipe', 'Settings', 'TaggedClips', 'open_corpus', 'folder_tags', 'official_parts',
+           'parts_of', 'clip_starts', 'usable', 'pool_note', 'prepare', 'relevant_switches', 'NetworkJob',
+           'network_job', 'pretraining', 'Trial', 'protocols_of', 'trials', 'most_epochs', 'schedule_of',
            'width_divisor', 'start', 'start_from_musicnn', 'CutVectors', 'trunk_vectors', 'VectorJob', 'Classifier',
            'tasks_of', 'balancer_of', 'learner', 'sounds_of', 'dataset', 'train_network', 'read_checkpoint', 'answers',
            'is_quick', 'stages', 'Reading', 'read_trial', 'read', 'clip_weights', 'macro_over', 'mean_over',
@@ -31,7 +31,7 @@ from ...learn import MultiTask, StepTimes, fit
 from ...loaders import load_corpus
 from ...metrics import average_precision, multilabel_recall, ranks, replicates, roc_auc
 from ...magnatagatune import TAGS, by_folder, tag_matrix
-from ...store import FeatureStore, WaveBank
+from ...store import FeatureStore, WaveBank, WaveClips
 from ...study import PARTS, CommonSettings, Data, Job, Outcome, Results, SwitchedProtocol, best_device
 from musicmtl.study import (
     bootstrap_groups,
@@ -234,50 +234,12 @@ class Settings(CommonSettings):
         if self.places < 1:
             raise ParamsError(f"places: expected 1 or more, found {self.places}")
 
-# %% ../../../nbs/papers/tagging/experiment.ipynb #66f25970
-class Clips:
-    "Clips out of a store of waveforms, as an array [N, T]: `clips[rows]`, `clips[row, start:end]`."
-
-    ndim = 2
-
-    def __init__(
-        self,
-        store: FeatureStore,  # Of a `WaveBank`
-        rows: np.ndarray,  # Row of each clip [N]
-        starts: np.ndarray,  # Its first sample [N]
-        length: int,  # Samples of each
-    ):
-        self.store, self.rows, self.starts, self.length = store, np.asarray(rows), np.asarray(starts), length
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return len(self.rows), self.length
-
-    def __len__(self):
-        return len(self.rows)
-
-    def __repr__(self):
-        return f"Clips({len(self)} of {self.length / SR:g} s)"
-
-    def of(
-        self,
-        clips: np.ndarray,  # Which [n]
-    ) -> "Clips":
-        "Some of the clips."
-        return Clips(self.store, self.rows[clips], self.starts[clips], self.length)
-
-    def __getitem__(self, key) -> torch.Tensor:  # [n, T]; [end - start] for a row and a slice
-        if not isinstance(key, tuple):
-            return self.store.gather("wave", self.rows[key], self.starts[key], self.length)[:, 0]
-        row, (start, end, _) = key[0], key[1].indices(self.length)
-        return self.store.gather("wave", self.rows[row], self.starts[row] + start, end - start)[0, 0]
-
 # %% ../../../nbs/papers/tagging/experiment.ipynb #ae2cee94
 @dataclass(frozen=True, eq=False)
 class TaggedClips(Data):
     "Clips with tags, divided."
 
-    clips: Clips  # [N, T]
+    clips: WaveClips  # [N, T]
     Y: np.ndarray  # Which clip has which tag, float32 [N, C]
     classes: tuple  # Names of the tags
     parts: dict  # train, valid, test -> clips; pool: those a Musicnn is pre-trained on; leak: the same and the test
@@ -417,7 +379,7 @@ def prepare(settings: Settings) -> TaggedClips:
         f"{Y.sum(1).mean():.1f} tags per clip"
     )
     notes.append(pool_note(parts, settings))
-    return TaggedClips(corpus, tuple(notes), Clips(store, track, starts, length), Y, classes, parts)
+    return TaggedClips(corpus, tuple(notes), WaveClips(store, track, starts, length), Y, classes, parts)
 
 # %% ../../../nbs/papers/tagging/experiment.ipynb #bf30bca1
 def relevant_switches(recipe: Recipe) -> list[str]:
@@ -609,7 +571,7 @@ class CutVectors:
 @torch.inference_mode()
 def trunk_vectors(
     net: Musicnn,  # Trained
-    clips: Clips,  # [N, T]
+    clips: WaveClips,  # [N, T]
     places: int,  # Cuts of each, evenly spread
     device: str = "cpu",
 ) -> torch.Tensor:  # [N, places, width]
@@ -688,7 +650,7 @@ def learner(net: nn.Module, job: NetworkJob) -> nn.Module:
 # %% ../../../nbs/papers/tagging/experiment.ipynb #2a59efbb
 def sounds_of(
     data: TaggedClips, settings: Settings, job: NetworkJob, root: Path
-) -> dict:  # train, valid -> (clips [n], `Clips` or `CutVectors` [n, T])
+) -> dict:  # train, valid -> (clips [n], `WaveClips` or `CutVectors` [n, T])
     "What a job is trained and validated on."
     rows = {part: data.parts[part] for part in ("train", "valid")}
     if job.recipe.kind == "pool":
@@ -704,7 +666,7 @@ def dataset(
     job: NetworkJob,
     part: str,  # train or valid
     rows: np.ndarray,  # Clips [n]
-    sounds: "Clips | CutVectors",  # Of these [n, T]
+    sounds: "WaveClips | CutVectors",  # Of these [n, T]
 ) -> Crops | Triplets:
     "Cuts or triplets for `fit`; as coded, those of the validation are new in every epoch, too."
     redraw = part == "train" or job.position("schedule") == "code"
