@@ -104,6 +104,15 @@ def test_jobs_of_a_run(demo):
     assert len({job.name for job in jobs}) == len(jobs)
 
 
+def test_gradnorm_moves_in_short_runs():
+    "Its learning rate is 3/(number of steps), at least 1e-3, in every preset but `paper`."
+    for preset in ("mini", "claims"):
+        settings = settings_of(preset=preset)
+        steps = settings.epochs * settings.steps_per_epoch
+        assert steps >= 300 and settings.epochs >= 10
+        assert settings.gradnorm_lr == pytest.approx(max(3 / steps, 1e-3))
+
+
 def test_further_variants_say_what_is_not_the_default(demo):
     settings = settings_of(side_variants=["separate", "gradnorm_epoch_windows_1"], alphas=[1.5])
     labels = [job.label for job in experiment.network_jobs(demo[1], settings)]
