@@ -14,7 +14,7 @@ from recipes import blocks, files_of, snippets_of, write_sixth
 
 from musicmtl import loaders
 from musicmtl.balance import Equal
-from musicmtl.core import CorpusError, ParamsError, repo_root
+from musicmtl.core import CorpusError, ParamsError
 from musicmtl.learn import Items, MultiTask, fit
 from musicmtl.tasks import regression
 
