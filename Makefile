@@ -33,7 +33,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 
 .PHONY: help setup study claims report test test-fast test-sync test-notebooks test-studies test-python clean-runs
 help:
-	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
+	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
 
 setup: $(VENV)/.ready
 

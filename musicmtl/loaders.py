@@ -457,7 +457,7 @@ def _openmic_table(path, names):  # key -> {instrument: whether it plays}
 # %% ../nbs/20_loaders.ipynb #73dd729b
 def _openmic_arrays(path, names):  # The same from the .npz
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             keys, relevance, mask = arrays["sample_key"], arrays["Y_true"], arrays["Y_mask"]
     except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
         expected = "arrays sample_key, Y_true and Y_mask without pickled objects"

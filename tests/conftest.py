@@ -4,11 +4,13 @@ import os
 from pathlib import Path
 
 import hypothesis
+import matplotlib
 import pytest
 
 os.environ.setdefault("TQDM_DISABLE", "1")
 hypothesis.settings.register_profile("tests", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("tests")
+matplotlib.use("Agg")
 
 
 @pytest.fixture(autouse=True)
@@ -17,6 +19,15 @@ def _seeded():
     from musicmtl.core import seed_everything
 
     seed_everything(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_figures_left():
+    "What a test draws is gone when it ends."
+    yield
+    from matplotlib import pyplot
+
+    pyplot.close("all")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,7 +2,6 @@
 
 import ast
 import json
-import re
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,7 @@ from recipes import blocks, files_of, snippets_of, write_sixth
 
 from musicmtl import loaders
 from musicmtl.balance import Equal
-from musicmtl.core import CorpusError, ParamsError, repo_root
+from musicmtl.core import CorpusError, ParamsError
 from musicmtl.learn import Items, MultiTask, fit
 from musicmtl.tasks import regression
 
@@ -145,15 +144,3 @@ def test_a_balancer_trains_a_network(balance, tmp_path):
         fit(module, data, epochs=3, batch_size=8, root=tmp_path / repr(balancer), device="cpu")
         assert (module.history.weight.std() > 0.01) == moves
         assert module.history.groupby("step").weight.sum().round(5).eq(2).all()
-
-
-def test_the_pages_links_lead_somewhere():
-    text = (repo_root() / PAGE).read_text(encoding="utf-8")
-    headings = {
-        re.sub(r"[^\w -]", "", line).strip().lower().replace(" ", "-") for line in re.findall(r"^#+ (.*)$", text, re.M)
-    }
-    for target in re.findall(r"\]\(([^)]+)\)", text):
-        if target.startswith("#"):
-            assert target[1:] in headings, target
-        else:
-            assert (repo_root() / target).exists(), target

@@ -191,6 +191,20 @@ def test_the_citation_names_the_papers():
         assert reference["title"].lower().removeprefix("mlp coursework 4: ") in readme
 
 
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_lead_somewhere(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    titles = [re.sub(r"[^\w -]", "", title) for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE)]
+    headings = {title.strip().lower().replace(" ", "-") for title in titles}
+    targets = re.findall(r"\]\(([^)\s]+)\)", text)
+    for target in targets:
+        if target.startswith("#"):
+            assert target[1:] in headings, target
+        elif not target.startswith("http"):
+            assert (ROOT / target.partition("#")[0]).exists(), target
+    assert targets
+
+
 @pytest.mark.parametrize("form", ["add_a_paper", "dispute_a_verdict", "bug"])
 def test_issue_forms_are_complete(form):
     form = read_yaml(f".github/ISSUE_TEMPLATE/{form}.yml")

@@ -26,7 +26,8 @@ def interval(
     values: np.ndarray,  # [1 + DRAWS]
 ) -> tuple[float, float, float]:  # value, low, high
     "Value of the sample and 95 % interval of the draws."
-    low, high = np.nanquantile(values[1:], (0.025, 0.975))
+    known = values[1:][~np.isnan(values[1:])]  # draws in which nothing could be computed say nothing
+    low, high = np.quantile(known, (0.025, 0.975)) if len(known) else (np.nan, np.nan)
     return float(values[0]), float(low), float(high)
 
 

@@ -122,7 +122,7 @@ def test_a_paper_in_another_folder_is_found_like_our_own(another):
     assert papers() == [*sorted(CLAIMS), "raters"] and main_studies()[-1] == "raters"
     assert paper_folder("raters") == another / "raters"
     assert list(claims_of("raters")) == ["R1", "R2"] and "raters" in claims_of()
-    assert published("raters").paper_value.tolist() == [64] and len(published()) == sum(NUMBERS.values()) + 1
+    assert published("raters").paper_value.tolist() == ["64"] and len(published()) == sum(NUMBERS.values()) + 1
     assert studies()["raters_truth"] == "elsewhere" and "raters_truth" not in main_studies()
 
 

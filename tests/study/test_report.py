@@ -124,7 +124,7 @@ def test_missing_studies_and_unmatched_numbers_are_named(figures):
     assert "make study STUDY=agf<" not in page
     assert "Protocols between published and corrected (2)" in page  # one per corpus
     left = report.unmatched(scores(), published().query("study == 'agf'"))
-    assert 87.99 not in set(left.paper_value) and 91.08 in set(left.paper_value)
+    assert "87.99" not in set(left.paper_value) and "91.08" in set(left.paper_value)
     assert "<td>18</td>" in page and "18.0" not in page  # hours of training, as the paper prints them
 
 

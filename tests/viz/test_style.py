@@ -123,7 +123,8 @@ def test_a_png_is_small_and_other_formats_are_refused(tmp_path):
     with viz.style():
         fig, axes = plt.subplots(1, 2)
     path = viz.save_figure(axes, tmp_path / "deep" / "figure.png")
-    assert Image.open(path).mode == "P" and not Image.open(path).info.get("Software")
+    with Image.open(path) as picture:
+        assert picture.mode == "P" and not picture.info.get("Software")
     assert viz.save_figure(fig, tmp_path / "again.png").read_bytes() == path.read_bytes()
     with pytest.raises(ParamsError, match="figure x.pdf: the format must be .png or .svg"):
         viz.save_figure(fig, tmp_path / "x.pdf")

@@ -104,6 +104,15 @@ def test_jobs_of_a_run(demo):
     assert len({job.name for job in jobs}) == len(jobs)
 
 
+def test_gradnorm_moves_in_short_runs():
+    "Its learning rate is 3/(number of steps), at least 1e-3, in every preset but `paper`."
+    for preset in ("mini", "claims"):
+        settings = settings_of(preset=preset)
+        steps = settings.epochs * settings.steps_per_epoch
+        assert steps >= 300 and settings.epochs >= 10
+        assert settings.gradnorm_lr == pytest.approx(max(3 / steps, 1e-3))
+
+
 def test_further_variants_say_what_is_not_the_default(demo):
     settings = settings_of(side_variants=["separate", "gradnorm_epoch_windows_1"], alphas=[1.5])
     labels = [job.label for job in experiment.network_jobs(demo[1], settings)]
@@ -157,7 +166,7 @@ def trained(demo, tmp_path_factory):
 def test_weights_add_up_and_move(trained):
     for reading in trained:
         weights = reading.history.pivot_table(index="step", columns="task", values="weight")
-        np.testing.assert_allclose(weights.sum(1), weights.shape[1], rtol=1e-5)
+        np.testing.assert_allclose(weights.sum(axis=1), weights.shape[1], rtol=1e-5)
         assert reading.history.weight.std() > 0.01
         curve = experiment.weight_curve(reading.history)
         np.testing.assert_allclose(curve.groupby("epoch").weight.sum(), weights.shape[1], rtol=1e-5)
