@@ -33,7 +33,7 @@ def collect(
     file = Path(folder or repo_root() / "figures" / "data") / f"{name or study}.csv"
     new = pd.DataFrame(rows).reindex(columns=columns).assign(study=study)
     if file.exists():
-        old = pd.read_csv(file, dtype={"run": str})
+        old = pd.read_csv(file, dtype={"run": str, "value": float, "low": float, "high": float})
         replaced = pd.MultiIndex.from_frame(old[key].astype(str)).isin(pd.MultiIndex.from_frame(new[key].astype(str)))
         new = pd.concat([old[~replaced], new]) if (~replaced).any() else new
     order = [column for column in columns if column not in ("value", "low", "high")]
