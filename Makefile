@@ -31,7 +31,7 @@ QUIET := TQDM_DISABLE=1 OMP_NUM_THREADS=1
 export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
 export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 
-.PHONY: help setup study claims report test test-fast test-sync test-notebooks test-studies test-python clean-runs
+.PHONY: help setup study claims report test test-fast test-sync test-notebooks test-studies test-papers test-rest clean-runs
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
 
@@ -58,18 +58,19 @@ claims: setup
 report: setup
 	@$(PY) -m musicmtl.report
 
-# Three parts, two at a time, one core each. nbdev_test keeps to one process: forked ones wait for joblib's idle workers.
+# Four parts, two at a time, one core each, the longest first. nbdev_test keeps to one process: forked ones wait for joblib's
+# idle workers.
 test: test-sync
-	@echo "test 3/5: notebooks; 4/5: whole studies; 5/5: all other tests (two of them side by side)"
-	@$(QUIET) $(MAKE) --no-print-directory -j2 --output-sync=target test-notebooks test-studies test-python
+	@echo "test 3/6: whole studies; 4/6: notebooks; 5/6: tests of papers; 6/6: all other tests (two parts side by side)"
+	@$(QUIET) $(MAKE) --no-print-directory -j2 --output-sync=target test-studies test-notebooks test-papers test-rest
 
 test-fast: test-sync
 	@$(QUIET) $(PY) -m pytest -m "not studies" --ignore tests/papers --ignore tests/miniature
 
 test-sync: setup
-	@echo "test 1/5: notebooks clean and formatted, package and README in sync"
+	@echo "test 1/6: notebooks clean and formatted, package and README in sync"
 	@$(PY) tests/gate.py
-	@echo "test 2/5: ruff"
+	@echo "test 2/6: ruff"
 	@$(VENV)/bin/ruff check nbs musicmtl tests
 
 test-notebooks: setup
@@ -78,8 +79,11 @@ test-notebooks: setup
 test-studies: setup
 	@$(PY) -m pytest -m studies
 
-test-python: setup
-	@$(PY) -m pytest -m "not studies"
+test-papers: setup
+	@$(PY) -m pytest -m "not studies" tests/papers
+
+test-rest: setup
+	@$(PY) -m pytest -m "not studies" --ignore tests/papers
 
 clean-runs:
 	rm -rf runs

@@ -1,7 +1,8 @@
-"""A study as its users run it, in a process of its own, with its runs and its cache in a folder of the test.
+"""A study as its users run it, with its runs and its cache in a folder of the test.
 
-`ran` goes through the command line: papermill, a Jupyter kernel. `Notebook` executes the same cells without one, in
-a process forked from one that has imported the studies: it starts at once, and can be killed at a chosen moment.
+`start` is the command itself. Importing torch and its friends takes seconds, so `Forked` keeps a process that has
+imported the studies, and forks it: for the driver's command line (papermill and a kernel follow as always), and for the cells of a
+study's notebook, which then need no kernel and can be killed at a chosen moment.
 """
 
 import contextlib
@@ -20,6 +21,7 @@ from tqdm import tqdm
 
 from musicmtl.core import RunError
 from musicmtl.study import notebooks_folder, studies
+from musicmtl.study.runs import main
 
 
 def environment(
@@ -31,10 +33,14 @@ def environment(
     return {**folders, "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
 
 
+def arguments(study: str, params: dict) -> list[str]:
+    "What the driver's command line is given."
+    return [study, *(text for name, value in params.items() for text in ("-p", name, str(value)))]
+
+
 def start(study: str, home: Path, *, cache: Path | None = None, **params) -> subprocess.Popen:
     "`python -m musicmtl.runs STUDY -p NAME VALUE …`."
-    args = [text for name, value in params.items() for text in ("-p", name, str(value))]
-    command = [sys.executable, "-m", "musicmtl.runs", study, *args]
+    command = [sys.executable, "-m", "musicmtl.runs", *arguments(study, params)]
     env = {**os.environ, **environment(home, cache)}
     return subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
@@ -58,13 +64,6 @@ def the_run(home: Path, study: str) -> Path:
     "Folder of the only run in `home`."
     (run,) = (folder for folder in (home / "runs" / study).iterdir() if (folder / "manifest.json").exists())
     return run
-
-
-def ran(study: str, home: Path, **params) -> Path:
-    "Folder of a run that went well."
-    code, _, err = finish(start(study, home, **params))
-    assert code == 0, err
-    return the_run(home, study)
 
 
 def cells(
@@ -103,16 +102,23 @@ def _kill_at(pattern: str, again: bool) -> None:
     sys.addaudithook(watch)
 
 
-def _child(study: str, env: dict, params: dict, kill_at: str | None, again: bool, log: Path) -> None:
-    os.environ.update(env, MPLBACKEND="Agg")
-    sys.stdout = sys.stderr = open(log, "w", buffering=1)
+def execute_quietly(study: str, params: dict) -> None:
+    "The same, where its notebooks lie and without a window."
+    os.environ["MPLBACKEND"] = "Agg"
     os.chdir(notebooks_folder(study))
+    execute(study, params)
+
+
+def _child(function, args: tuple, env: dict, log: Path, kill_at: str | None, again: bool) -> None:
+    "What a forked process does; its exit status is what `function` returns."
+    os.environ.update(env)
+    sys.stdout = sys.stderr = open(log, "w", buffering=1)
     tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a killed process leaves behind
     if kill_at:
         _kill_at(kill_at, again)
     try:
-        execute(study, params)
-    except BaseException:
+        sys.exit(function(*args))
+    except Exception:
         traceback.print_exc()
         raise
 
@@ -120,39 +126,41 @@ def _child(study: str, env: dict, params: dict, kill_at: str | None, again: bool
 def fork(function, *args) -> multiprocessing.Process:
     "Call an importable function in a process forked from one that has imported the studies."
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(studies().values()))
+    context.set_forkserver_preload(["papermill", *studies().values()])
     process = context.Process(target=function, args=args)
     process.start()
     return process
 
 
-class Notebook:
-    "A study's notebook in a forked process."
+class Forked:
+    "A study in forked processes, its files in one folder."
 
     def __init__(self, study: str, home: Path, *, cache: Path | None = None, **params):
         self.study, self.home, self.params = study, home, params
-        self.env = environment(home, cache)
+        self.env, self.log = environment(home, cache), home / "log.txt"
 
-    def run(
-        self,
-        kill_at: str | None = None,  # Regular expression: SIGKILL before a file of such a name is written
-        again: bool = False,  # Only where the file exists already
-    ) -> int:  # Exit status, -9 where it was killed
-        "Execute all cells, or all until the kill."
+    def _call(self, function, *args, kill_at: str | None = None, again: bool = False) -> int:
         self.home.mkdir(parents=True, exist_ok=True)
-        process = fork(_child, self.study, self.env, self.params, kill_at, again, self.log)
+        process = fork(_child, function, args, self.env, self.log, kill_at, again)
         process.join(600)
         if process.exitcode is None:
             process.kill()
             raise RunError(f"{self.study}: expected an end within 600 s, found none: {self.log.read_text()}")
         return process.exitcode
 
-    @property
-    def log(self) -> Path:
-        "What the process printed."
-        return self.home / "log.txt"
+    def notebook(
+        self,
+        kill_at: str | None = None,  # Regular expression: SIGKILL before a file of such a name is written
+        again: bool = False,  # Only where the file exists already
+    ) -> int:  # Exit status, -9 where it was killed
+        "Execute all cells, or all until the kill."
+        return self._call(execute_quietly, self.study, self.params, kill_at=kill_at, again=again)
 
-    def ran(self) -> Path:
-        "Folder of a run that went well."
-        assert self.run() == 0, self.log.read_text()
+    def driver(self) -> int:  # Exit status
+        "The driver's command line."
+        return self._call(main, arguments(self.study, self.params))
+
+    def run(self, how) -> Path:
+        "Folder of the run, after one of the two went well."
+        assert how(self) == 0, self.log.read_text()
         return the_run(self.home, self.study)

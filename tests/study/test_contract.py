@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 
 from folders import FAULTS, add_faults, write_folder
-from processes import Notebook, environment, execute, ran
+from processes import Forked, environment, execute, the_run
 
 from musicmtl.core import CorpusError, ParamsError, repo_root
 from musicmtl.study import CLAIM_COLUMNS, RESULT_COLUMNS, claims_of, main_studies, number, published, studies, verdict
@@ -58,22 +58,22 @@ class Once:
 
     def whole(self, study):
         "Run of preset smoke, by the command line."
-        home = self.home / "miniature" / study
-        return self.once(study, lambda: ran(study, home, cache=self.cache, n_jobs=1))
+        run = Forked(study, self.home / "miniature" / study, cache=self.cache, n_jobs=1)
+        return self.once((study, "miniature"), lambda: run.run(Forked.driver))
 
-    def folder(self, study):
+    def music(self, study):
         "A folder of music with faulty files."
         root = self.home / "folders" / study
-        return self.once((study, "folder"), lambda: add_faults(write_folder(root, **FOLDERS.get(study, {}))))
+        return self.once((study, "music"), lambda: add_faults(write_folder(root, **FOLDERS.get(study, {}))))
 
-    def notebook(self, study, home):
-        "The study's notebook on its folder of music."
-        return Notebook(study, home, corpus="folder", root=str(self.folder(study)), n_jobs=1)
+    def forked(self, study, home):
+        "The study on its folder of music."
+        return Forked(study, home, corpus="folder", root=str(self.music(study)), n_jobs=1)
 
     def on_folder(self, study):
         "Run of preset smoke on the folder, undisturbed."
-        notebook = self.notebook(study, self.home / "undisturbed" / study)
-        return self.once((study, "undisturbed"), notebook.ran)
+        forked = self.forked(study, self.home / "undisturbed" / study)
+        return self.once((study, "folder"), lambda: forked.run(Forked.notebook))
 
 
 @pytest.fixture(scope="session")
@@ -247,24 +247,24 @@ def test_faulty_files_are_named_and_do_not_stop_a_study(study, runs):
     assert names and all(name.startswith(f"{study}_") for name in names)
 
 
-def compared(study, run) -> dict:
-    "Everything of a run that must not change, by name; wall times are left out."
-    figures = run / "figures"
-    files = [file for file in figures.rglob("*.*") if not file.stem.endswith("_time")]
-    found = {str(file.relative_to(figures)): file.read_bytes() for file in files}
+def tables(study, figures) -> dict:
+    "Tables of a run as bytes, without wall times and claims about them."
+    found = {file.name: file.read_bytes() for file in figures.glob("data/*.csv") if not file.stem.endswith("_time")}
     times = tuple(f"{study},{claim}," for claim in about_time(study))
-    claims = found["data/claims.csv"].decode().splitlines()
-    return {**found, "data/claims.csv": [line for line in claims if not line.startswith(times or "\n")]}
+    claims = [line for line in found["claims.csv"].decode().splitlines() if not line.startswith(times or "\n")]
+    return {**found, "claims.csv": claims}
 
 
 @every_main_study
 def test_killed_twice_it_ends_with_the_same_bytes(study, runs, tmp_path):
     "SIGKILL while features are extracted, then while a network is trained that has a checkpoint."
-    undisturbed = compared(study, runs.on_folder(study))
-    notebook = runs.notebook(study, tmp_path)
-    assert notebook.run(kill_at=r"/features/.*/shards/\d+$") == -9, notebook.log.read_text()
+    expected = tables(study, runs.on_folder(study) / "figures")
+    forked = runs.forked(study, tmp_path)
+    assert forked.notebook(kill_at=r"/features/.*/shards/\d+$") == -9, forked.log.read_text()
     assert not list(tmp_path.glob("cache/features/*/index.parquet")) and not list(tmp_path.rglob("jobs"))
-    assert notebook.run(kill_at=r"/last\.ckpt$", again=True) == -9, notebook.log.read_text()
-    assert list(tmp_path.glob("runs/*/jobs/**/last.ckpt"))
-    found = compared(study, notebook.ran())
-    assert set(found) == set(undisturbed) and [name for name in found if found[name] != undisturbed[name]] == []
+    assert forked.notebook(kill_at=r"/last\.ckpt$", again=True) == -9, forked.log.read_text()
+    assert list(tmp_path.glob("runs/*/jobs/**/last.ckpt")) and not list(tmp_path.rglob("*.csv"))
+    # All tables are written before the first picture, which need not be drawn again.
+    assert forked.notebook(kill_at=rf"/figures/{study}/") == -9, forked.log.read_text()
+    found = tables(study, the_run(tmp_path, study) / "figures")
+    assert set(found) == set(expected) and [name for name in found if found[name] != expected[name]] == []
