@@ -362,17 +362,11 @@ def unmatched(
     return published[[not is_matched(row) for row in published.itertuples()]]
 
 
-def _printed(value) -> str:
-    "A paper's number as it prints it; whole numbers may have been read as floats."
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
 def _unmatched_section(scores: pd.DataFrame, published: pd.DataFrame, names: Names) -> str:
     "What the paper reports and we do not."
     rows = []
     for row in unmatched(scores, published).itertuples():
-        paper_value = _text(_printed(row.paper_value))
-        rows.append([_text(row.ref), _text(row.variant), _text(names.label(row.metric)), paper_value])
+        rows.append([_text(v) for v in (row.ref, row.variant, names.label(row.metric), row.paper_value)])
     if not rows:
         return ""
     table = _html_table(["Where", "Variant", "Metric", "Paper"], rows)
