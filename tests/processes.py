@@ -1,8 +1,8 @@
 """A study as its users run it, with its runs and its cache in a folder of the test.
 
 `start` is the command itself. Importing torch and its friends takes seconds, so `Forked` keeps a process that has
-imported the studies, and forks it: for the driver's command line (papermill and a kernel follow as always), and for the cells of a
-study's notebook, which then need no kernel and can be killed at a chosen moment.
+imported the studies, and forks it: for the driver's command line (papermill and a kernel follow as always), and for the
+cells of a study's notebook, which then need no kernel and can be killed at a chosen moment.
 """
 
 import contextlib
