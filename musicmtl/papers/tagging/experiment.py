@@ -199,6 +199,7 @@ class Settings(CommonSettings):
     "Settings of the tagging study. Raises `ParamsError` for a variant without a recipe and for too short clips."
 
     corpus: Literal["miniature", "folder", "magnatagatune"] = "miniature"  # Input corpus
+    seed: int = 0  # Of a folder's split; the first of the networks
     split: Literal["homework", "folder", "clean"] = "homework"  # Which folders of MagnaTagATune, and of Miniature
     checkpoint: str | None = None  # A trained Musicnn in place of the pre-training
     recording: str | None = which(None)  # A sound file of which a taggram is drawn
