@@ -2,6 +2,7 @@
 
 import sys
 
+from .study import *
 from .study.runs import *
 from .study.runs import main
 
