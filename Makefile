@@ -9,7 +9,7 @@
 #   make report               only the report, from the tables that are there
 #
 #   make test                 the gate: notebooks in sync, ruff, all notebooks, all tests (minutes, two cores)
-#   make test-fast            notebooks in sync, ruff, and tests without whole studies and papers (about a minute)
+#   make test-fast            the same without notebooks, papers and whole studies (about a minute)
 #
 #   make setup                only the environment
 #   make clean-runs           delete runs/ with all trained networks and caches
@@ -31,7 +31,7 @@ QUIET := TQDM_DISABLE=1 OMP_NUM_THREADS=1
 export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
 export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 
-.PHONY: help setup study claims report test test-fast test-sync test-notebooks test-studies test-papers test-rest clean-runs
+.PHONY: help setup study claims report test test-fast test-sync test-notebooks test-studies test-papers test-core test-rooms clean-runs
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
 
@@ -58,19 +58,19 @@ claims: setup
 report: setup
 	@$(PY) -m musicmtl.report
 
-# Four parts, two at a time, one core each, the longest first. nbdev_test keeps to one process: forked ones wait for joblib's
+# Five parts, two at a time, one core each, the longest first. nbdev_test keeps to one process: forked ones wait for joblib's
 # idle workers.
 test: test-sync
-	@echo "test 3/6: whole studies; 4/6: notebooks; 5/6: tests of papers; 6/6: all other tests (two parts side by side)"
-	@$(QUIET) $(MAKE) --no-print-directory -j2 --output-sync=target test-studies test-notebooks test-papers test-rest
+	@echo "test 3/3: whole studies, notebooks, and tests of papers, core and other rooms (two parts side by side)"
+	@$(QUIET) $(MAKE) --no-print-directory -j2 --output-sync=target test-studies test-notebooks test-papers test-core test-rooms
 
 test-fast: test-sync
-	@$(QUIET) $(PY) -m pytest -m "not studies" --ignore tests/papers --ignore tests/miniature
+	@$(QUIET) $(MAKE) --no-print-directory -j2 --output-sync=target test-core test-rooms
 
 test-sync: setup
-	@echo "test 1/6: notebooks clean and formatted, package and README in sync"
+	@echo "test 1/3: notebooks clean and formatted, package and README in sync"
 	@$(PY) tests/gate.py
-	@echo "test 2/6: ruff"
+	@echo "test 2/3: ruff"
 	@$(VENV)/bin/ruff check nbs musicmtl tests
 
 test-notebooks: setup
@@ -82,8 +82,11 @@ test-studies: setup
 test-papers: setup
 	@$(PY) -m pytest -m "not studies" tests/papers
 
-test-rest: setup
-	@$(PY) -m pytest -m "not studies" --ignore tests/papers
+test-core: setup
+	@$(PY) -m pytest -m "not studies" tests/test_*.py
+
+test-rooms: setup
+	@$(PY) -m pytest -m "not studies" --ignore tests/papers --ignore-glob 'tests/test_*.py'
 
 clean-runs:
 	rm -rf runs
