@@ -290,7 +290,7 @@ def targets(
     norms: Tensor,  # G = |w|·‖∂L/∂W‖ [K]
     alpha: float,  # Strength
 ) -> Tensor:  # Norm that each task's gradient should have [K]
-    "mean(G)·r^α, r the relative inverse training rate: a slow task gets a larger target (Chen et al., 2018, eq. 1)."
+    "mean(G)·r^α, r the relative inverse training rate: a slow task gets a larger target (Chen et al., 2018)."
     known = (losses > 0) & (initial > 0)
     if not known.any():
         return norms.mean().expand_as(norms)

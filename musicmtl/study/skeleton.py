@@ -155,9 +155,13 @@ def time_rows(self: Outcome) -> list[dict]:
 
 
 @patch
-def save_table(self: Outcome, name: str, table: Table) -> pd.DataFrame:
+def save_table(
+    self: Outcome,
+    name: str,  # One of the study's `tables`
+) -> pd.DataFrame:  # The whole table
     "Merge one of the study's further tables."
-    rows = pd.DataFrame(self.study.tables[name].rows(self))
+    table = self.study.tables[name]
+    rows = pd.DataFrame(table.rows(self))
     columns = [*RUN_COLUMNS[:4], *table.columns]
     if not len(rows):
         return pd.DataFrame(columns=columns)
@@ -171,8 +175,8 @@ def save(self: Outcome) -> dict:  # "scores", "time" and the study's own -> whol
     "Merge what was found into the tables of `folder`."
     name, folder = self.study.name, self.folder / "data"
     self.tables = {"scores": collect(name, self.score_rows(), folder)}
-    for other, table in self.study.tables.items():
-        self.tables[other] = self.save_table(other, table)
+    for other in self.study.tables:
+        self.tables[other] = self.save_table(other)
     if rows := self.time_rows():
         columns = [*TIME_COLUMNS[:-1], *self.study.time_columns, TIME_COLUMNS[-1]]
         self.tables["time"] = collect(name, rows, folder, name=f"{name}_time", columns=columns)

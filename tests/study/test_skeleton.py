@@ -123,10 +123,10 @@ def test_further_tables_have_their_columns_and_keys(outcome):
     reading = outcome.board.readings("smart", seeds=[1])[0]
     own = table[(table.protocol == "corrected") & (table.variant == "smart") & (table.seed == 1)].sort_values("song")
     assert own.hits.tolist() == np.bincount(SONGS, reading.predicted == TRUTH).tolist()
-    again = outcome.save_table("hits", STUDY.tables["hits"])
+    again = outcome.save_table("hits")
     pd.testing.assert_frame_equal(again, table)  # replaced, not repeated
     empty = replace(STUDY, tables={"hits": replace(STUDY.tables["hits"], rows=lambda outcome: [])})
-    assert list(empty.run(DATA, SETTINGS).save_table("hits", empty.tables["hits"])) == list(table)
+    assert list(empty.run(DATA, SETTINGS).save_table("hits")) == list(table)
 
 
 def test_the_summary_has_published_and_corrected_and_the_paper_side_by_side(outcome):

@@ -59,8 +59,8 @@ def test_rare_classes_are_marked_on_the_map(monkeypatch, tmp_path, n, rare):
     monkeypatch.setattr(figures.viz, "tsne_map", lambda *a, **k: drawn.update(k))
     codes = np.repeat([0, 1], [100 - n, n])
     labels = SimpleNamespace(classes=("Rock", "Polka"), codes=codes, counts=np.array([100 - n, n]))
-    data = SimpleNamespace(corpus=SimpleNamespace(labels=lambda c: labels, __len__=None), target="genre", name="demo")
-    data.corpus = type("C", (), {"labels": lambda self, c: labels, "__len__": lambda self: 100})()
+    corpus = type("Corpus", (), {"labels": lambda self, column: labels, "__len__": lambda self: 100})()
+    data = SimpleNamespace(corpus=corpus, target="genre", name="demo")
     board = SimpleNamespace(readings=lambda *a: [SimpleNamespace(hidden=np.zeros((100, 4)))])
     run = SimpleNamespace(data=data, board=board, folder=tmp_path, settings=SimpleNamespace(main_protocol="corrected"))
     run.study = figures.study
