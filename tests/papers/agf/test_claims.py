@@ -101,7 +101,7 @@ def test_rough_curves_are_found_rough():
 
 
 def test_smoother_slower_and_lower_is_one_claim():
-    "The least of three standardised margins decides; here it is the scores', since the curves differ alike in each seed."
+    "The least of three standardised margins decides: here the scores', since curves differ alike in each seed."
     rough = seeds_of("gradnorm_epoch", (0.5,) * 3, noise=0.3)
     calm = seeds_of("gradnorm_log_classes", (0.4, 0.45, 0.35))
     lower = 50 - np.array([40, 45, 35])
