@@ -63,7 +63,7 @@ def read_results(
 ) -> Tables:  # Empty where there is nothing
     "All results and claims in a folder. Raises `RunError` for a table without its columns or an unknown verdict."
     data = Path(data) if data else repo_root() / "figures" / "data"
-    scores = [_read_table(file, RESULT_COLUMNS) for file in sorted(data.glob("*.csv")) if _holds_results(file)]
+    scores = [_read_table(file, RESULT_COLUMNS) for file in sorted(data.glob("[!.]*.csv")) if _holds_results(file)]
     file = data / "claims.csv"
     claims = _read_table(file, CLAIM_COLUMNS) if file.exists() else pd.DataFrame(columns=CLAIM_COLUMNS)
     unknown = sorted(set(claims.verdict.astype(str)) - set(VERDICTS.colours))
@@ -386,14 +386,14 @@ def figures_section(
 ) -> str:  # html
     "Pictures as data URIs with their captions, and links to interactive pages; wall times stay out."
     captions, parts = _captions(folder), []
-    for file in sorted(folder.glob("*.png"), key=lambda file: _natural(file.name)):
+    for file in sorted(folder.glob("[!.]*.png"), key=lambda file: _natural(file.name)):
         if file.stem.endswith("_time"):
             continue
         text = _text(captions.get(file.name, names.label(file.stem)))
         image = f'<img alt="{text}" src="data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}">'
         parts.append(f"<figure>{image}<figcaption>{text}</figcaption></figure>")
     pages = []
-    for file in sorted(folder.glob("*.html")):
+    for file in sorted(folder.glob("[!.]*.html")):
         text = _text(captions.get(file.name, names.label(file.stem)))
         pages.append(f'<li><a href="{_text(link)}/{_text(file.name)}">{text}</a></li>')
     if pages:
