@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from fastcore.basics import patch
-from ..core import ParamsError, RunError, atomic, repo_root
-from .jobs import locked
+from ..core import ParamsError, RunError, atomic, locked, repo_root
 from .registry import find_study, main_studies, notebooks_folder
 from .results import machine
 from .settings import CommonSettings, parameter_cell, resolve, run_id
@@ -63,7 +62,7 @@ def _note(self: Run, **what):
     "Write `what` into the manifest."
     base = {"study": self.study, "run": self.id, "parameters": dataclasses.asdict(self.settings)}
     base |= {"versions": _versions(), "commit": _commit(), "machine": machine()}
-    with atomic(self.root / "manifest.json") as tmp:
+    with locked(self.root, wait=60), atomic(self.root / "manifest.json") as tmp:
         tmp.write_text(json.dumps({**self.manifest, **base, **what}, indent=1, default=str))
 
 
@@ -102,6 +101,7 @@ _OURS = ("ParamsError", "CorpusError", "AudioError", "RunError")
 def _execute(self: Run, notebook: Path, given: dict):
     "Run the notebook with papermill; raises `RunError` with the notebook's own error."
     import papermill
+    from nbclient.exceptions import DeadKernelError
 
     executed = self.root / "executed.ipynb"
     options = {
@@ -109,12 +109,18 @@ def _execute(self: Run, notebook: Path, given: dict):
         "progress_bar": os.environ.get("TQDM_DISABLE", "0") in ("", "0"),
         "extra_arguments": ["--log-level=ERROR"],  # the kernel warns of its connection, which is local
     }
-    try:
-        papermill.execute_notebook(notebook, executed, given, **options)
-    except papermill.PapermillExecutionError as error:
-        what = f"{error.ename}: {error.evalue}"
+    failed = None
+    with atomic(executed) as tmp:
+        try:
+            papermill.execute_notebook(notebook, tmp, given, **options)
+        except papermill.PapermillExecutionError as error:
+            failed, what = error, f"{error.ename}: {error.evalue}"
+        except DeadKernelError as error:
+            failed, what = error, "the kernel died: was it killed, or is there too little memory?"
+    if failed:
         self._note(status="failed", reason=what)
-        raise RunError(error.evalue if error.ename in _OURS else f"{what} (see {executed})") from error
+        ours = getattr(failed, "ename", None) in _OURS
+        raise RunError(failed.evalue if ours else f"{what} (see {executed})") from failed
 
 # %% ../../nbs/study/49_runs.ipynb #db55fec3
 def run(
@@ -132,11 +138,10 @@ def run(
     this = open_run(study, resolve(settings_class, study, given))
     if this.done and not again:
         return this
-    with locked(this.root):
-        this._note(status="running")
-        started = time.time()
-        this._execute(notebook, given)
-        this._note(wall_s=round(time.time() - started, 1))
+    this._note(status="running")
+    started = time.time()
+    this._execute(notebook, given)
+    this._note(wall_s=round(time.time() - started, 1))
     return this
 
 # %% ../../nbs/study/49_runs.ipynb #821d9b03
