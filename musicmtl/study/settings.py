@@ -326,7 +326,7 @@ def _shown(value) -> str:
     "A value as one would give it."
     if isinstance(value, list | tuple):
         return ",".join(map(_shown, value)) or "nothing"
-    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+    return "none" if value is None else str(value)
 
 
 def comments(
