@@ -71,9 +71,6 @@ def judge(
         return claim(study, claim_id, corpus, protocol, reason=reason)
     try:
         values, n = function(board, protocol)
-    except KeyError as missing:
-        what = " ".join(map(str, missing.args[0]))
-        return claim(study, claim_id, corpus, protocol, reason=f"needs {what}, not trained in this run")
     except LookupError as why:
         return claim(study, claim_id, corpus, protocol, reason=str(why))
     row = claim(study, claim_id, corpus, protocol, interval(values), n)
