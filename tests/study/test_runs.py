@@ -10,7 +10,7 @@ import pytest
 
 from processes import environment
 
-from musicmtl.core import ParamsError, RunError, locked
+from musicmtl.core import ParamsError, RunError, locked, repo_root
 from musicmtl.study import CommonSettings, find_study, main_studies, resolve, run_id
 from musicmtl.study.runs import main, open_run, output_folder, run
 
