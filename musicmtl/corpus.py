@@ -15,6 +15,7 @@ from types import MappingProxyType
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 from .core import CorpusError, ParamsError, atomic, stable_hash
+from .tables import nfc
 
 # %% ../nbs/05_corpus.ipynb #ad1d7dfc
 COLUMNS = (
@@ -34,6 +35,7 @@ COLUMNS = (
     "instruments",
     "split",
     "not_instruments",
+    "recording",
 )
 LIST_COLUMNS = ("genres", "tags", "instruments", "not_instruments")
 NUMBER_COLUMNS = ("start_s", "duration_s")
@@ -49,7 +51,7 @@ def plain_text(
 ) -> str:  # NFC, single spaces, nothing invisible
     "The one form of a text, in which equal names are equal."
     text = _CONTROLS.sub(" ", _INVISIBLE.sub("", text))
-    return unicodedata.normalize("NFC", " ".join(text.split()))
+    return nfc(" ".join(text.split()))
 
 # %% ../nbs/05_corpus.ipynb #c730d0a7
 def _is_null(value: object) -> bool:
@@ -76,7 +78,7 @@ def _plain(column: str, value: object) -> object:
     if column == "track_id" and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, str) and column not in ("track_id", "path"):
-        return plain_text(value)
+        return nfc(value) if column == "title" else plain_text(value)
     return value
 
 
@@ -256,7 +258,7 @@ class Corpus:
 
 # %% ../nbs/05_corpus.ipynb #199e242e
 @patch(as_prop=True)
-def table(self: Corpus) -> pd.DataFrame:  # [N, 16] columns of `COLUMNS`; a copy
+def table(self: Corpus) -> pd.DataFrame:  # [N, 17] columns of `COLUMNS`; a copy
     "The tracks; texts are objects with None for null, seconds are float64 with NaN."
     return self._table.copy()
 
@@ -274,8 +276,8 @@ def path(
 def fingerprint(self: Corpus) -> str:  # 32 hexadecimal digits
     "Hash of the name and the whole table, the order of its rows included; independent of `root`."
     if "_fingerprint" not in vars(self):
-        known = self._table["not_instruments"].notna().any()
-        columns = [column for column in COLUMNS if column != "not_instruments" or known]
+        young = [column for column in ("not_instruments", "recording") if not self._table[column].notna().any()]
+        columns = [column for column in COLUMNS if column not in young]
         rows = []
         for row in self._table[columns].itertuples(index=False, name=None):
             rows.append([None if value is None or value != value else value for value in row])
@@ -543,7 +545,7 @@ def _groups(
     files = [PurePosixPath(path).as_posix() for path in table["path"]]
     folded = [unicodedata.normalize("NFKC", repr(name)).casefold() if name[0] == "group" else None for name in names]
     groups = {}
-    for row, name in enumerate(_joined(names, files, folded)):
+    for row, name in enumerate(_joined(names, files, table["recording"], folded)):
         groups.setdefault(name, []).append(row)
 
     def position(group):
