@@ -428,16 +428,16 @@ def _columns(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     return table.rename(columns=ours)
 
 # %% ../nbs/19_folder.ipynb #eb75fd9b
-def _on_disk(path: str | None, root: Path, by_form: dict[str, str]) -> str | None:
+def _on_disk(path: str, root: Path, by_form: dict[str, str]) -> str:
     "A row's path as the disk has it."
-    if path is None or os.path.lexists(root / path):
+    if path and "\0" not in path and os.path.lexists(root / path):
         return path
-    return by_form.get(nfc(path)) or by_form.get(nfc(path.replace("\\", "/"))) or path
+    return by_form.get(nfc(path)) or by_form.get(nfc(path.replace("\\", "/"))) or nfc(path)
 
 
-def _unlisted(paths: Sequence[str | None], found: Listing) -> list[str]:
+def _unlisted(paths: Sequence[str], found: Listing) -> list[str]:
     "Notes on files without a row, and rows without a file."
-    named = {os.path.normpath(path) for path in paths if path is not None}
+    named = {os.path.normpath(path) for path in paths if path}
     missing = sorted(path for path in named if not os.path.lexists(found.root / path))
     extra = sorted(set(found.paths) - named)
     notes = [f"files of tracks.csv that are not there: {len(missing)}, {_some(missing)}"] if missing else []
@@ -449,14 +449,14 @@ def from_table(
     name: str,  # Of the corpus
 ) -> Corpus:
     "A folder with a table. Raises `CorpusError` naming file and row."
-    table, found = _columns(read_table(path), path), listing(path.parent)
+    table, found = _columns(read_table(path, exact=("path",)), path), listing(path.parent)
     unread = [column for column in table if column not in COLUMNS and column != "licence"]
     notes = [f"columns of {path.name} that are not read: {', '.join(unread)}"] if unread else []
     columns = {column: [_cell(column, text) for text in table[column]] for column in COLUMNS if column in table}
-    numbered = [track_path or f"row {row}" for row, track_path in enumerate(columns["path"])]
+    numbered = [text.strip() or f"row {row}" for row, text in enumerate(table["path"])]
     columns.setdefault("track_id", numbered)  # a path is a name of its own
-    by_form = {nfc(track_path): track_path for track_path in found.paths}
-    columns["path"] = [_on_disk(track_path, path.parent, by_form) for track_path in columns["path"]]
+    by_form = {nfc(printable(file)): file for file in found.paths}
+    columns["path"] = [_on_disk(text, path.parent, by_form) for text in table["path"]]
     licences = set(table["licence"]) - {""} if "licence" in table else ()
     about = dict(name=name, licence="; ".join(sorted(licences)), source=path)
     return Corpus(_objects(columns), path.parent, **about, notes=notes + _unlisted(columns["path"], found))

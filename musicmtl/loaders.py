@@ -8,14 +8,16 @@ __all__ = ['LOADERS', 'FMA_SUBSETS', 'FMA_NO_AUDIO', 'BALLROOM', 'BALLROOM_DROPP
            'load_magnatagatune', 'load_miniature']
 
 # %% ../nbs/20_loaders.ipynb #b44a8d5c
-import ast, csv, inspect, json, re, warnings, zipfile
+import ast, inspect, re, warnings
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 from types import UnionType
 from typing import get_args
-from xml.etree import ElementTree
 import numpy as np, pandas as pd
 from .core import CorpusError, ParamsError, progress
+from .tables import check_cells, names_of, nfc, numbers, once, read_json, read_lines, read_npz, read_table
+from .tables import read_xml, there, unique, where
 from .corpus import Corpus
 from .folder import AUDIO_SUFFIXES, file_tags, listing, load_folder, printable
 from .magnatagatune import SPLITS, TAGS, parts_by_folder
@@ -85,92 +87,89 @@ register("folder")(load_folder)
 
 # %% ../nbs/20_loaders.ipynb #6bc934cf
 _FMA = {
-    ("set", "split"): "split",
-    ("set", "subset"): "subset",
-    ("artist", "name"): "artist",
-    ("album", "title"): "album",
-    ("track", "title"): "title",
-    ("track", "genre_top"): "genre",
-    ("track", "genres_all"): "genres",
-    ("track", "language_code"): "language",
-    ("track", "tags"): "tags",
+    "track_id": "track_id",
+    "set.split": "split",
+    "set.subset": "subset",
+    "artist.name": "artist",
+    "album.title": "album",
+    "track.title": "title",
+    "track.genre_top": "genre",
+    "track.genres_all": "genres",
+    "track.language_code": "language",
+    "track.tags": "tags",
 }
+FMA_SUBSETS = ("small", "medium", "large")
+_FMA_SPLITS = {"training": "train", "validation": "valid", "test": "test"}
+_DIGITS = re.compile(r"\d{1,6}", re.ASCII)
+
+
+def _unpadded(table, column, path):  # The same with 7 for 007
+    check_cells(table, column, path, _DIGITS.fullmatch, "a number of at most six digits")
+    return table.assign(**{column: [str(int(text)) for text in table[column]]})
 
 
 def _fma_table(path):
-    "The columns of FMA's `tracks.csv` that a corpus uses, as text."
-    with open(path, newline="", encoding="utf-8") as file:
-        head = [row for row, _ in zip(csv.reader(file), range(3), strict=False)]
-    if len(head) < 3 or head[2][:1] != ["track_id"] or any(head[2][1:]):
-        expected = "FMA's three header rows, the third 'track_id' alone"
-        raise CorpusError(f"{path}: expected {expected}, found {[row[:3] for row in head]}")
-    place = {key: column for column, key in enumerate(zip(head[0], head[1], strict=False))}
-    for key in _FMA:
-        if key not in place:
-            raise CorpusError(f"{path}: expected a column {'.'.join(key)}, not in the header")
-    names = {0: "track_id", **{place[key]: name for key, name in _FMA.items()}}
-    text = {"dtype": str, "keep_default_na": False, "encoding": "utf-8"}
-    return pd.read_csv(path, skiprows=3, header=None, usecols=list(names), **text).rename(columns=names)
+    "The columns of FMA's `tracks.csv` that a corpus uses, as text; numbers, splits and subsets are checked."
+    table = _unpadded(read_table(path, columns=tuple(_FMA), header=3), "track_id", path)
+    unique(table, ["track_id"], path)
+    for column, known in {"set.split": tuple(_FMA_SPLITS), "set.subset": FMA_SUBSETS}.items():
+        check_cells(table, column, path, known.__contains__, f"one of {', '.join(known)}")
+    return table.rename(columns=_FMA)
 
 # %% ../nbs/20_loaders.ipynb #66b150b6
 def _fma_genres(path):  # Number of a genre -> its title
-    if not path.is_file():
-        raise CorpusError(f"{path}: missing; FMA's genre titles are in it")
-    genres = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if not {"genre_id", "title"} <= set(genres):
-        raise CorpusError(f"{path}: expected columns 'genre_id' and 'title', found {', '.join(genres)}")
-    return dict(zip(genres["genre_id"], genres["title"], strict=True))
+    table = _unpadded(read_table(path, columns=("genre_id", "title")), "genre_id", path)
+    table = once(table, ["genre_id"], path)
+    check_cells(table, "title", path, bool, "the title of a genre")
+    unique(table, ["title"], path)
+    return dict(zip(table["genre_id"], table["title"], strict=True))
 
 
-def _fma_list(text, path, row, column):
+def _fma_list(text, kinds, place):
     try:
         values = ast.literal_eval(text or "[]")
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         values = None
-    if not isinstance(values, list):
-        raise CorpusError(f"{path}: row {row}, column '{column}': expected a list, found {text!r}")
-    return [str(value) for value in values]
+    if not isinstance(values, list) or not all(type(value) in kinds for value in values):
+        raise CorpusError(f"{place}: expected a list, found {text[:60]!r}")
+    return [nfc(str(value)) for value in values]
 
 
-def _fma_titles(text, titles, path, row):
-    numbers = _fma_list(text, path, row, "track.genres_all")
-    for number in numbers:
+def _fma_titles(text, titles, place):
+    found = _fma_list(text, (int, str), place)
+    for number in found:
         if number not in titles:
-            raise CorpusError(f"{path}: row {row}, column 'track.genres_all': genre {number} is not in genres.csv")
-    return [titles[number] for number in numbers] or None
+            raise CorpusError(f"{place}: genre {number} is not in genres.csv")
+    return [titles[number] for number in found] or None
 
 # %% ../nbs/20_loaders.ipynb #fbc03201
-FMA_SUBSETS = ("small", "medium", "large")
 FMA_NO_AUDIO = ("99134", "108925", "133297")  # no sound in the published archive
-_FMA_SPLITS = {"training": "train", "validation": "valid", "test": "test"}
 
 
 def _fma_subset(path, subset):  # The rows of `tracks.csv` that belong to a subset
     table = _fma_table(path)
-    if not len(table):
-        raise CorpusError(f"{path}: no tracks under the header")
     inside = table["subset"].isin(FMA_SUBSETS[: FMA_SUBSETS.index(subset) + 1])
     table = table[inside & ~table["track_id"].isin(FMA_NO_AUDIO)]
     if not len(table):
         raise CorpusError(f"{path}: no track of subset {subset!r}")
-    bad = table[~table["track_id"].str.fullmatch(r"\d{1,6}")]
-    if len(bad):
-        row, found = bad.index[0], bad["track_id"].iloc[0]
-        raise CorpusError(f"{path}: row {row}, column 'track_id': expected a number, found {found!r}")
     return table
 
 # %% ../nbs/20_loaders.ipynb #6b36a5b7
 def _fma_rows(path, subset):  # The table of tracks
     table, titles = _fma_subset(path, subset), _fma_genres(path.with_name("genres.csv"))
-    numbers = [f"{int(number):06d}" for number in table["track_id"]]
-    genres = [_fma_titles(text, titles, path, row) for row, text in table["genres"].items()]
-    tags = [_fma_list(text, path, row, "track.tags") or None for row, text in table["tags"].items()]
+    top = {"", *titles.values()}
+    check_cells(table, "genre", path, top.__contains__, "a title of genres.csv")
+    padded = [f"{int(number):06d}" for number in table["track_id"]]
+    places = [where(path, line, "track.genres_all") for line in table.index]
+    genres = [_fma_titles(text, titles, place) for text, place in zip(table["genres"], places, strict=True)]
+    places = [where(path, line, "track.tags") for line in table.index]
+    tags = [_fma_list(text, (str, int), place) for text, place in zip(table["tags"], places, strict=True)]
     columns = {
         **{column: table[column].tolist() for column in ("track_id", "artist", "album", "title", "genre", "language")},
-        "path": [f"{number[:3]}/{number}.mp3" for number in numbers],
-        "split": [_FMA_SPLITS.get(part, part) for part in table["split"]],
+        "path": [f"{number[:3]}/{number}.mp3" for number in padded],
+        "split": [_FMA_SPLITS[part] for part in table["split"]],
         "genres": genres,
-        "tags": tags,
+        "tags": [found or None for found in tags],
     }
     return pd.DataFrame(columns)
 
@@ -205,7 +204,7 @@ def load_fma(
     if subset not in FMA_SUBSETS:
         raise ParamsError(f"subset: expected one of {', '.join(FMA_SUBSETS)}, found {subset!r}")
     tables = [Path(root) / "fma_metadata" / "tracks.csv", Path(root) / "tracks.csv"]
-    table = next((path for path in tables if path.is_file()), None)
+    table = next((path for path in tables if there(path)), None)
     if table is None:
         raise CorpusError(f"corpus 'fma': no metadata, expected {tables[0]} or {tables[1]}")
     audio = _fma_audio(Path(root), subset, audio_root, check_files)
@@ -236,7 +235,7 @@ def _regional_folder(root, parts, known):
     match = expression.fullmatch(parts[-1])
     if not match:
         raise CorpusError(f"{root / place}: expected a folder {pattern}, found {parts[-1]!r}")
-    labels = match.groupdict()
+    labels = {label: nfc(value) for label, value in match.groupdict().items()}
     kind, name = next(iter(labels.items()))
     for what, value in (("name", name), ("id", labels["id"])):
         other = known.setdefault((kind, what, value), place)
@@ -258,7 +257,7 @@ def _regional_row(root, path, known):
         "track_id": path,
         "artist": labels["artist"],
         "language": labels["language"],
-        "title": re.fullmatch(r"(.+?)(_\d{1,2})?", Path(path).stem)[1],
+        "title": nfc(re.fullmatch(r"(.+?)(_\d{1,2})?", Path(path).stem, re.DOTALL)[1]),
         "gender": {"m": "male", "f": "female"}.get(gender, gender),
         "veteran": veteran in ("1", "veteran"),
     }
@@ -287,33 +286,47 @@ def load_regional(
 
 # %% ../nbs/20_loaders.ipynb #61e5493e
 def _openmic_file(places, what):  # The first that is there
-    path = next((place for place in places if place.is_file()), None)
+    path = next((place for place in places if there(place)), None)
     if path is None:
         raise CorpusError(f"corpus 'openmic': no {what}, expected {' or '.join(map(str, places))}")
     return path
 
 
+def _whole(value):
+    "A whole number from JSON, which may be written as a text; None for anything else."
+    if isinstance(value, str) and re.fullmatch(r"\d{1,6}", value, re.ASCII):
+        return int(value)
+    return value if type(value) is int else None
+
+
 def _openmic_names(root):  # The instruments, by number
     path = _openmic_file([root / "class-map.json"], "list of instruments")
-    try:
-        numbers = json.loads(path.read_text())
-    except ValueError as error:
-        raise CorpusError(f"{path}: not readable as JSON ({error})") from None
-    if not isinstance(numbers, dict) or sorted(map(str, numbers.values())) != sorted(map(str, range(len(numbers)))):
-        raise CorpusError(f"{path}: expected instruments numbered from 0, found {str(numbers)[:60]}")
-    return sorted(numbers, key=numbers.get)
+    found = read_json(path)
+    numbered = {_whole(value): name for name, value in found.items()} if isinstance(found, dict) else {}
+    if not numbered or set(numbered) != set(range(len(found))) or "" in found:
+        raise CorpusError(f"{path}: expected instruments numbered from 0, found {str(found)[:60]}")
+    return [numbered[number] for number in range(len(numbered))]
 
 # %% ../nbs/20_loaders.ipynb #f176c0ef
+_KEY = re.compile(r"\d{6}_\d+", re.ASCII)
+
+
+def _with_keys(table, path):  # The same table with keys that may have been written as byte strings
+    keys = names_of(table["sample_key"], f"{path}: column 'sample_key'")
+    table = table.assign(sample_key=keys)
+    check_cells(table, "sample_key", path, _KEY.fullmatch, "a sample key as '000046_3840'")
+    return table
+
+
 def _openmic_keys(root):
     "Clips of the training and of the testing partition: two lists of sample keys."
     parts = {}
     for part in ("train", "test"):
         name = f"split01_{part}.csv"
         path = _openmic_file([root / "partitions" / name, root / name], f"partition {part!r}")
-        parts[part] = path.read_text().split()
-        for row, key in enumerate(parts[part]):
-            if not re.fullmatch(r"\d{6}_\d+", key):
-                raise CorpusError(f"{path}: row {row}: expected a sample key as '000046_3840', found {key!r}")
+        table = _with_keys(read_table(path, names=("sample_key",)), path)
+        unique(table, ["sample_key"], path)
+        parts[part] = table["sample_key"].tolist()
     both = sorted(set(parts["train"]) & set(parts["test"]))
     if both:
         found = f"{len(both)}, the first {both[0]!r}"
@@ -324,74 +337,112 @@ def _openmic_keys(root):
 _OPENMIC_LABELS = ("sample_key", "instrument", "relevance")
 
 
-def _openmic_table(path, names):  # key -> {instrument: whether it plays}
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    for column in _OPENMIC_LABELS:
-        if column not in table:
-            raise CorpusError(f"{path}: expected a column {column!r}, found {', '.join(table)}")
-    found, relevance = {}, pd.to_numeric(table["relevance"], errors="coerce").tolist()
-    for row, (key, name, text) in enumerate(zip(*(table[c] for c in _OPENMIC_LABELS), strict=True)):
-        if name not in names:
-            raise CorpusError(f"{path}: row {row}, column 'instrument': expected one of class-map.json, found {name!r}")
-        if not 0 <= relevance[row] <= 1:
-            raise CorpusError(f"{path}: row {row}, column 'relevance': expected a number from 0 to 1, found {text!r}")
-        found.setdefault(key, {})[name] = relevance[row] >= 0.5
-    return found
+def _openmic_contradictions(table, path):  # A note, if there are any
+    rows = table.drop_duplicates()
+    again = rows[rows.duplicated(["sample_key", "instrument"])]
+    if not len(again):
+        return []
+    pair = f"{again['instrument'].iloc[0]} in {again['sample_key'].iloc[0]}"
+    note = (
+        f"{path.name}: {len(again)} judgements contradict an earlier row (the first, {pair}, in line {again.index[0]})"
+    )
+    warnings.warn(f"corpus 'openmic': {note}; the last row counts", stacklevel=6)
+    return [f"{note}; the last row counts, as in the published arrays"]
+
+
+def _openmic_table(path, names):  # key -> {instrument: whether it plays}; notes
+    table = _with_keys(read_table(path, columns=_OPENMIC_LABELS), path)
+    check_cells(table, "instrument", path, set(names).__contains__, "one of class-map.json")
+    table = table.assign(relevance=numbers(table, "relevance", path, 0, 1) >= 0.5)
+    found = {}
+    for key, name, plays in zip(*(table[column] for column in _OPENMIC_LABELS), strict=True):
+        found.setdefault(key, {})[name] = bool(plays)
+    return found, _openmic_contradictions(table, path)
 
 # %% ../nbs/20_loaders.ipynb #73dd729b
-def _openmic_arrays(path, names):  # The same from the .npz
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            keys, relevance, mask = arrays["sample_key"], arrays["Y_true"], arrays["Y_mask"]
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        expected = "arrays sample_key, Y_true and Y_mask without pickled objects"
-        instead = "openmic-2018-aggregated-labels.csv beside it"
-        raise CorpusError(f"{path}: expected {expected}, or {instead} ({error})") from None
-    shape = len(keys), len(names)
-    if relevance.shape != shape or mask.shape != shape:
+def _check_openmic_arrays(path, arrays, n_names):
+    "Raise `CorpusError` where the arrays do not fit each other, or are not numbers from 0 to 1."
+    keys, relevance, mask = arrays["sample_key"], arrays["Y_true"], arrays["Y_mask"]
+    shape = len(np.atleast_1d(keys)), n_names
+    if keys.ndim != 1 or relevance.shape != shape or mask.shape != shape:
         shapes = f"{list(relevance.shape)} and {list(mask.shape)}"
         raise CorpusError(f"{path}: expected Y_true and Y_mask of {list(shape)}, found {shapes}")
-    plays = relevance >= 0.5
-    return {
-        str(key): {names[k]: bool(plays[row, k]) for k in np.flatnonzero(mask[row])} for row, key in enumerate(keys)
-    }
+    for name, kinds, expected in (("Y_true", "fiub", "numbers from 0 to 1"), ("Y_mask", "fiub", "0 and 1 alone")):
+        array = arrays[name]
+        if array.dtype.kind not in kinds:
+            raise CorpusError(f"{path}: array {name!r}: expected {expected}, found {array.dtype}")
+        good = (array >= 0) & (array <= 1) if name == "Y_true" else (array == 0) | (array == 1)
+        used = mask.astype(bool) if name == "Y_true" else True
+        for row, k in np.argwhere(~good & used)[:1]:
+            raise CorpusError(f"{path}: array {name!r}, row {row}: expected {expected}, found {array[row, k]}")
+
+
+def _openmic_arrays(path, names):  # The same from the .npz
+    try:
+        arrays = read_npz(path, ("sample_key", "Y_true", "Y_mask"))
+    except CorpusError as error:
+        raise CorpusError(f"{error}; openmic-2018-aggregated-labels.csv beside it would be read instead") from None
+    _check_openmic_arrays(path, arrays, len(names))
+    keys = names_of(arrays["sample_key"].tolist(), f"{path}: array 'sample_key'")
+    plays, judged = arrays["Y_true"] >= 0.5, arrays["Y_mask"].astype(bool)
+    found = {}
+    for row, key in enumerate(keys):
+        if key in found or not _KEY.fullmatch(key):
+            expected = "a sample key as '000046_3840', each once"
+            raise CorpusError(f"{path}: array 'sample_key', row {row}: expected {expected}, found {key!r}")
+        found[key] = {names[k]: bool(plays[row, k]) for k in np.flatnonzero(judged[row])}
+    return found, []
 
 # %% ../nbs/20_loaders.ipynb #012ce834
 _OPENMIC = {"artist": "artist_name", "album": "album_title", "title": "track_title"}
 
 
-def _openmic_metadata(path, keys):  # Who plays, if the table of metadata is there
-    if not path.is_file():
-        return pd.DataFrame(None, index=range(len(keys)), columns=list(_OPENMIC), dtype=object)
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    for column in ("sample_key", *_OPENMIC.values()):
-        if column not in table:
-            raise CorpusError(f"{path}: expected a column {column!r}, found {', '.join(table)}")
-    table = table.drop_duplicates("sample_key").set_index("sample_key").reindex(keys)
-    return pd.DataFrame({column: table[name].tolist() for column, name in _OPENMIC.items()})
+def _matching(path, keys, found, what):  # Notes
+    "Raises `CorpusError` if no clip is in `found`."
+    missing = sum(key not in found for key in keys)
+    if missing == len(keys):
+        first = f"{len(found)} others, the first {next(iter(found))!r}"
+        raise CorpusError(f"{path}: expected {what} of the {len(keys)} clips of the partitions, found {first}")
+    others = len(found) - (len(keys) - missing)
+    notes = [f"{path.name}: no {what} of {missing} of {len(keys)} clips"] if missing else []
+    return notes + ([f"{path.name}: {what} of {others} clips that are in no partition"] if others else [])
 
 
-def _openmic_labels(root, names, needed):  # key -> {instrument: whether it plays}, or nothing
+def _openmic_metadata(path, keys):  # Who plays, if the table of metadata is there; notes
+    if not there(path):
+        table = pd.DataFrame(None, index=range(len(keys)), columns=list(_OPENMIC), dtype=object)
+        return table, [f"no {path.name}: artists are not known, and clips of one artist are not kept together"]
+    table = _with_keys(read_table(path, columns=("sample_key", *_OPENMIC.values())), path)
+    table = once(table, ["sample_key"], path).set_index("sample_key")
+    notes = _matching(path, keys, table.index, "metadata")
+    table = table.reindex(keys)
+    return pd.DataFrame({column: table[name].tolist() for column, name in _OPENMIC.items()}), notes
+
+
+def _openmic_labels(root, names, keys, needed):  # key -> {instrument: whether it plays}, or nothing; notes
     readers = {"openmic-2018-aggregated-labels.csv": _openmic_table, "openmic-2018.npz": _openmic_arrays}
     for name, read in readers.items():
-        if (root / name).is_file():
-            return read(root / name, names)
+        if there(root / name):
+            found, notes = read(root / name, names)
+            return found, notes + _matching(root / name, keys, found, "labels")
     if needed:
         raise CorpusError(f"corpus 'openmic': no labels, expected {root}/{' or '.join(readers)}")
-    return {}
+    return {}, []
 
 # %% ../nbs/20_loaders.ipynb #a84ab953
-def _openmic_clips(root, check_files):  # The table of clips; whether instruments are known
+def _openmic_clips(root, check_files):  # The table of clips; whether instruments are known; notes
     names, (train, test) = _openmic_names(root), _openmic_keys(root)
     if check_files and not (root / "audio").is_dir():
         hint = "(check_files=False reads the metadata alone)"
         raise CorpusError(f"corpus 'openmic': no folder of clips, expected {root / 'audio'} {hint}")
-    keys, found = [*train, *test], _openmic_labels(root, names, check_files)
+    keys = [*train, *test]
+    found, notes = _openmic_labels(root, names, keys, check_files)
+    table, more = _openmic_metadata(root / "openmic-2018-metadata.csv", keys)
 
     def judged(key, plays):
         return [name for name, x in found.get(key, {}).items() if x is plays] if found else None
 
-    table = _openmic_metadata(root / "openmic-2018-metadata.csv", keys).assign(
+    table = table.assign(
         track_id=keys,
         path=[f"audio/{key[:3]}/{key}.ogg" for key in keys],
         duration_s=10.0,
@@ -399,10 +450,10 @@ def _openmic_clips(root, check_files):  # The table of clips; whether instrument
         not_instruments=[judged(key, False) for key in keys],
         split=["train"] * len(train) + ["test"] * len(test),
     )
-    return table, bool(found)
+    return table, bool(found), notes + more
 
 # %% ../nbs/20_loaders.ipynb #4e7ebece
-def _openmic_corpus(table, root):
+def _openmic_corpus(table, root, notes=()):
     return Corpus(
         table,
         root,
@@ -410,6 +461,7 @@ def _openmic_corpus(table, root):
         source=root,
         licence="labels CC BY 4.0; each clip under its artist's own licence",
         citation="Humphrey, Durand, McFee: OpenMIC-2018. ISMIR 2018",
+        notes=notes,
     )
 
 # %% ../nbs/20_loaders.ipynb #c2491e84
@@ -426,13 +478,13 @@ def load_openmic(
     Raises `CorpusError` naming file, row and column."""
     if not 0 <= valid < 1:
         raise ParamsError(f"valid: expected a share from 0 to below 1, found {valid!r}")
-    table, labelled = _openmic_clips(Path(root), check_files)
+    table, labelled, notes = _openmic_clips(Path(root), check_files)
     if valid:
         train = _openmic_corpus(table[table["split"] == "train"], Path(root))
         stratify = "instruments" if labelled else None
         parts = train.split(by="artist", fractions=(1 - valid, valid), seed=seed, stratify=stratify)
         table.loc[parts["valid"], "split"] = "valid"
-    return _openmic_corpus(table, Path(root))
+    return _openmic_corpus(table, Path(root), notes)
 
 # %% ../nbs/20_loaders.ipynb #a5a32792
 _SAME_NAME = ("Foxtrot", "Jive", "Quickstep", "Rumba", "Samba", "Tango", "Waltz")
@@ -442,14 +494,16 @@ BALLROOM_DROPPED = ("Pasodoble", "Salsa", "Slowwaltz", "Wcswing")
 
 
 def _ballroom_metadata(path):  # Id -> artist, album, title
-    if not path.is_file():
-        return {}
-    try:
-        dances = ElementTree.parse(path).getroot()
-    except ElementTree.ParseError as error:
-        raise CorpusError(f"{path}: not readable as XML ({error})") from None
-    songs = [song for dance in dances for song in dance]
-    return {song.get("id"): {name: song.get(name) or None for name in ("artist", "album", "title")} for song in songs}
+    about = {}
+    for song in read_xml(path).iterfind("./*/song"):
+        number = song.get("id", "").strip()
+        found = {name: nfc(song.get(name, "")) or None for name in ("artist", "album", "title")}
+        if not number or about.setdefault(number, found) != found:
+            expected = "songs with an id of their own"
+            raise CorpusError(f"{path}: expected {expected}, found {number!r} {'again' if number else ''} ({found})")
+    if not about:
+        raise CorpusError(f"{path}: expected <dance><song id=... artist=.../></dance>, found no song")
+    return about
 
 
 def _ballroom_row(root, path, about):
@@ -471,16 +525,22 @@ def load_ballroom(
     name, inside = "extendedballroom_v1.1.xml", Path(root) / "extendedballroom_v1.1"
     if inside.is_dir():
         root = inside
-    about = _ballroom_metadata(root / name if (root / name).is_file() else root.parent / name)
+    table = root / name if there(root / name) else root.parent / name
+    about, notes = {}, [f"no {name}: artists are not known"]
+    if there(table):
+        about, notes = _ballroom_metadata(table), []
     rows = [_ballroom_row(root, printable(path), about) | {"path": path} for path in listing(root).paths]
     rows = [row for row in rows if row["genre"]]
     missing = ", ".join(sorted(set(BALLROOM.values()) - {row["genre"] for row in rows}))
     if missing:
         raise CorpusError(f"corpus 'ballroom': expected audio files of nine dances in {root}, found none of {missing}")
+    if about:
+        notes += _matching(table, [row["track_id"] for row in rows], about, "metadata")
     return Corpus(
         pd.DataFrame(rows).astype(object),
         root,
         name="ballroom",
+        notes=notes,
         source=root,
         citation="Marchand, Peeters: The Extended Ballroom Dataset. ISMIR 2016, late-breaking session",
     )
@@ -490,29 +550,33 @@ MUSIC = "/m/04rlf"  # AudioSet's label
 _AUDIOSET = ("YTID", "start_seconds", "end_seconds", "positive_labels")
 
 
-def _audioset_row(row, where):  # (id, start, end, labels)
-    try:
-        video, start, end, labels = row
-        start, end = float(start), float(end)
-    except ValueError:
-        start = end = -1.0
-    if not 0 <= start < end:
-        raise CorpusError(f"{where}: expected {', '.join(_AUDIOSET)}, found {', '.join(row)!r}")
-    return video, start, end, labels.split(",")
-
-# %% ../nbs/20_loaders.ipynb #21afb813
-def _audioset_rows(path):
-    "(id, start, end, labels) of every segment with the label Music."
-    with open(path, newline="", encoding="utf-8") as file:
-        lines = file.readlines()
-    n_comments = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
-    head = lines[n_comments - 1].lstrip("# ").split(",") if n_comments else ()
+def _check_audioset_header(path):
+    "The names of the columns are in the last comment above the rows. Raises `CorpusError`."
+    comments = [line for _, line in takewhile(_is_comment, read_lines(path))]
+    head = comments[-1].lstrip("# ").split(",") if comments else ()
     head = tuple(name.strip() for name in head)
     if head != _AUDIOSET:
         expected = f"a comment '# {', '.join(_AUDIOSET)}' above the segments"
         raise CorpusError(f"{path}: expected {expected}, found {', '.join(head)!r}")
-    table = csv.reader(lines[n_comments:], skipinitialspace=True)
-    rows = [_audioset_row(row, f"{path}: row {number}") for number, row in enumerate(table)]
+
+
+def _is_comment(numbered):
+    return numbered[1].startswith("#")
+
+# %% ../nbs/20_loaders.ipynb #21afb813
+def _audioset_rows(path):
+    "(id, start, end, labels) of every segment with the label Music."
+    _check_audioset_header(path)
+    table = read_table(path, names=_AUDIOSET, comment="#", spaces=True)
+    check_cells(table, "YTID", path, bool, "the id of a video")
+    begin, end = (numbers(table, column, path, 0) for column in _AUDIOSET[1:3])
+    for line, start_s, end_s in zip(table.index, begin, end, strict=True):
+        if not start_s < end_s:
+            raise CorpusError(f"{where(path, line, 'end_seconds')}: expected more than {start_s:g}, found {end_s:g}")
+    table = table.assign(start_seconds=begin)
+    unique(table, ["YTID", "start_seconds"], path)
+    labels = [[label.strip() for label in text.split(",")] for text in table["positive_labels"]]
+    rows = zip(table["YTID"], begin.tolist(), end.tolist(), labels, strict=True)
     rows = [row for row in rows if MUSIC in row[-1]]
     if not rows:
         raise CorpusError(f"{path}: no segment with the label {MUSIC} (Music)")
@@ -530,7 +594,7 @@ def _audioset_names(video, start, end):  # What a clip may be called
                 yield "_".join([prefix + video, *map(form, places)])
 
 
-def _audioset_files(rows, audio):  # [N] path of each clip, None where it is not there
+def _audioset_files(rows, audio):  # [N] path of each clip, None where it is not there; notes
     files = {Path(path).stem: path for path in listing(audio).paths}
     paths = [next((files[name] for name in _audioset_names(*row[:3]) if name in files), None) for row in rows]
     if not any(paths):
@@ -538,10 +602,11 @@ def _audioset_files(rows, audio):  # [N] path of each clip, None where it is not
         found = f"no file of any of {len(rows)} clips of music in {audio}"
         raise CorpusError(f"corpus 'audioset': {found}, expected names as '{video}_{start:g}.wav'")
     missing = paths.count(None)
-    if missing:
-        text = f"corpus 'audioset': {missing} of {len(rows)} clips of music are not in {audio}"
-        warnings.warn(text, stacklevel=3)
-    return paths
+    if not missing:
+        return paths, []
+    text = f"{missing} of {len(rows)} clips of music are not in {audio}"
+    warnings.warn(f"corpus 'audioset': {text}", stacklevel=3)
+    return paths, [text]
 
 # %% ../nbs/20_loaders.ipynb #e07c7795
 @register("audioset")
@@ -555,14 +620,15 @@ def load_audioset(
 
     Raises `CorpusError` naming file and row, and where no clip is found; warns of those that are missing."""
     table, audio = Path(root) / segments, Path(audio_root or root).expanduser().absolute()
-    if not table.is_file():
+    if not there(table):
         raise CorpusError(f"corpus 'audioset': no table of segments, expected {table}")
     if not audio.is_dir():
         raise CorpusError(f"corpus 'audioset': no folder of clips, expected {audio}")
     rows = _audioset_rows(table)
+    paths, notes = _audioset_files(rows, audio)
     clips = [
         {"track_id": f"{video}_{start:g}", "path": path, "duration_s": end - start, "tags": labels}
-        for (video, start, end, labels), path in zip(rows, _audioset_files(rows, audio), strict=True)
+        for (video, start, end, labels), path in zip(rows, paths, strict=True)
         if path
     ]
     return Corpus(
@@ -570,6 +636,7 @@ def load_audioset(
         audio,
         name="audioset",
         source=table,
+        notes=notes,
         licence="labels CC BY 4.0",
         citation="Gemmeke et al.: Audio Set: An ontology and human-labeled dataset for audio events. ICASSP 2017",
     )
@@ -583,21 +650,12 @@ MAGNATAGATUNE_NO_AUDIO = (
 
 
 def _mtt_table(path, tags):
-    "`annotations_final.csv` as text, the header checked."
-    try:
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, OSError) as error:
-        raise CorpusError(f"{path}: not a readable table ({error})") from None
-    for column in ("clip_id", "mp3_path", *tags):
-        if column not in table:
-            found = f"{len(table.columns)}: {', '.join(table)[:80]} …"
-            raise CorpusError(f"{path}: expected a column {column!r} in a table divided by tabs, found {found}")
-    if not len(table):
-        raise CorpusError(f"{path}: no clips under the header")
+    "`annotations_final.csv` as text, each clip once."
+    columns = ("clip_id", "mp3_path", *tags)
+    table = read_table(path, columns=columns, sep="\t", exact=("mp3_path",))
+    check_cells(table, "clip_id", path, bool, "the number of a clip")
     for column in ("clip_id", "mp3_path"):
-        for row in np.flatnonzero(table[column].duplicated()):
-            where, found = f"{path}: row {row}, column {column!r}", table[column][row]
-            raise CorpusError(f"{where}: expected each clip once, found {found!r} again")
+        unique(table, [column], path)
     return table[~table["mp3_path"].isin(MAGNATAGATUNE_NO_AUDIO)]
 
 # %% ../nbs/20_loaders.ipynb #5d2239c4
@@ -606,19 +664,15 @@ _MTT_FILE = re.compile(rf"(?P<folder>[0-9a-f])/({_MTT_NAMES}|[^/]+)\.\w+")
 
 
 def _mtt_tags(path, table, tags):  # [N] tuples of names
-    values = table[list(tags)].to_numpy(str)
-    for row, k in np.argwhere((values != "0") & (values != "1")):
-        where, found = f"{path}: row {table.index[row]}, column {tags[k]!r}", str(values[row, k])
-        raise CorpusError(f"{where}: expected 0 or 1, found {found!r}")
-    return [tuple(tags[k] for k in np.flatnonzero(row)) for row in values == "1"]
+    for tag in tags:
+        check_cells(table, tag, path, ("0", "1").__contains__, "0 or 1")
+    present = table[list(tags)].to_numpy(str) == "1"
+    return [tuple(tags[k] for k in np.flatnonzero(row)) for row in present]
 
 
 def _mtt_names(path, table):  # What the names of the files say
+    check_cells(table, "mp3_path", path, _MTT_FILE.fullmatch, "<0 to f>/<artist-album-01-title-30-59>.mp3")
     matches = [_MTT_FILE.fullmatch(name) for name in table["mp3_path"]]
-    for row, name, match in zip(table.index, table["mp3_path"], matches, strict=True):
-        if not match:
-            expected = "<0 to f>/<artist-album-01-title-30-59>.mp3"
-            raise CorpusError(f"{path}: row {row}, column 'mp3_path': expected {expected}, found {name!r}")
     return pd.DataFrame([match.groupdict() for match in matches], index=table.index)
 
 # %% ../nbs/20_loaders.ipynb #355910a0
@@ -630,7 +684,7 @@ def _mtt_audio(root, audio_root):  # Stem with folder -> file; the folder of the
     return {path.rpartition(".")[0]: path for path in listing(audio).paths}, audio
 
 
-def _mtt_with_files(table, root, audio_root):  # The clips that are there; the folder of the files
+def _mtt_with_files(table, root, audio_root):  # The clips that are there; the folder of the files; notes
     files, audio = _mtt_audio(root, audio_root)
     paths = [files.get(path.rpartition(".")[0]) for path in table["path"]]
     missing, n = paths.count(None), len(paths)
@@ -640,9 +694,10 @@ def _mtt_with_files(table, root, audio_root):  # The clips that are there; the f
             found = "arrays (.npy), which hold no rate: write them as .wav files of the same names"
         expected = f"the files of {n} clips in the folders 0 to f of {audio}"
         raise CorpusError(f"corpus 'magnatagatune': expected {expected}, found {found}")
-    if missing:
-        warnings.warn(f"corpus 'magnatagatune': {missing} of {n} clips are not in {audio}", stacklevel=4)
-    return table.assign(path=paths)[[path is not None for path in paths]], audio
+    notes = [f"{missing} of {n} clips are not in {audio}"] if missing else []
+    for note in notes:
+        warnings.warn(f"corpus 'magnatagatune': {note}", stacklevel=4)
+    return table.assign(path=paths)[[path is not None for path in paths]], audio, notes
 
 # %% ../nbs/20_loaders.ipynb #9b69a140
 def _mtt_clips(path, split):  # The table of all clips; the part of those that the split leaves out is None
@@ -669,15 +724,15 @@ def load_magnatagatune(
     if split not in SPLITS:
         raise ParamsError(f"split: expected one of {', '.join(SPLITS)}, found {split!r}")
     path = Path(root) / "annotations_final.csv"
-    if not path.is_file():
+    if not there(path):
         raise CorpusError(f"corpus 'magnatagatune': no annotations, expected {path}")
-    table, audio = _mtt_clips(path, split), Path(root)
+    table, audio, notes = _mtt_clips(path, split), Path(root), []
     if not all_clips:
         table = table[table["split"].notna()]
     if not len(table):
         raise CorpusError(f"{path}: no clip in the split {split!r}")
     if check_files:
-        table, audio = _mtt_with_files(table, audio, audio_root)
+        table, audio, notes = _mtt_with_files(table, audio, audio_root)
     title = "Evaluation of Algorithms Using Games: The Case of Music Tagging"
     return Corpus(
         table,
@@ -685,6 +740,7 @@ def load_magnatagatune(
         name="magnatagatune",
         source=path,
         licence="clips by Magnatune, CC BY-NC-SA",
+        notes=notes,
         citation=f"Law, West, Mandel, Bay, Downie: {title}. ISMIR 2009",
     )
 
