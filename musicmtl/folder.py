@@ -116,6 +116,12 @@ def notes(self: Listing) -> list[str]:  # Sentences, for `Corpus`
         said.append(f"left out: {n} hidden file{'s or folders' if n > 1 else ' or folder'}")
     return said
 
+
+@patch(as_prop=True)
+def missed(self: Listing) -> list[str]:  # Sentences, for `Corpus`
+    "What was left out that may be music."
+    return Listing(self.root, [], {kind: self.left_out.get(kind, []) for kind in _MISSED}).notes
+
 # %% ../nbs/19_folder.ipynb #528e9cec
 _SYSTEM = ("@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 
@@ -378,7 +384,7 @@ def from_tags(
         **{key: [known.get(key, [None])[0] for known in tags] for key in _ID3},
         "genres": [known.get("genre") if several else None for known in tags],
     }
-    found.warn()
+    _warn_of_missed(found)
     return Corpus(_objects(columns), root, name=name, source=root, notes=[*found.notes, *unread])
 
 
@@ -391,13 +397,9 @@ class FolderWarning(UserWarning):
     "Some of a folder's music is left out."
 
 
-@patch
-def warn(self: Listing):
-    "A `FolderWarning` where sound is left out that somebody may miss."
-    missed = {kind: paths for kind, paths in self.left_out.items() if kind in _MISSED}
-    if missed:
-        text = "; ".join(Listing(self.root, [], missed).notes)
-        warnings.warn(f"{printable(str(self.root))}: {text}", FolderWarning, stacklevel=5)
+def _warn_of_missed(found: Listing):
+    if found.missed:
+        warnings.warn(f"{printable(str(found.root))}: {'; '.join(found.missed)}", FolderWarning, stacklevel=5)
 
 # %% ../nbs/19_folder.ipynb #5d42dba3
 _TRUTH = {"true": True, "false": False, "1": True, "0": False}

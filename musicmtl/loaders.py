@@ -271,7 +271,8 @@ def load_regional(
 
     Raises `CorpusError` naming the folder that does not fit."""
     root, known = Path(root), {}
-    paths = listing(root).paths
+    found = listing(root)
+    paths = found.paths
     if not paths:
         raise CorpusError(f"corpus 'regional': no audio file ({', '.join(AUDIO_SUFFIXES)}) in {root}")
     rows = [_regional_row(root, printable(path), known) | {"path": path} for path in paths]
@@ -281,8 +282,8 @@ def load_regional(
     for row in progress(rows, "reading lengths", unit="file"):
         row["duration_s"] = file_tags(root / row["path"]).get("duration_s")
     title = "Multitask Learning based Deep Learning Model for Music Artist and Language Recognition"
-    table = pd.DataFrame(rows).astype(object)
-    return Corpus(table, root, name="regional", source=root, citation=f"Singh, Biswas: {title}")
+    about = dict(name="regional", source=root, citation=f"Singh, Biswas: {title}", notes=found.missed)
+    return Corpus(pd.DataFrame(rows, dtype=object), root, **about)
 
 # %% ../nbs/20_loaders.ipynb #61e5493e
 def _openmic_file(places, what):  # The first that is there
@@ -529,7 +530,9 @@ def load_ballroom(
     about, notes = {}, [f"no {name}: artists are not known"]
     if there(table):
         about, notes = _ballroom_metadata(table), []
-    rows = [_ballroom_row(root, printable(path), about) | {"path": path} for path in listing(root).paths]
+    found = listing(root)
+    notes += found.missed
+    rows = [_ballroom_row(root, printable(path), about) | {"path": path} for path in found.paths]
     rows = [row for row in rows if row["genre"]]
     missing = ", ".join(sorted(set(BALLROOM.values()) - {row["genre"] for row in rows}))
     if missing:
@@ -537,7 +540,7 @@ def load_ballroom(
     if about:
         notes += _matching(table, [row["track_id"] for row in rows], about, "metadata")
     return Corpus(
-        pd.DataFrame(rows).astype(object),
+        pd.DataFrame(rows, dtype=object),  # as objects, since pandas has no text for names that are not UTF-8
         root,
         name="ballroom",
         notes=notes,
@@ -632,7 +635,7 @@ def load_audioset(
         if path
     ]
     return Corpus(
-        pd.DataFrame(clips),
+        pd.DataFrame(clips, dtype=object),
         audio,
         name="audioset",
         source=table,
@@ -697,7 +700,8 @@ def _mtt_with_files(table, root, audio_root):  # The clips that are there; the f
     notes = [f"{missing} of {n} clips are not in {audio}"] if missing else []
     for note in notes:
         warnings.warn(f"corpus 'magnatagatune': {note}", stacklevel=4)
-    return table.assign(path=paths)[[path is not None for path in paths]], audio, notes
+    table = table.assign(path=pd.Series(paths, index=table.index, dtype=object))
+    return table[[path is not None for path in paths]], audio, notes
 
 # %% ../nbs/20_loaders.ipynb #9b69a140
 def _mtt_clips(path, split):  # The table of all clips; the part of those that the split leaves out is None
