@@ -522,6 +522,7 @@ def _joined(
 
     def find(name):
         while head.setdefault(name, name) != name:
+            head[name] = head[head[name]]  # half the way for whoever asks next
             name = head[name]
         return name
 
@@ -533,6 +534,19 @@ def _joined(
                 head[other] = one
     return [find(name) for name in names]
 
+
+def _sounds(table: pd.DataFrame) -> tuple[Sequence, Sequence]:
+    "File and recording of each row."
+    return [PurePosixPath(path).as_posix() for path in table["path"]], table["recording"]
+
+
+@patch
+def recordings(self: Corpus) -> np.ndarray:  # int64 [N], numbered from 0 in the order of the rows
+    "Which rows are one recording: clips of one file, or of files that are known to be the same."
+    names = _joined([("track", track) for track in self._table["track_id"]], *_sounds(self._table))
+    number = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    return np.array([number[name] for name in names], dtype=np.int64)
+
 # %% ../nbs/05_corpus.ipynb #c01c2a89
 def _groups(
     table: pd.DataFrame,
@@ -542,10 +556,9 @@ def _groups(
     "Groups as lists of rows, in the order that `seed` gives them."
     columns = [table[column] for column in ("track_id", "artist", "album")]
     names = [_group_of(by, *values) for values in zip(*columns, strict=True)]
-    files = [PurePosixPath(path).as_posix() for path in table["path"]]
     folded = [unicodedata.normalize("NFKC", repr(name)).casefold() if name[0] == "group" else None for name in names]
     groups = {}
-    for row, name in enumerate(_joined(names, files, table["recording"], folded)):
+    for row, name in enumerate(_joined(names, *_sounds(table), folded)):
         groups.setdefault(name, []).append(row)
 
     def position(group):

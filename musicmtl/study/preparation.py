@@ -197,9 +197,9 @@ def bootstrap_groups(
     track: np.ndarray,  # Track of each item [n]
     target: str | None = None,  # Column that is the answer
 ) -> np.ndarray:  # Group of each item [n], numbered from 0
-    "Artist of each item; its track, where the artist is the answer or unknown."
+    "Artist of each item; its recording, where the artist is the answer or unknown."
     n = len(corpus)
     use_artist = target != "artist" and corpus.has("artist")
     artist = corpus.labels("artist").codes if use_artist else np.full(n, -1)
-    group = np.where(artist >= 0, artist, n + np.arange(n))
+    group = np.where(artist >= 0, artist, n + corpus.recordings())
     return np.unique(group[track], return_inverse=True)[1].ravel()
