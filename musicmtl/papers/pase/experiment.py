@@ -600,7 +600,7 @@ class PretrainingData(Data):
     @property
     def name(self) -> str:
         "Name of all corpora together."
-        return self.corpus_name
+        return self._name or self.corpus_name
 
     @property
     def fingerprint(self) -> str:
