@@ -48,6 +48,11 @@ class Data:
         "Changes whenever the tracks do."
         return self.corpus.fingerprint
 
+    @property
+    def not_testable(self) -> str:
+        "Why the corpus can test none of the paper's claims, such as one task that is left; empty where it can."
+        return ""
+
 # %% ../../nbs/study/43_preparation.ipynb #5f0c1d2b
 def _owners(file: Path) -> dict:  # Name -> hash of a place
     "Whose names are taken. Raises `RunError` for a file that is damaged."
