@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from urllib.parse import quote
 import numpy as np
 import pandas as pd, yaml
 from ..core import ParamsError, RunError, atomic, repo_root
@@ -383,7 +384,7 @@ def figures_section(
     pages = []
     for file in sorted(folder.glob("[!.]*.html")):
         text = _text(captions.get(file.name, names.label(file.stem)))
-        pages.append(f'<li><a href="{_text(link)}/{_text(file.name)}">{text}</a></li>')
+        pages.append(f'<li><a href="{_text(quote(f"{link}/{file.name}"))}">{text}</a></li>')
     if pages:
         parts.append(f"<p>Interactive, beside this page:</p><ul>{''.join(pages)}</ul>")
     return "\n".join(parts)
@@ -400,7 +401,7 @@ def _study_section(study: str, scores: pd.DataFrame, published: pd.DataFrame, fi
         parts.append(f"<p class='missing'>No results yet. {command} makes them.</p>")
     parts.append(_switches_section(scores, words.names))
     parts.append(_unmatched_section(scores, published, words.names))
-    if (figures / study).is_dir():
+    if study.isidentifier() and (figures / study).is_dir():
         parts.append(figures_section(figures / study, f"{link}{study}", words.names))
     return "\n".join(part for part in parts if part)
 
@@ -438,7 +439,7 @@ def write_report(
     link = os.path.relpath(data.parent, out.parent).replace(os.sep, "/")
     page = render_report(read_results(data), published(), data.parent, link="" if link == "." else f"{link}/")
     with atomic(out) as tmp:
-        tmp.write_text(page, encoding="utf-8", newline="\n")
+        tmp.write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")
     return out
 
 # %% ../../nbs/study/51_report.ipynb #bb768c19
