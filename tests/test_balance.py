@@ -31,6 +31,7 @@ from musicmtl.balance import (
     targets,
 )
 from musicmtl.core import ParamsError, generator, seed_everything
+from musicmtl.tasks import classification
 
 K = 3
 
@@ -782,10 +783,15 @@ class Losses(nn.Module):
 
     def forward(self, x, ys):
         fan = fan_out(self.net.shared(x), K)
-        return losses_of(self.net, fan, ys), [fan]
+        losses = [task.loss(logits, y) for task, logits, y in zip(ANSWERS, self.net.heads(fan), ys, strict=True)]
+        return torch.stack(losses), [fan]
 
 
-def two_steps(make, rank=None):
+ANSWERS = [classification("a", 5), classification("b", 5, [1, 2, 0.5, 1, 3]), classification("c", 5)]
+GAPS = {"all": [range(8)] * 3, "some": [range(8), range(3), range(3, 7)]}  # items with labels for each task
+
+
+def two_steps(make, labelled, rank=None):
     "Weights, Gramian and gradients after two steps; `rank` takes its half of the batch, in a data-parallel model."
     torch.manual_seed(1)
     net, balancer = Net("linear").double(), make()
@@ -793,14 +799,19 @@ def two_steps(make, rank=None):
     if rank is not None:
         model, items = nn.parallel.DistributedDataParallel(model), slice(4 * rank, 4 * rank + 4)
     x, ys = data(dtype=torch.float64)
+    for y, known in zip(ys, labelled, strict=True):
+        y[[i for i in range(8) if i not in known]] = -1
     for _ in range(2):
         net.zero_grad()
-        losses, (fan,) = model(x[items], [y[items] for y in ys])
+        own = [y[items] for y in ys]
+        losses, (fan,) = model(x[items], own)
+        losses, _ = joint_losses(losses, torch.stack([task.mass(y) for task, y in zip(ANSWERS, own, strict=True)]))
         log = backward(losses, fan, balancer, net.W, True)
-    return [balancer.weights, log["gramian"], *gradients_of(net)]
+    return [balancer.weights, log["losses"], log.get("gramian", torch.zeros(())), *gradients_of(net)]
 
 
-BALANCERS = {"gradnorm": partial(GradNorm, K, lr=0.1), "mgda": mgda}
+BALANCERS = {"gradnorm": partial(GradNorm, K, lr=0.1), "mgda": mgda, "uncertainty": partial(Uncertainty, K, lr=0.1)}
+COMBINATIONS = [(name, gaps) for name in BALANCERS for gaps in GAPS]
 
 
 def run_rank(rank, folder):
@@ -810,7 +821,7 @@ def run_rank(rank, folder):
     meeting = f"file://{folder}/meeting"
     dist.init_process_group("gloo", rank=rank, world_size=2, init_method=meeting, timeout=timedelta(seconds=60))
     try:
-        results = {name: two_steps(make, rank) for name, make in BALANCERS.items()}
+        results = {(name, gaps): two_steps(BALANCERS[name], GAPS[gaps], rank) for name, gaps in COMBINATIONS}
         torch.save(results, f"{folder}/{rank}.pt")
     finally:
         dist.destroy_process_group()
@@ -825,6 +836,6 @@ def test_two_processes_agree_with_one(tmp_path):
         other.join()
     assert other.exitcode == 0
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
-    for name, make in BALANCERS.items():
-        assert torch.equal(first[name][0], second[name][0])
-        assert_close(first[name], two_steps(make))
+    for name, gaps in COMBINATIONS:
+        assert torch.equal(first[name, gaps][0], second[name, gaps][0])
+        assert_close(first[name, gaps], two_steps(BALANCERS[name], GAPS[gaps]))
