@@ -7,7 +7,7 @@ __all__ = ['Windows', 'Items', 'EpochBatches', 'MultiTask', 'outputs', 'probabil
            'fit']
 
 # %% ../nbs/25_learn.ipynb #9b9c343b
-import contextlib, json, logging, os, time, warnings
+import contextlib, json, logging, math, os, time, warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 import lightning as L, numpy as np, pandas as pd, torch
@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, Sampler, default_convert
 from .balance import Balancer
 from .tasks import Task
 from .core import ParamsError, RunError, atomic, generator, seed_everything, stable_hash
-from .balance import Equal, fan_out, backward
+from .balance import Equal, averaged, backward, fan_out, joint_losses
 
 # %% ../nbs/25_learn.ipynb #b53f4c5b
 class Windows(Dataset):
@@ -165,7 +165,7 @@ class MultiTask(L.LightningModule):
         self.lr, self.weight_decay, self.decay, self.seed = lr, weight_decay, decay, seed
         self.automatic_optimization = False
         self.steps_log, self.valid_log = [], []
-        self._valid_sum = self._valid_n = 0
+        self._valid_sum = self._valid_n = self._n_overflows = 0
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         "The optimiser of the network's parameters."
@@ -198,6 +198,17 @@ def _plain_losses(
     out = self.net(x)
     return self.losses([out] if isinstance(out, torch.Tensor) else out, targets)
 
+# %% ../nbs/25_learn.ipynb #593cd2ec
+def _counts(
+    tasks: Sequence[Task],
+    what: str,  # "mass" or "n_labelled"
+    targets: Sequence[torch.Tensor],  # One per task
+) -> torch.Tensor:  # [K]
+    "How much of a batch is labelled for each task."
+    pairs = zip(tasks, targets, strict=True)
+    counts = [getattr(task, what)(target) if hasattr(task, what) else len(target) for task, target in pairs]
+    return torch.stack([torch.as_tensor(count, device=targets[0].device) for count in counts])
+
 
 @patch
 def training_step(
@@ -205,38 +216,69 @@ def training_step(
     batch: tuple,  # x, and one target per task
     batch_idx: int,
 ):
-    "One backward pass, one step of the optimiser."
+    "One backward pass, one step of the optimiser. Raises `RunError` where the numbers are no longer finite."
     x, targets = batch
-    optimiser = self.optimizers()
+    optimiser, counts = self.optimizers(), _counts(self.tasks, "mass", targets)
     optimiser.zero_grad()
 
     def run(total):
         return self.manual_backward(total if self.penalty is None else total + self.penalty(self.net))
 
     if len(self.tasks) == 1:
-        losses, log = self._plain_losses(x, targets), {"weights": torch.ones(1)}
+        losses, counts = joint_losses(self._plain_losses(x, targets), counts)
+        log = {"weights": torch.ones(1)}
         run(losses.sum())
     else:
         fan = fan_out(self.net.shared(x), len(self.tasks))
-        losses = self.losses(self.net.heads(list(fan)), targets)
+        losses, counts = joint_losses(self.losses(self.net.heads(list(fan)), targets), counts)
         log = backward(losses, fan, self.balancer, self.net.shared_weight, new_epoch=batch_idx == 0, run=run)
-    optimiser.step()
-    self._record(losses.detach(), log)
+    if (counts > 0).any():
+        optimiser.step()
+    self._record(averaged(losses.detach().clone()), log, counts)
 
-# %% ../nbs/25_learn.ipynb #593cd2ec
+# %% ../nbs/25_learn.ipynb #b605f35f
 @patch
 def _record(
     self: MultiTask,
     losses: torch.Tensor,  # [K]
     log: dict,  # Of `balance.backward`
+    counts: torch.Tensor | None = None,  # Labelled items of each task [K]; None: there are some
 ):
-    "Keep one step's weights, losses and gradient norms as plain numbers."
+    "Keep weights, losses and gradient norms of a step as plain numbers; NaN for the losses of tasks without labels."
     norms = log["gramian"].diagonal().sqrt() if "gramian" in log else torch.full_like(losses, float("nan"))
+    self._check_finite(losses, log)
+    self.log("loss", losses.sum(), prog_bar=True, logger=False)
+    if counts is not None:
+        losses, norms = (torch.where(counts > 0, x, float("nan")) for x in (losses, norms.to(losses)))
     numbers = *losses.tolist(), *log["weights"].tolist(), *norms.tolist()
     self.steps_log.append([self.current_epoch, len(self.steps_log), *numbers])
-    self.log("loss", losses.sum(), prog_bar=True, logger=False)
+
+# %% ../nbs/25_learn.ipynb #6bf18e9a
+_PATIENCE = 50  # steps in a row that a loss scaler may lose
 
 
+@patch
+def _check_finite(
+    self: MultiTask,
+    losses: torch.Tensor,  # [K]
+    log: dict,  # Of `balance.backward`
+):
+    "Raises `RunError` that names the tasks where losses or gradients are not finite and no scaler can mend it."
+    bad = ~losses.isfinite()
+    if not log.get("finite", True) and "gramian" in log:
+        bad |= ~log["gramian"].diagonal().isfinite().to(bad.device)
+    self._n_overflows = self._n_overflows + 1 if bad.any() else 0
+    scaler = getattr(self.trainer.precision_plugin, "scaler", None) if self._n_overflows else None
+    if not self._n_overflows or (scaler is not None and self._n_overflows <= _PATIENCE):
+        return
+    names = ", ".join(task.name for task, is_bad in zip(self.tasks, bad.tolist(), strict=True) if is_bad)
+    raise RunError(
+        f"training diverged at epoch {self.current_epoch}, step {len(self.steps_log)}: expected finite losses and "
+        f"gradients, found others for {names} (losses {losses.tolist()}); {self._n_overflows} steps in a row. "
+        "Lower the learning rate, or look at the targets of these tasks"
+    )
+
+# %% ../nbs/25_learn.ipynb #69d8e9cd
 @patch(as_prop=True)
 def history(self: MultiTask) -> pd.DataFrame:  # Columns epoch, step, task, loss, weight, norm; a row per step and task
     "Losses, weights and gradient norms of every training step."
@@ -247,7 +289,7 @@ def history(self: MultiTask) -> pd.DataFrame:  # Columns epoch, step, task, loss
     columns |= {name: numbers[:, 2 + i * K : 2 + (i + 1) * K].ravel() for i, name in enumerate(names)}
     return pd.DataFrame(columns)
 
-# %% ../nbs/25_learn.ipynb #6bf18e9a
+# %% ../nbs/25_learn.ipynb #806d0214
 @patch
 def validation_step(
     self: MultiTask,
@@ -256,14 +298,17 @@ def validation_step(
 ):
     "Add the losses of a batch."
     x, targets = batch
-    losses = self._plain_losses(x, targets)
-    self._valid_sum = self._valid_sum + losses.detach().cpu().double() * len(x)
-    self._valid_n = self._valid_n + len(x)
+    losses, counts = self._plain_losses(x, targets), _counts(self.tasks, "n_labelled", targets).cpu().double()
+    self._valid_sum = self._valid_sum + losses.detach().cpu().double() * counts
+    self._valid_n = self._valid_n + counts
 
 
 @patch
 def on_validation_epoch_end(self: MultiTask):
-    "Keep the means."
+    "Keep the means. Raises `RunError` where they are not finite though there are labels."
+    for task, total in zip(self.tasks, self._valid_sum, strict=True):
+        if not total.isfinite():
+            raise RunError(f"validation after epoch {self.current_epoch}: the loss of {task.name} is {total.item()}")
     self.valid_log.append([self.current_epoch, *(self._valid_sum / self._valid_n).tolist()])
     self._valid_sum = self._valid_n = 0
 
@@ -448,12 +493,18 @@ def on_train_start(self: Plateau, trainer: L.Trainer, module: MultiTask):
 # %% ../nbs/25_learn.ipynb #df64344a
 @patch
 def on_train_epoch_end(self: Plateau, trainer: L.Trainer, module: MultiTask):
-    "Look at the validation loss of the epoch that has just ended. Raises `ParamsError` where there is none."
+    """Look at the validation loss of the epoch that has just ended. Raises `ParamsError` where there is none.
+
+    A task without labels in the validation set has no part in it.
+    """
     if not module.valid_log or module.valid_log[-1][0] != module.current_epoch:
         raise ParamsError(
             "Plateau: expected a validation loss after every epoch, found none; give `fit` a validation set"
         )
-    loss, group = sum(module.valid_log[-1][1:]), trainer.optimizers[0].param_groups[0]
+    losses = [loss for loss in module.valid_log[-1][1:] if not math.isnan(loss)]
+    if not losses:
+        raise ParamsError("Plateau: expected labels in the validation set, found none for any task")
+    loss, group = sum(losses), trainer.optimizers[0].param_groups[0]
     if loss < self.best:
         self.best, self.best_epoch = loss, module.current_epoch
         if self.restore:
