@@ -214,7 +214,7 @@ def _stream_of(bank: torch.nn.Module) -> Callable | None:
     "The bank's method for long tracks, if it belongs to the same class as its `forward`."
     for kind in type(bank).__mro__:
         if "forward" in vars(kind):
-            return bank.stream if "stream" in vars(kind) else None
+            return bank.stream if "stream" in vars(kind) and getattr(bank, "streams", True) else None
 
 
 def _check_kind(path: Path):
@@ -648,7 +648,10 @@ def _create(
     path = root / "manifest.json"
     if not path.exists():
         if root.exists() and any(not file.name.startswith(".") for file in root.iterdir()):
-            raise RunError(f"{root}: not empty and not a feature store; use another folder")
+            raise RunError(
+                f"{root}: not empty and not a feature store (no manifest.json); use another folder, "
+                "or delete this one if it was a store"
+            )
         with _writing(path), temporary_beside(path) as temporary:
             temporary.write_text(json.dumps(wanted, indent=1))
             with suppress(FileExistsError):
