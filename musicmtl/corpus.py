@@ -179,6 +179,13 @@ def _check_table(table: pd.DataFrame, source: str | Path):
             raise CorpusError(f"{place}: expected none of the track's instruments, found {both[0]!r}")
 
 # %% ../nbs/05_corpus.ipynb #4b21827a
+def _checked_notes(notes: Sequence[str]) -> tuple[str, ...]:
+    "The notes, each once. Raises `ParamsError` for anything but sentences."
+    if isinstance(notes, str) or not all(isinstance(note, str) for note in notes):
+        raise ParamsError(f"notes: expected a sequence of sentences, found {notes!r}")
+    return tuple(dict.fromkeys(notes))
+
+# %% ../nbs/05_corpus.ipynb #2873100a
 class Corpus:
     "One row per track, checked on entry and immutable. Raises `CorpusError` that names file, row and column."
 
@@ -191,17 +198,14 @@ class Corpus:
         licence: str = "",  # Licence of the audio
         citation: str = "",  # What to cite
         source: str | Path | None = None,  # File that the table was read from, for error messages
+        notes: Sequence[str] = (),  # What was left out or decided on the way in, as sentences with counts
     ):
         table = _normal(table)
         _check_table(table, source or f"corpus {name!r}")
-        self._fill(table, root, name, licence, citation)
-
-    def _fill(self, table: pd.DataFrame, root: str | Path, name: str, licence: str, citation: str):
-        "Set the attributes, of a table that has been checked."
         for column in NUMBER_COLUMNS:
             table[column] = table[column].astype("float64")
-        root = Path(root).expanduser().absolute()
-        vars(self).update(_table=table, root=root, name=name, licence=licence, citation=citation)
+        about = dict(name=name, licence=licence, citation=citation, notes=_checked_notes(notes))
+        vars(self).update(_table=table, root=Path(root).expanduser().absolute(), **about)
 
     def __setattr__(self, name: str, value: object):
         raise AttributeError(f"a corpus cannot be changed: {name!r}; make a new one, or take a subset")
@@ -210,7 +214,8 @@ class Corpus:
         return len(self._table)
 
     def __repr__(self) -> str:
-        return f"Corpus({self.name!r}, {len(self)} tracks, {self._table['artist'].nunique()} artists)"
+        notes = f", {len(self.notes)} note{'s' if len(self.notes) > 1 else ''}" if self.notes else ""
+        return f"Corpus({self.name!r}, {len(self)} tracks, {self._table['artist'].nunique()} artists{notes})"
 
 # %% ../nbs/05_corpus.ipynb #199e242e
 @patch(as_prop=True)
@@ -283,8 +288,20 @@ def subset(
     if len(np.unique(rows)) < len(rows):
         raise ParamsError("rows: expected each row once, found repetitions")
     new = object.__new__(Corpus)
-    new._fill(self._table.iloc[rows].reset_index(drop=True), self.root, self.name, self.licence, self.citation)
+    about = {name: value for name, value in vars(self).items() if name != "_fingerprint"}
+    vars(new).update(about, _table=self._table.iloc[rows].reset_index(drop=True))
     return new
+
+# %% ../nbs/05_corpus.ipynb #dda429db
+@patch
+def with_table(
+    self: Corpus,
+    table: pd.DataFrame,  # One row per track, as for `Corpus`
+    *notes: str,  # Sentences to add to those of this corpus
+) -> Corpus:  # Same root, name, licence, citation
+    "This corpus with another table. Raises `CorpusError` as `Corpus` does."
+    about = {name: getattr(self, name) for name in ("root", "name", "licence", "citation")}
+    return Corpus(table, **about, notes=(*self.notes, *notes))
 
 # %% ../nbs/05_corpus.ipynb #5f138f15
 @patch

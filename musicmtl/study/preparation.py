@@ -21,7 +21,11 @@ class Data:
     "A prepared corpus, ready for jobs; a study adds features, parts and whatever its jobs need."
 
     corpus: Corpus  # Tracks that can be used
-    notes: tuple[str, ...]  # What was left out, and why
+    notes: tuple[str, ...]  # What was left out, and why; those of the corpus come first
+
+    def __post_init__(self):
+        said = [note for note in self.corpus.notes if not any(note in other for other in self.notes)]
+        object.__setattr__(self, "notes", (*said, *self.notes))
 
     @property
     def name(self) -> str:
@@ -64,13 +68,17 @@ def frequent(
 ) -> tuple[Corpus, list[str]]:  # What is left, notes
     "Tracks whose value of a column is frequent enough to be learnt and tested."
     corpus, rare = corpus.at_least(column, least)
+    unknown, notes = rare.pop(None, 0), []
+    if unknown:
+        who = f"{unknown} {noun}" if unknown > 1 else f"1 {noun.removesuffix('s')}"
+        notes = [f"{who} without {column} {'are' if unknown > 1 else 'is'} left out"]
     if not rare:
-        return corpus, []
+        return corpus, notes
     plural, verb = ("s", "are") if len(rare) > 1 else ("", "is")
     what = f"artist{plural}" if column == "artist" else f"value{plural} of {column}"
-    named = ", ".join(f"{value or 'none'} ({n})" for value, n in rare.items())
+    named = ", ".join(f"{value} ({n})" for value, n in rare.items())
     words = {2: "two", 3: "three"}.get(least, least)
-    return corpus, [f"{len(rare)} {what} with fewer than {words} {noun} {verb} left out: {named}"]
+    return corpus, [f"{len(rare)} {what} with fewer than {words} {noun} {verb} left out: {named}", *notes]
 
 # %% ../../nbs/study/43_preparation.ipynb #0007b2d3
 def first_seconds(
@@ -82,7 +90,7 @@ def first_seconds(
     longer = table.duration_s > clip_s
     table.loc[longer, "start_s"] = table.start_s[longer].fillna(0.0)
     table.loc[longer, "duration_s"] = clip_s
-    return Corpus(table, corpus.root, name=corpus.name, licence=corpus.licence, citation=corpus.citation)
+    return corpus.with_table(table)
 
 
 def features_of(

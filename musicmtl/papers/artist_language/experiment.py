@@ -112,7 +112,7 @@ def with_second(
     counts = table[column].value_counts()
     rare = table[column].isin(counts.index[counts < 2])
     table.loc[rare, column] = None
-    corpus = Corpus(table, corpus.root, name=corpus.name, licence=corpus.licence, citation=corpus.citation)
+    corpus = corpus.with_table(table)
     if not rare.any():
         return corpus, []
     return corpus, [f"{rare.sum()} songs have a value of {column} that no other song has; it counts as unknown"]

@@ -290,7 +290,7 @@ def sounds(
     columns = ["track_id", "path", "start_s", "duration_s"]
     tables = [corpus.table[columns] for corpus in corpora]
     table = pd.concat(tables).drop_duplicates("track_id", ignore_index=True)
-    return Corpus(table, corpora[0].root, name=corpora[0].name, licence=corpora[0].licence)
+    return corpora[0].with_table(table)
 
 # %% ../../../nbs/papers/lstm_ensemble/experiment.ipynb #aadb34ad
 def cuts_of(

@@ -344,7 +344,7 @@ def audioset_clips(settings: Settings) -> Corpus:
     rows = np.sort(generator(settings.seed, "pool").permutation(len(corpus))[: settings.pool_clips])
     table = corpus.table.iloc[rows]
     table = table.assign(start_s=table.start_s.fillna(0), duration_s=settings.clip_s)
-    return Corpus(table[_PLACE], corpus.root, name="audioset")
+    return corpus.with_table(table[_PLACE])
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #93976740
 def cut_clips(
@@ -374,7 +374,7 @@ def make_pool(
     bank = ClipBank(tuple(WORKERS) if settings.targets == "kept" else ())
     store = features_of(clips, bank, duration_s=settings.clip_s, n_jobs=settings.n_jobs)
     failed = zip(store.failed.track_id, store.failed.reason, strict=True)
-    notes = [f"{track} is left out: {reason}" for track, reason in failed]
+    notes = [*clips.notes, *(f"{track} is left out: {reason}" for track, reason in failed)]
     silent = store.index.silent.to_numpy(dtype=bool)
     rows = store.ok[~silent[store.ok]]
     if n_silent := len(store.ok) - len(rows):
@@ -562,7 +562,7 @@ def make_target(
 
     rows, notes = usable_tracks(corpus, store, "wave", length, too_short)
     rows = rows[_has_answer(corpus.labels(source.column))[rows]]
-    notes = [*source.notes, *notes]
+    notes = [*source.corpus.notes, *source.notes, *notes]
     require_tracks(len(rows), corpus, notes, purpose="a task")
     samples = store.frames("wave")[rows]
     n_cuts = np.minimum(samples // length, source.cuts)
