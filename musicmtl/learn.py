@@ -7,18 +7,21 @@ __all__ = ['Windows', 'Items', 'EpochBatches', 'MultiTask', 'outputs', 'probabil
            'fit']
 
 # %% ../nbs/25_learn.ipynb #9b9c343b
-import contextlib, json, logging, os, time, warnings
+import contextlib, json, logging, os, shutil, time, warnings, zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 import lightning as L, numpy as np, pandas as pd, torch
 from torch import nn
 from fastcore.basics import patch
+from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch.utils.data import Dataset, Sampler, default_convert
 from .balance import Balancer
 from .tasks import Task
 from .core import ParamsError, RunError, atomic, generator, seed_everything, stable_hash
 from .balance import Equal, fan_out, backward
+from .ranks import averaged, from_first, is_rank, launch, n_ranks
 
 # %% ../nbs/25_learn.ipynb #b53f4c5b
 class Windows(Dataset):
@@ -92,14 +95,14 @@ class EpochBatches(Sampler):
     def __init__(
         self,
         n: int,  # Items
-        batch_size: int,  # Items per batch
+        batch_size: int,  # Items per batch, all processes together
         *,
         seed: int = 0,
         steps: int | None = None,  # Batches per epoch; None: all items once
         drop_last: bool = True,  # Leave out an incomplete last batch (batch norm cannot use a batch of one)
         shuffle: bool = True,  # False: in order, for evaluation
         rank: int = 0,  # Number of this process under data-parallel training
-        world_size: int = 1,  # Number of processes; each gets its share of the batches
+        world_size: int = 1,  # Number of processes; each gets its part of every batch
         data: Dataset | None = None,  # What the items are of; is told the epoch if it has a `set_epoch` (random cuts)
     ):
         if n < 1:
@@ -108,7 +111,7 @@ class EpochBatches(Sampler):
         self.rank, self.world_size, self.epoch, self.data = rank, world_size, 0, data
         n_whole, n_all = n // self.batch_size, -(-n // self.batch_size)
         self.per_round = n_whole if drop_last else n_all  # batches until all items were drawn
-        self.steps = max(1, (steps or self.per_round) // world_size)
+        self.steps = steps or self.per_round
 
     def set_epoch(self, epoch: int):
         "Name the epoch that comes next."
@@ -132,14 +135,14 @@ def _cut(
 @patch
 def __iter__(self: EpochBatches) -> Iterator[np.ndarray]:
     "Batches of the epoch that `set_epoch` named."
-    needed = self.steps * self.world_size
     if self.shuffle:
         rng, batches = generator(self.seed, "epoch", self.epoch), []
-        while len(batches) < needed:
+        while len(batches) < self.steps:
             batches += self._cut(rng.permutation(self.n))[: self.per_round]
     else:
         batches = self._cut(np.arange(self.n))
-    yield from batches[:needed][self.rank :: self.world_size]
+    for batch in batches[: self.steps]:
+        yield np.array_split(batch, self.world_size)[self.rank]
 
 # %% ../nbs/25_learn.ipynb #71df1d45
 class MultiTask(L.LightningModule):
@@ -177,15 +180,31 @@ class MultiTask(L.LightningModule):
         return self.net(x)
 
 # %% ../nbs/25_learn.ipynb #d7292189
+def _loss(
+    task: Task,
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    weight: float,  # 0 where this process has no item of its own
+) -> torch.Tensor:  # Scalar; its mean over processes is the loss of the whole batch
+    "Unweighted loss of this process's part of a batch."
+    if n_ranks() == 1:
+        return task.loss(logits, target)
+    if isinstance(task, Task):
+        return weight * task.loss(logits, target, lambda total: averaged(weight * total))
+    n = torch.tensor(weight * len(logits), device=logits.device)  # a task of the caller's: a mean over items
+    return task.loss(logits, target) * n / averaged(n)
+
+
 @patch
 def losses(
     self: MultiTask,
     logits: Sequence[torch.Tensor],  # One per task
     targets: Sequence[torch.Tensor],  # One per task
+    weight: float = 1.0,  # 0 where this process has no item of its own
 ) -> torch.Tensor:  # [K]
-    "Unweighted losses."
-    pairs = zip(self.tasks, logits, targets, strict=True)
-    return torch.stack([task.loss(scores, target) for task, scores, target in pairs])
+    "Unweighted losses; of several processes, their mean over processes is the loss of the whole batch."
+    triples = zip(self.tasks, logits, targets, strict=True)
+    return torch.stack([_loss(task, scores, target, weight) for task, scores, target in triples])
 
 
 @patch
@@ -193,12 +212,13 @@ def _plain_losses(
     self: MultiTask,
     x: torch.Tensor,
     targets: Sequence[torch.Tensor],
+    weight: float = 1.0,
 ) -> torch.Tensor:  # [K]
     "Unweighted losses of a network that is just called."
     out = self.net(x)
-    return self.losses([out] if isinstance(out, torch.Tensor) else out, targets)
+    return self.losses([out] if isinstance(out, torch.Tensor) else out, targets, weight)
 
-
+# %% ../nbs/25_learn.ipynb #593cd2ec
 @patch
 def training_step(
     self: MultiTask,
@@ -223,7 +243,7 @@ def training_step(
     optimiser.step()
     self._record(losses.detach(), log)
 
-# %% ../nbs/25_learn.ipynb #593cd2ec
+# %% ../nbs/25_learn.ipynb #e45470e5
 @patch
 def _record(
     self: MultiTask,
@@ -231,6 +251,7 @@ def _record(
     log: dict,  # Of `balance.backward`
 ):
     "Keep one step's weights, losses and gradient norms as plain numbers."
+    losses = log["losses"] if "losses" in log else averaged(losses)
     norms = log["gramian"].diagonal().sqrt() if "gramian" in log else torch.full_like(losses, float("nan"))
     numbers = *losses.tolist(), *log["weights"].tolist(), *norms.tolist()
     self.steps_log.append([self.current_epoch, len(self.steps_log), *numbers])
@@ -256,9 +277,10 @@ def validation_step(
 ):
     "Add the losses of a batch."
     x, targets = batch
-    losses = self._plain_losses(x, targets)
-    self._valid_sum = self._valid_sum + losses.detach().cpu().double() * len(x)
-    self._valid_n = self._valid_n + len(x)
+    own, whole = self.trainer.val_dataloaders.sizes(batch_idx)
+    losses = averaged(self._plain_losses(x, targets, float(own > 0)))
+    self._valid_sum = self._valid_sum + losses.detach().cpu().double() * whole
+    self._valid_n = self._valid_n + whole
 
 
 @patch
@@ -295,11 +317,20 @@ def on_load_checkpoint(self: MultiTask, checkpoint: dict):
 @patch
 def on_train_batch_start(self: MultiTask, batch: tuple, batch_idx: int):
     "Seed the global generators and set the learning rate of the step."
-    seed_everything(stable_hash(self.seed, "step", self.current_epoch, batch_idx) % 2**31)
+    rank = (self.global_rank,) if self.global_rank else ()
+    seed_everything(stable_hash(self.seed, "step", self.current_epoch, batch_idx, *rank) % 2**31)
     if self.decay:
         left = (1 - self.global_step / self.trainer.estimated_stepping_batches) ** float(self.decay)
         for group in self.optimizers().param_groups:
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * left
+
+
+@patch
+def on_train_batch_end(self: MultiTask, outputs, batch: tuple, batch_idx: int):
+    "Give all processes the running statistics of the first one, at the end of an epoch."
+    if n_ranks() > 1 and self.trainer.is_last_batch:
+        for buffer in self.net.buffers():
+            from_first(buffer)
 
 # %% ../nbs/25_learn.ipynb #3d606058
 @torch.inference_mode()
@@ -510,16 +541,41 @@ def _check_settings(
         )
 
 # %% ../nbs/25_learn.ipynb #cc89dfd5
-def _save(
-    trainer: L.Trainer,
-    path: Path,
-):
-    "Write a checkpoint that is whole or absent."
-    if not trainer.is_global_zero:
-        trainer.save_checkpoint(path)  # waits for the first process and writes nothing
-        return
-    with atomic(path) as temporary:
-        trainer.save_checkpoint(temporary)
+class _WholeFiles(TorchCheckpointIO):
+    "Writes checkpoints that are whole or absent. Raises `RunError` where there is no room."
+
+    def __init__(
+        self,
+        start: Path | None,  # Checkpoint that the training goes on from: known to be whole
+    ):
+        self.newest = start
+
+    def save_checkpoint(self, checkpoint, path, storage_options=None):
+        path = Path(path)
+        try:
+            with atomic(path) as temporary:
+                torch.save(checkpoint, temporary)
+                with open(temporary, "rb") as written:
+                    os.fsync(written.fileno())
+                if path == self.newest:
+                    os.replace(path, path.with_name("previous.ckpt"))
+            self.newest = path
+        except (OSError, RuntimeError) as error:  # PyTorch's own writer gives a RuntimeError
+            need = sum(value.nbytes for value in _tensors(checkpoint)) / 1e6
+            free = shutil.disk_usage(path.parent).free / 1e6
+            raise RunError(
+                f"{path} cannot be written: expected room for {need:.1f} MB, found {free:.1f} MB free "
+                f"({str(error).splitlines()[0]}); nothing is lost, the same call goes on from the checkpoint before"
+            ) from error
+
+
+def _tensors(values) -> Iterator[torch.Tensor]:
+    "All tensors in nested dicts and lists."
+    if isinstance(values, torch.Tensor):
+        yield values
+    elif isinstance(values, dict | list | tuple):
+        for value in values.values() if isinstance(values, dict) else values:
+            yield from _tensors(value)
 
 
 class _SaveLast(Checkpoint):
@@ -529,9 +585,29 @@ class _SaveLast(Checkpoint):
         self.path = path
 
     def on_train_epoch_end(self, trainer, module):
-        _save(trainer, self.path)
+        trainer.save_checkpoint(self.path)
+
+# %% ../nbs/25_learn.ipynb #82e2c4e8
+def _damage(path: Path) -> str | None:
+    "What is wrong with a checkpoint; None if it is whole."
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+        return f"{bad} has another checksum" if bad else None
+    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+        return str(error)
 
 
+def _whole(*paths: Path) -> Path | None:
+    "The first checkpoint that is there and whole; warns of each that is damaged."
+    for path in paths:
+        if path.exists():
+            if not (damage := _damage(path)):
+                return path
+            warnings.warn(f"{path} is damaged ({damage}); going on from the checkpoint before, if any", stacklevel=3)
+    return None
+
+# %% ../nbs/25_learn.ipynb #a7424378
 def _restore(
     module: MultiTask,
     path: Path,
@@ -546,7 +622,7 @@ def _restore(
             callback.load_state_dict(checkpoint["callbacks"][callback.state_key])
     return module.eval()
 
-# %% ../nbs/25_learn.ipynb #82e2c4e8
+# %% ../nbs/25_learn.ipynb #e1ea3adb
 class _Batches:
     "The batches of a data set, in the order of a sampler of index arrays."
 
@@ -558,9 +634,15 @@ class _Batches:
     def __len__(self) -> int:
         return len(self.sampler)
 
+    def sizes(self, index: int) -> tuple[int, int]:  # Of this process's part, and of the whole
+        "Items of a batch."
+        sampler = self.sampler
+        whole = min(sampler.batch_size, sampler.n - index * sampler.batch_size)
+        return (whole + sampler.world_size - 1 - sampler.rank) // sampler.world_size, whole
+
     def __iter__(self) -> Iterator:
         for items in self.sampler:
-            yield default_convert(self.data[items])
+            yield default_convert(self.data[items if len(items) else np.array([0])])
 
 
 def _loader(
@@ -573,12 +655,14 @@ def _loader(
     share = {"rank": trainer.global_rank, "world_size": trainer.world_size}
     return _Batches(data, EpochBatches(len(data), batch_size, data=data, **share, **kwargs))
 
-# %% ../nbs/25_learn.ipynb #a7424378
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its start-up lines name the machine
+# %% ../nbs/25_learn.ipynb #8a80dea6
+for _part in ("lightning.pytorch", "lightning.fabric"):
+    logging.getLogger(_part).setLevel(logging.WARNING)  # start-up lines name the machine
 _EXPECTED_WARNINGS = (
     ".*LeafSpec.* is deprecated",  # Lightning's own use of a name that PyTorch has renamed
     "Found .* in eval mode at the start of training",  # frozen parts of a network
     "GPU available but not used",  # the device is an argument
+    "find_unused_parameters=True was specified",  # whether a head is used depends on the batch's labels
 )
 
 
@@ -614,40 +698,101 @@ def _trainer(
         **kwargs,
     )
 
-# %% ../nbs/25_learn.ipynb #e1ea3adb
+# %% ../nbs/25_learn.ipynb #708f97e4
+def _train(
+    module: MultiTask,
+    train: Dataset,
+    valid: Dataset | None,
+    root: Path,
+    start: Path | None,  # Checkpoint to go on from
+    sizes: dict,  # epochs, batch_size, steps_per_epoch
+    callbacks: Sequence[L.Callback],
+    machine: dict,  # Passed to Lightning's Trainer
+):
+    "Train to the end and write `final.ckpt`; all processes of a training come here."
+    plugins = [_WholeFiles(start), *([] if is_rank() else [LightningEnvironment()])]
+    options = {"limit_val_batches": None if valid is not None else 0, "plugins": plugins, **machine}
+    validation, batch_size = [], sizes["batch_size"]
+    with _without_expected_warnings():
+        trainer = _trainer(root, sizes["epochs"], callbacks, **options)
+        loader = _loader(train, trainer, batch_size, seed=module.seed, steps=sizes["steps_per_epoch"])
+        if valid is not None:
+            validation = _loader(valid, trainer, batch_size, shuffle=False, drop_last=False)
+        trainer.fit(module, loader, validation, ckpt_path=start, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    trainer.save_checkpoint(root / "final.ckpt")
+    if trainer.is_global_zero:
+        for name in ("last", "previous"):
+            (root / f"{name}.ckpt").unlink(missing_ok=True)
+
+# %% ../nbs/25_learn.ipynb #9643c961
+_STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
+
+
+def _machine(
+    device: str,
+    devices: int | str,
+    num_nodes: int,
+    strategy: str,
+    precision: str,
+) -> tuple[dict, int]:  # Arguments of Lightning's Trainer, devices on a machine
+    "How Lightning is to train. Raises `ParamsError`."
+    if strategy not in _STRATEGIES:
+        raise ParamsError(f"strategy: expected one of {', '.join(_STRATEGIES)}, found {strategy!r}")
+    if not isinstance(num_nodes, int) or num_nodes < 1:
+        raise ParamsError(f"num_nodes: expected a number of machines, 1 or more, found {num_nodes!r}")
+    machine = {"accelerator": device, "devices": devices, "precision": precision}
+    if (devices, num_nodes) == (1, 1):
+        return machine, 1
+    try:
+        with _without_expected_warnings():
+            found = L.Trainer(accelerator=device, devices=devices, logger=False, plugins=[LightningEnvironment()])
+    except Exception as error:  # Lightning has many ways to say so
+        reason = str(error).splitlines()[0]
+        raise ParamsError(f"devices: expected a number of them or auto, found {devices!r}: {reason}") from error
+    if found.num_devices * num_nodes == 1:
+        return machine, 1
+    machine |= {"num_nodes": num_nodes, "strategy": _STRATEGIES[2] if strategy == "auto" else strategy}
+    machine["sync_batchnorm"] = not isinstance(found.accelerator, L.pytorch.accelerators.CPUAccelerator)
+    return machine, found.num_devices
+
+# %% ../nbs/25_learn.ipynb #232583f2
 def fit(
     module: MultiTask,  # What to train; is trained in place
     train: Dataset,  # Training windows or items
     valid: Dataset | None = None,  # Validation windows or items, for losses after each epoch
     *,
     epochs: int,  # Passes (or groups of `steps_per_epoch` steps)
-    batch_size: int = 64,  # Items per step
+    batch_size: int = 64,  # Items per step, all devices together
     root: str | Path,  # Folder of this training
     steps_per_epoch: int | None = None,  # None: all items once
     device: str = "auto",  # Lightning's accelerator: "auto", "cpu", "gpu"
-    devices: int | str = 1,  # Data-parallel over so many
+    devices: int | str = 1,  # So many on each machine; "auto": all there are
+    num_nodes: int = 1,  # Machines
+    strategy: str = "auto",  # Lightning's: "auto" or one of its "ddp"
     precision: str = "32-true",  # Lightning's precision, e.g. "bf16-mixed"
     settings: dict | None = None,  # What else identifies this training (corpus, protocol, ...)
     callbacks: Sequence[L.Callback] = (),  # Further Lightning callbacks
 ) -> MultiTask:  # Trained, in evaluation mode, with `history` and `valid_history`
-    "Train to the end, from wherever an earlier call was stopped. Raises `RunError` if `root` has other settings."
-    root, valid_batches = Path(root), None if valid is not None else 0
-    sizes = {"epochs": epochs, "batch_size": batch_size, "steps_per_epoch": steps_per_epoch, "windows": len(train)}
-    found = _training_settings(module, callbacks, **sizes, precision=precision)
+    """Train to the end, from wherever an earlier call was stopped.
+
+    Raises `RunError` if `root` has other settings or no room, and `ParamsError` for devices that are not there.
+    """
+    root = Path(root).absolute()
+    sizes = {"epochs": epochs, "batch_size": batch_size, "steps_per_epoch": steps_per_epoch}
+    found = _training_settings(module, callbacks, **sizes, windows=len(train), precision=precision)
     _check_settings(root, found | json.loads(json.dumps(settings or {})))
-    last, final = root / "last.ckpt", root / "final.ckpt"
-    if final.exists():
+    if final := _whole(root / "final.ckpt"):
         return _restore(module, final, callbacks)
-    with _without_expected_warnings():
-        machine = {"accelerator": device, "devices": devices, "precision": precision}
-        trainer = _trainer(root, epochs, callbacks, limit_val_batches=valid_batches, **machine)
-        loader = _loader(train, trainer, batch_size, seed=module.seed, steps=steps_per_epoch)
-        validation = []
-        if valid is not None:
-            validation = _loader(valid, trainer, batch_size, shuffle=False, drop_last=False)
-        trainer.fit(module, loader, validation, ckpt_path=last if last.exists() else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    _save(trainer, final)
-    last.unlink(missing_ok=True)
-    return module.eval()
+    machine, n = _machine(device, devices, num_nodes, strategy, precision)
+    n_items, n_processes = min(batch_size, len(train)), n * num_nodes
+    if n_items < n_processes:
+        raise ParamsError(f"batch_size: expected an item for each of {n_processes} devices, found {n_items}")
+    start = _whole(root / "last.ckpt", root / "previous.ckpt")
+    arguments = module, train, valid, root, start, sizes, callbacks, machine
+    if n_processes == 1 or is_rank():
+        _train(*arguments)
+        return module.eval()
+    launch(n, num_nodes, root, _train, *arguments)
+    return _restore(module, root / "final.ckpt", callbacks)
