@@ -7,7 +7,7 @@ __all__ = ['Windows', 'Items', 'EpochBatches', 'MultiTask', 'outputs', 'probabil
            'fit']
 
 # %% ../nbs/25_learn.ipynb #9b9c343b
-import contextlib, json, logging, os, shutil, time, warnings, zipfile
+import contextlib, json, logging, math, os, shutil, time, warnings, zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 import lightning as L, numpy as np, pandas as pd, torch
@@ -20,7 +20,7 @@ from torch.utils.data import Dataset, Sampler, default_convert
 from .balance import Balancer
 from .tasks import Task
 from .core import ParamsError, RunError, atomic, generator, seed_everything, stable_hash
-from .balance import Equal, fan_out, backward
+from .balance import Equal, backward, fan_out
 from .ranks import averaged, from_first, is_rank, launch, n_ranks
 
 # %% ../nbs/25_learn.ipynb #b53f4c5b
@@ -168,7 +168,7 @@ class MultiTask(L.LightningModule):
         self.lr, self.weight_decay, self.decay, self.seed = lr, weight_decay, decay, seed
         self.automatic_optimization = False
         self.steps_log, self.valid_log = [], []
-        self._valid_sum = self._valid_n = 0
+        self._valid_sum = self._valid_n = self._n_overflows = 0
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         "The optimiser of the network's parameters."
@@ -180,13 +180,16 @@ class MultiTask(L.LightningModule):
         return self.net(x)
 
 # %% ../nbs/25_learn.ipynb #d7292189
-def _loss(
-    task: Task,
+@patch
+def task_loss(
+    self: MultiTask,
+    k: int,  # Number of the task
     logits: torch.Tensor,
     target: torch.Tensor,
-    weight: float,  # 0 where this process has no item of its own
-) -> torch.Tensor:  # Scalar; its mean over processes is the loss of the whole batch
-    "Unweighted loss of this process's part of a batch."
+    weight: float = 1.0,  # 0 where this process has no item of its own
+) -> torch.Tensor:  # Scalar
+    "Unweighted loss of a task; of several processes, their mean over processes is the loss of the whole batch."
+    task = self.tasks[k]
     if n_ranks() == 1:
         return task.loss(logits, target)
     if isinstance(task, Task):
@@ -200,11 +203,11 @@ def losses(
     self: MultiTask,
     logits: Sequence[torch.Tensor],  # One per task
     targets: Sequence[torch.Tensor],  # One per task
-    weight: float = 1.0,  # 0 where this process has no item of its own
+    weight: float = 1.0,  # As for `task_loss`
 ) -> torch.Tensor:  # [K]
-    "Unweighted losses; of several processes, their mean over processes is the loss of the whole batch."
-    triples = zip(self.tasks, logits, targets, strict=True)
-    return torch.stack([_loss(task, scores, target, weight) for task, scores, target in triples])
+    "Unweighted losses of all tasks."
+    pairs = enumerate(zip(logits, targets, strict=True))
+    return torch.stack([self.task_loss(k, scores, target, weight) for k, (scores, target) in pairs])
 
 
 @patch
@@ -219,45 +222,86 @@ def _plain_losses(
     return self.losses([out] if isinstance(out, torch.Tensor) else out, targets, weight)
 
 # %% ../nbs/25_learn.ipynb #593cd2ec
+def _counts(
+    tasks: Sequence[Task],
+    what: str,  # "mass" or "n_labelled"
+    targets: Sequence[torch.Tensor],  # One per task
+) -> torch.Tensor:  # [K]
+    "How much of a batch is labelled for each task."
+    pairs = zip(tasks, targets, strict=True)
+    counts = [getattr(task, what)(target) if hasattr(task, what) else len(target) for task, target in pairs]
+    return torch.stack([torch.as_tensor(count, device=targets[0].device) for count in counts])
+
+
 @patch
 def training_step(
     self: MultiTask,
     batch: tuple,  # x, and one target per task
     batch_idx: int,
 ):
-    "One backward pass, one step of the optimiser."
+    "One backward pass, one step of the optimiser. Raises `RunError` where the numbers are no longer finite."
     x, targets = batch
-    optimiser = self.optimizers()
+    optimiser, counts = self.optimizers(), averaged(_counts(self.tasks, "mass", targets))
     optimiser.zero_grad()
 
     def run(total):
         return self.manual_backward(total if self.penalty is None else total + self.penalty(self.net))
 
     if len(self.tasks) == 1:
-        losses, log = self._plain_losses(x, targets), {"weights": torch.ones(1)}
+        losses = self._plain_losses(x, targets)
+        log = {"weights": torch.ones(1), "losses": averaged(losses.detach())}
         run(losses.sum())
     else:
         fan = fan_out(self.net.shared(x), len(self.tasks))
         losses = self.losses(self.net.heads(list(fan)), targets)
         log = backward(losses, fan, self.balancer, self.net.shared_weight, new_epoch=batch_idx == 0, run=run)
-    optimiser.step()
-    self._record(losses.detach(), log)
+    if (counts > 0).any():
+        optimiser.step()
+    self._record(log["losses"], log, counts)
 
-# %% ../nbs/25_learn.ipynb #e45470e5
+# %% ../nbs/25_learn.ipynb #b605f35f
 @patch
 def _record(
+    self: MultiTask,
+    losses: torch.Tensor,  # Of the whole batch [K]
+    log: dict,  # Of `balance.backward`
+    counts: torch.Tensor | None = None,  # Labelled items of each task [K]; None: there are some
+):
+    "Keep weights, losses and gradient norms of a step as plain numbers; NaN for the losses of tasks without labels."
+    norms = log["gramian"].diagonal().sqrt() if "gramian" in log else torch.full_like(losses, float("nan"))
+    self._check_finite(losses, log)
+    self.log("loss", losses.sum(), prog_bar=True, logger=False)
+    if counts is not None:
+        losses, norms = (torch.where(counts > 0, x, float("nan")) for x in (losses, norms.to(losses)))
+    numbers = *losses.tolist(), *log["weights"].tolist(), *norms.tolist()
+    self.steps_log.append([self.current_epoch, len(self.steps_log), *numbers])
+
+# %% ../nbs/25_learn.ipynb #6bf18e9a
+_PATIENCE = 50  # steps in a row that a loss scaler may lose
+
+
+@patch
+def _check_finite(
     self: MultiTask,
     losses: torch.Tensor,  # [K]
     log: dict,  # Of `balance.backward`
 ):
-    "Keep one step's weights, losses and gradient norms as plain numbers."
-    losses = log["losses"] if "losses" in log else averaged(losses)
-    norms = log["gramian"].diagonal().sqrt() if "gramian" in log else torch.full_like(losses, float("nan"))
-    numbers = *losses.tolist(), *log["weights"].tolist(), *norms.tolist()
-    self.steps_log.append([self.current_epoch, len(self.steps_log), *numbers])
-    self.log("loss", losses.sum(), prog_bar=True, logger=False)
+    "Raises `RunError` that names the tasks where losses or gradients are not finite and no scaler can mend it."
+    bad = ~losses.isfinite()
+    if not log.get("finite", True) and "gramian" in log:
+        bad |= ~log["gramian"].diagonal().isfinite().to(bad.device)
+    self._n_overflows = self._n_overflows + 1 if bad.any() else 0
+    scaler = getattr(self.trainer.precision_plugin, "scaler", None) if self._n_overflows else None
+    if not self._n_overflows or (scaler is not None and self._n_overflows <= _PATIENCE):
+        return
+    names = ", ".join(task.name for task, is_bad in zip(self.tasks, bad.tolist(), strict=True) if is_bad)
+    raise RunError(
+        f"training diverged at epoch {self.current_epoch}, step {len(self.steps_log)}: expected finite losses and "
+        f"gradients, found others for {names} (losses {losses.tolist()}); {self._n_overflows} steps in a row. "
+        "Lower the learning rate, or look at the targets of these tasks"
+    )
 
-
+# %% ../nbs/25_learn.ipynb #69d8e9cd
 @patch(as_prop=True)
 def history(self: MultiTask) -> pd.DataFrame:  # Columns epoch, step, task, loss, weight, norm; a row per step and task
     "Losses, weights and gradient norms of every training step."
@@ -268,7 +312,7 @@ def history(self: MultiTask) -> pd.DataFrame:  # Columns epoch, step, task, loss
     columns |= {name: numbers[:, 2 + i * K : 2 + (i + 1) * K].ravel() for i, name in enumerate(names)}
     return pd.DataFrame(columns)
 
-# %% ../nbs/25_learn.ipynb #6bf18e9a
+# %% ../nbs/25_learn.ipynb #806d0214
 @patch
 def validation_step(
     self: MultiTask,
@@ -277,15 +321,19 @@ def validation_step(
 ):
     "Add the losses of a batch."
     x, targets = batch
-    own, whole = self.trainer.val_dataloaders.sizes(batch_idx)
-    losses = averaged(self._plain_losses(x, targets, float(own > 0)))
-    self._valid_sum = self._valid_sum + losses.detach().cpu().double() * whole
-    self._valid_n = self._valid_n + whole
+    weight = float(self.trainer.val_dataloaders.n_own(batch_idx) > 0)
+    losses = averaged(self._plain_losses(x, targets, weight).detach())
+    counts = averaged(weight * _counts(self.tasks, "n_labelled", targets)).cpu().double()
+    self._valid_sum = self._valid_sum + losses.cpu().double() * counts
+    self._valid_n = self._valid_n + counts
 
 
 @patch
 def on_validation_epoch_end(self: MultiTask):
-    "Keep the means."
+    "Keep the means. Raises `RunError` where they are not finite though there are labels."
+    for task, total in zip(self.tasks, self._valid_sum, strict=True):
+        if not total.isfinite():
+            raise RunError(f"validation after epoch {self.current_epoch}: the loss of {task.name} is {total.item()}")
     self.valid_log.append([self.current_epoch, *(self._valid_sum / self._valid_n).tolist()])
     self._valid_sum = self._valid_n = 0
 
@@ -479,12 +527,18 @@ def on_train_start(self: Plateau, trainer: L.Trainer, module: MultiTask):
 # %% ../nbs/25_learn.ipynb #df64344a
 @patch
 def on_train_epoch_end(self: Plateau, trainer: L.Trainer, module: MultiTask):
-    "Look at the validation loss of the epoch that has just ended. Raises `ParamsError` where there is none."
+    """Look at the validation loss of the epoch that has just ended. Raises `ParamsError` where there is none.
+
+    A task without labels in the validation set has no part in it.
+    """
     if not module.valid_log or module.valid_log[-1][0] != module.current_epoch:
         raise ParamsError(
             "Plateau: expected a validation loss after every epoch, found none; give `fit` a validation set"
         )
-    loss, group = sum(module.valid_log[-1][1:]), trainer.optimizers[0].param_groups[0]
+    losses = [loss for loss in module.valid_log[-1][1:] if not math.isnan(loss)]
+    if not losses:
+        raise ParamsError("Plateau: expected labels in the validation set, found none for any task")
+    loss, group = sum(losses), trainer.optimizers[0].param_groups[0]
     if loss < self.best:
         self.best, self.best_epoch = loss, module.current_epoch
         if self.restore:
@@ -634,11 +688,11 @@ class _Batches:
     def __len__(self) -> int:
         return len(self.sampler)
 
-    def sizes(self, index: int) -> tuple[int, int]:  # Of this process's part, and of the whole
-        "Items of a batch."
+    def n_own(self, index: int) -> int:
+        "Items in this process's part of a batch, where they come in order."
         sampler = self.sampler
         whole = min(sampler.batch_size, sampler.n - index * sampler.batch_size)
-        return (whole + sampler.world_size - 1 - sampler.rank) // sampler.world_size, whole
+        return (whole + sampler.world_size - 1 - sampler.rank) // sampler.world_size
 
     def __iter__(self) -> Iterator:
         for items in self.sampler:
@@ -655,7 +709,7 @@ def _loader(
     share = {"rank": trainer.global_rank, "world_size": trainer.world_size}
     return _Batches(data, EpochBatches(len(data), batch_size, data=data, **share, **kwargs))
 
-# %% ../nbs/25_learn.ipynb #8a80dea6
+# %% ../nbs/25_learn.ipynb #c89d6f3c
 for _part in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(_part).setLevel(logging.WARNING)  # start-up lines name the machine
 _EXPECTED_WARNINGS = (
@@ -698,7 +752,7 @@ def _trainer(
         **kwargs,
     )
 
-# %% ../nbs/25_learn.ipynb #708f97e4
+# %% ../nbs/25_learn.ipynb #37d44233
 def _train(
     module: MultiTask,
     train: Dataset,
@@ -726,7 +780,7 @@ def _train(
         for name in ("last", "previous"):
             (root / f"{name}.ckpt").unlink(missing_ok=True)
 
-# %% ../nbs/25_learn.ipynb #9643c961
+# %% ../nbs/25_learn.ipynb #a2cde577
 _STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
 
 
@@ -757,7 +811,7 @@ def _machine(
     machine["sync_batchnorm"] = not isinstance(found.accelerator, L.pytorch.accelerators.CPUAccelerator)
     return machine, found.num_devices
 
-# %% ../nbs/25_learn.ipynb #232583f2
+# %% ../nbs/25_learn.ipynb #73221b19
 def fit(
     module: MultiTask,  # What to train; is trained in place
     train: Dataset,  # Training windows or items

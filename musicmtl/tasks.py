@@ -237,15 +237,47 @@ def predict(
 
 # %% ../nbs/23_tasks.ipynb #8d8c65d1
 @patch
+def _labelled(
+    self: Task,
+    target: Tensor,  # As for `loss`
+) -> Tensor:  # bool [B, ...]
+    "Answers, or single entries of them, that are there."
+    if self.kind == "classification":
+        return target != -1
+    return target.isfinite().all(-1) if self.kind == "distribution" else target.isfinite()
+
+
+@patch
 def known(
     self: Task,
     target: Tensor,  # As for `loss`
 ) -> Tensor:  # bool [B]
     "Items that have an answer, or a part of one."
-    if self.kind == "classification":
-        return (target != -1).flatten(1).any(1) if target.ndim > 1 else target != -1
-    finite = target.isfinite().flatten(1) if target.ndim > 1 else target.isfinite()[:, None]
-    return finite.all(1) if self.kind == "distribution" else finite.any(1)
+    labelled = self._labelled(target)
+    return labelled.flatten(1).any(1) if labelled.ndim > 1 else labelled
+
+# %% ../nbs/23_tasks.ipynb #d28fa11f
+@patch
+def n_labelled(
+    self: Task,
+    target: Tensor,  # As for `loss`
+) -> Tensor:  # Scalar
+    "Number of labelled items; where an item has several entries, each counts as its part."
+    labelled = self._labelled(target)
+    dtype = torch.float32 if target.device.type == "mps" else torch.float64
+    return labelled.sum().to(dtype) / max(1, labelled[:1].numel())
+
+
+@patch
+def mass(
+    self: Task,
+    target: Tensor,  # As for `loss`
+) -> Tensor:  # Scalar; 0: nothing is labelled
+    "What the mean of the loss is divided by: labelled items, or the sum of their class weights."
+    if self.class_weights is None:
+        return self.n_labelled(target)
+    weights = _weight(self.class_weights, target.device, torch.float32)[target.clamp(min=0)]
+    return torch.where(self._labelled(target), weights, 0).sum() / self.answers
 
 # %% ../nbs/23_tasks.ipynb #84b6b0bb
 _OF_CLASSES = ("micro_f1", "macro_f1", "accuracy")  # take the predicted class; other metrics take probabilities
