@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from processes import fork
 from raters import DATA, EIGHT, Guess, run_slowly
 
-from musicmtl.core import RunError
+from musicmtl.core import RunError, locked
 from musicmtl.study import (
     CommonSettings,
     Job,
@@ -23,7 +23,6 @@ from musicmtl.study import (
     history_arrays,
     jobs_folder,
     kept_arrays,
-    locked,
     one_core,
     read_history,
     run_jobs,

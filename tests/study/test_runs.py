@@ -8,8 +8,8 @@ import pytest
 
 from processes import environment
 
-from musicmtl.core import ParamsError, RunError
-from musicmtl.study import CommonSettings, find_study, locked, main_studies, resolve
+from musicmtl.core import ParamsError, RunError, locked
+from musicmtl.study import CommonSettings, find_study, main_studies, resolve
 from musicmtl.study.runs import main, open_run, output_folder, run
 
 

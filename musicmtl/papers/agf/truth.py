@@ -178,9 +178,9 @@ class NoisyJob(Job):
     def name(self) -> str:
         return f"rate_{self.rate:g}/{self.network.name}"
 
-    def result(self, data, settings, root) -> dict:
+    def train(self, data, settings, root) -> dict:
         noisy, folder = with_noise(data, settings, self.rate), self.folder(root).parent
-        return self.network.result(noisy, settings, folder)
+        return self.network.train(noisy, settings, folder)
 
 # %% ../../../nbs/papers/agf/truth.ipynb #f1a6fa6a
 VARIANTS = ("single_task", "gradnorm_epoch")
