@@ -179,7 +179,7 @@ def _on_dask(client, jobs, data, *how):
 
     (sent,) = client.scatter([data], broadcast=True, hash=False)
     futures = {client.submit(_train, job, sent, *how, pure=False): job for job in jobs}
-    for future in as_completed(futures):
+    for future in as_completed(futures, loop=client.loop):
         yield futures[future], future.result()
 
 

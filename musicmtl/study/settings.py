@@ -43,6 +43,7 @@ class CommonSettings:
     seed: int = which(0)  # The first; jobs have theirs
     device: str = "cpu"  # Lightning's accelerator: cpu, gpu, auto
     n_jobs: int = neutral(2)  # Jobs side by side, one core each
+    cluster: str | None = neutral(None)  # Address of a dask scheduler, whose workers take the jobs instead
     size: str = "smoke"  # Of Miniature
     precision: str = "32-true"  # Lightning's
     batch_size: int = 64  # Items per step
