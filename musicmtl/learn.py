@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Windows', 'Items', 'EpochBatches', 'MultiTask', 'outputs', 'probabilities', 'EpochOutputs', 'StepTimes', 'Plateau',
-           'fit']
+           'n_devices', 'fit']
 
 # %% ../nbs/25_learn.ipynb #9b9c343b
 import contextlib, json, logging, math, os, shutil, time, warnings, zipfile
@@ -784,6 +784,20 @@ def _train(
 _STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
 
 
+def n_devices(
+    device: str,  # Lightning's accelerator
+    devices: int | str,  # As for `fit`
+) -> tuple[int, bool]:  # Devices on this machine, and whether they are CPUs
+    "How many processes train together on a machine. Raises `ParamsError`."
+    try:
+        with _without_expected_warnings():
+            found = L.Trainer(accelerator=device, devices=devices, logger=False, plugins=[LightningEnvironment()])
+    except Exception as error:  # Lightning has many ways to say so
+        reason = str(error).splitlines()[0]
+        raise ParamsError(f"devices: expected a number of them or auto, found {devices!r}: {reason}") from error
+    return found.num_devices, isinstance(found.accelerator, L.pytorch.accelerators.CPUAccelerator)
+
+
 def _machine(
     device: str,
     devices: int | str,
@@ -797,19 +811,11 @@ def _machine(
     if not isinstance(num_nodes, int) or num_nodes < 1:
         raise ParamsError(f"num_nodes: expected a number of machines, 1 or more, found {num_nodes!r}")
     machine = {"accelerator": device, "devices": devices, "precision": precision}
-    if (devices, num_nodes) == (1, 1):
-        return machine, 1
-    try:
-        with _without_expected_warnings():
-            found = L.Trainer(accelerator=device, devices=devices, logger=False, plugins=[LightningEnvironment()])
-    except Exception as error:  # Lightning has many ways to say so
-        reason = str(error).splitlines()[0]
-        raise ParamsError(f"devices: expected a number of them or auto, found {devices!r}: {reason}") from error
-    if found.num_devices * num_nodes == 1:
-        return machine, 1
-    machine |= {"num_nodes": num_nodes, "strategy": _STRATEGIES[2] if strategy == "auto" else strategy}
-    machine["sync_batchnorm"] = not isinstance(found.accelerator, L.pytorch.accelerators.CPUAccelerator)
-    return machine, found.num_devices
+    n, on_cpu = (1, True) if (devices, num_nodes) == (1, 1) else n_devices(device, devices)
+    if n * num_nodes > 1:
+        machine |= {"num_nodes": num_nodes, "strategy": _STRATEGIES[2] if strategy == "auto" else strategy}
+        machine["sync_batchnorm"] = not on_cpu
+    return machine, n
 
 # %% ../nbs/25_learn.ipynb #73221b19
 def fit(

@@ -247,8 +247,8 @@ def hosting(
     os.environ[_HOSTS] = json.dumps([devices, num_nodes, 0, this.hosts, this.address, this.port])
     try:
         yield None
-    except BaseException as error:
-        store.set("end", f"the first process ended with: {error}")
+    except BaseException:
+        store.set("end", "the first process has failed")
         raise
     finally:
         del os.environ[_HOSTS]
