@@ -185,6 +185,9 @@ def _on_dask(client, jobs, data, *how):
 def _side_by_side(jobs, data, settings, root, wait):
     "(job, whether its result is there) as they end, under the backend that joblib was told to use."
     how = (settings, root, os.getpid(), wait)
+    if not settings.alone:  # each takes all devices
+        yield from ((job, _train(job, data, *how)) for job in jobs)
+        return
     client = getattr(get_active_backend()[0], "client", None)
     if client is not None:
         yield from _on_dask(client, jobs, data, *how)
@@ -232,6 +235,8 @@ def run_jobs(
     what: str = "networks",  # On the progress bar
 ) -> None:
     """Train all jobs, `settings.n_jobs` side by side, or on the dask cluster of `joblib.parallel_config`.
+
+    Where several devices train one network, one after the other.
 
     What another process has claimed is left to it, and waited for at the end. Raises `RunError` where workers keep
     dying.
