@@ -119,6 +119,7 @@ class _Part:
     guessed: bool = False  # Is libsndfile's number of samples a guess?
     grace: int = 0  # Samples by which it may be shorter without a word
     noted: int = 0  # Samples by which it may be shorter, with a word
+    raised: int = 0  # Samples by which libsndfile is told more than the container says
     surplus: int = 0  # Samples that were promised beyond what can be there, at 48 kHz if Opus
     guess_header: bytes = b""  # Put in front if libsndfile's guess is too low
     note: str = ""  # What to say about it
@@ -541,13 +542,21 @@ def _vorbis_part(
     pages, lengths = stream.pages[n_headers:], stream.lengths[n_headers:]
     if not pages:
         raise AudioError(path, "zero-length: holds no samples")
-    spans = [(-2 * long, n * long // 2 + 2 * long) for n in lengths]
+    most = [n * long // 2 for n in lengths]
     part = _Part([(stream.pages[0].position, pages[-1].stop)], noted=long)
-    if not _check_times(path, pages, spans):
-        before = next((page.granule for page in reversed(pages[:-1]) if page.granule != -1), 0)
-        most = before + sum(lengths) * long // 2
-        part.pieces = _with_granules(file, stream.pages, {len(stream.pages) - 1: most})
-        part.surplus, part.noted = max(0, pages[-1].granule - most), _ANY
+    granules = {i: page.granule for i, page in enumerate(stream.pages) if i >= n_headers and page.granule != -1}
+    if not _check_times(path, pages, [(-2 * long, n + 2 * long) for n in most]):
+        before = max((granule for i, granule in granules.items() if i < len(stream.pages) - 1), default=0)
+        granules[len(stream.pages) - 1] = before + sum(most)
+        part.surplus, part.noted = max(0, pages[-1].granule - before - sum(most)), _ANY
+    numbers = sorted(granules)
+    if len(numbers) > 1:
+        first, part.raised = sum(most[: numbers[0] - n_headers + 1]), 2 * long
+        granules[numbers[0]] += first
+        for i in set(numbers[-2:]):
+            granules[i] += part.raised + (first if i != numbers[0] else 0)
+    changed = {i: granules[i] for i in numbers if granules[i] != stream.pages[i].granule}
+    part.pieces = _with_granules(file, stream.pages, changed)
     return part
 
 # %% ../nbs/01_audio.ipynb #df096cb0
@@ -569,7 +578,7 @@ def _opus_part(
     promised = times[last]
     if _check_times(path, pages[first:], spans[first:]):
         offset = pages[first].granule - times[first] if first < last else 0
-        promised = pages[last].granule - offset
+        promised = pages[last].granule - (offset if abs(offset) > _OPUS_LONGEST else 0)  # recorded from the air
     surplus = promised - times[last]
     shortest = times[last] - max(0, lengths[last] - 1)  # the last time may cut off the end of the last page
     times[last] = max(shortest, min(times[last], promised))
@@ -1013,7 +1022,7 @@ def _expected(
     if part.sound_bytes is not None and width and part.sound_bytes // width != decoder.frames:
         found = f"{part.sound_bytes} bytes of sound, which are not {decoder.frames} samples"
         raise AudioError(path, f"its header contradicts itself: {found}")
-    return None if decoder.frames >= _ENDLESS else decoder.frames
+    return None if decoder.frames >= _ENDLESS else decoder.frames - part.raised
 
 
 @dataclass
@@ -1060,8 +1069,8 @@ def _sound(
             parts = [_opened_part(path, file, part) for part in _parts(path, file)]
         except AudioError:
             raise
-        except (ValueError, LookupError, ArithmeticError, struct.error) as error:
-            raise AudioError(path, f"cannot be decoded (its header is broken: {error})") from None
+        except (ValueError, LookupError, ArithmeticError, struct.error):
+            raise AudioError(path, "cannot be decoded (its header is broken, or cut off)") from None
         except OSError as error:
             raise AudioError(path, f"cannot be read ({error.strerror})") from None
         rates = {decoder.samplerate for _, decoder, _ in parts}
