@@ -74,7 +74,7 @@ def extract_hours(hours: float, folder: Path) -> None:
     from musicmtl.loaders import load_corpus
 
     write_tracks(folder / "music", hours)
-    corpus, done = load_corpus("folder", folder / "music"), []
+    corpus = load_corpus("folder", folder / "music")
     bank = FeatureBank(SR, 1024, 512, ["mel", "mfcc"])
     root = folder / f"store{time.time_ns()}"
 
