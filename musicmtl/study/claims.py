@@ -105,6 +105,15 @@ def _key(row: dict) -> tuple:
     return tuple(row[column] for column in _KEY)
 
 
+def _weightier(
+    table: pd.DataFrame,  # That is there
+    new: pd.DataFrame,
+) -> list[bool]:
+    "Which new verdicts weigh as much as those that they would replace, or more."
+    known = {_key(row): _weight(row) for row in table.to_dict("records")}
+    return [_weight(row) >= known.get(_key(row), (False, 0, 0)) for row in new.to_dict("records")]
+
+
 def save_claims(
     study: str,
     rows: list,  # Of `claim_rows`
@@ -112,8 +121,5 @@ def save_claims(
     preset: str,
 ) -> pd.DataFrame:  # The whole table
     "Merge a run's verdicts into claims.csv, except where those that are there weigh more."
-    file, new = Path(folder) / "claims.csv", pd.DataFrame(rows).assign(preset=preset)
-    if file.exists():
-        known = {_key(row): _weight(row) for row in pd.read_csv(file).to_dict("records")}
-        new = new[[_weight(row) >= known.get(_key(row), (False, 0, 0)) for row in new.to_dict("records")]]
-    return collect(study, new, folder, name="claims", key=_KEY, columns=CLAIM_COLUMNS)
+    new = pd.DataFrame(rows).assign(preset=preset)
+    return collect(study, new, folder, name="claims", key=_KEY, columns=CLAIM_COLUMNS, choose=_weightier)
