@@ -90,6 +90,9 @@ def _not_text(path: Path, encoding: str) -> str:
     return f"{path}: expected text in {encoding.upper()}"
 
 # %% ../nbs/04_tables.ipynb #52571684
+CELL = 10_000  # characters; a longer line of a list, or cell in a column that is used, is damage
+
+
 def _lines(path: str | Path) -> Iterator[str]:
     "The lines of a text file with their ends. Raises `CorpusError` for what is not text, by line."
     path = check_file(path)
@@ -115,11 +118,12 @@ def read_lines(
     "The lines of a text file that are not blank. Raises `CorpusError` naming file and line."
     for number, line in enumerate(_lines(path), 1):
         line = nfc(line)
+        if len(line) > CELL:
+            raise CorpusError(f"{path}: line {number}: expected at most {CELL} characters, found {len(line)}")
         if line and not (comment and line.startswith(comment)):
             yield number, line
 
 # %% ../nbs/04_tables.ipynb #c147ef90
-CELL = 10_000  # characters; a longer cell in a column that is used is damage
 csv.field_size_limit(max(csv.field_size_limit(), 1_000_000))  # biographies in FMA's table are long
 
 
@@ -470,6 +474,6 @@ def files_below(
     suffix: str,  # ".h5"
 ) -> tuple[list[Path], int]:  # Files, sorted; how many more were litter
     "Files of one kind in a folder, at any depth."
-    found = sorted(path for path in Path(root).rglob(f"*{suffix}") if not path.is_dir())
+    found = sorted(Path(root).rglob(f"*{suffix}"))
     files = [path for path in found if not is_litter(path.relative_to(root))]
     return files, len(found) - len(files)

@@ -8,7 +8,7 @@ __all__ = ['LEAST', 'SPLIT_WORDS', 'FRACTIONS', 'PARTS', 'Data', 'name_in_tables
            'require_parts', 'parts_in_words', 'bootstrap_groups']
 
 # %% ../../nbs/study/43_preparation.ipynb #05d41409
-import hashlib, json, math, os
+import hashlib, json, math, os, re
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 from torch import nn
 from ..core import CorpusError, RunError, atomic, cache_dir, locked, stable_hash
 from ..corpus import Corpus
-from ..store import FeatureStore, extract
+from ..store import STORE_FORMAT, FeatureStore, extract
 
 # %% ../../nbs/study/43_preparation.ipynb #0abbb7fb
 @dataclass(frozen=True, eq=False)
@@ -47,6 +47,11 @@ class Data:
     def fingerprint(self) -> str:
         "Changes whenever the tracks do."
         return self.corpus.fingerprint
+
+    @property
+    def not_testable(self) -> str:
+        "Why the corpus can test none of the paper's claims, such as one task that is left; empty where it can."
+        return ""
 
 # %% ../../nbs/study/43_preparation.ipynb #5f0c1d2b
 def _owners(file: Path) -> dict:  # Name -> hash of a place
@@ -134,6 +139,17 @@ def first_seconds(
     table.loc[longer, "duration_s"] = clip_s
     return corpus.with_table(table)
 
+# %% ../../nbs/study/43_preparation.ipynb #b2ac5a8c
+def _safe(name: str) -> str:
+    "A corpus' name as the beginning of a folder's: what makes it one of a kind is the key behind it."
+    return re.sub(r"[^\w-]+", "_", name, flags=re.ASCII)[:40] or "_"
+
+
+def _place(corpus: Corpus) -> str:
+    "Where the sound lies; within the cache, relative to that."
+    root, cache = corpus.root.resolve(), cache_dir().resolve()
+    return f"cache:{root.relative_to(cache)}" if root.is_relative_to(cache) else str(root)
+
 
 def features_of(
     corpus: Corpus,
@@ -143,9 +159,11 @@ def features_of(
     n_jobs: int = 1,  # Processes
 ) -> FeatureStore:
     "Features of all tracks, from the cache or extracted now. What cannot be decoded is listed in the store's index."
-    made_from = (corpus.fingerprint, bank.config) + ((duration_s,) if duration_s is not None else ())
-    root = cache_dir("features", f"{corpus.name}-{stable_hash(*made_from):016x}")
-    return extract(corpus, bank, root, duration_s=duration_s, n_jobs=n_jobs)
+    made_from = (STORE_FORMAT, corpus.fingerprint, bank.config, duration_s)
+    features, name = cache_dir("features"), f"{_safe(corpus.name)}-{stable_hash(*made_from):016x}"
+    root = features / f"{name}-{stable_hash(_place(corpus)):016x}"
+    donors = sorted(folder for folder in features.glob(f"{name}-*") if folder != root)
+    return extract(corpus, bank, root, duration_s=duration_s, n_jobs=n_jobs, donors=donors)
 
 # %% ../../nbs/study/43_preparation.ipynb #94a605a5
 LEAST = 10  # Tracks, or clips, without which a study is refused
@@ -180,6 +198,8 @@ def usable_tracks(
     notes = [f"{index.track_id[r]} is left out: {reasons[r]}" for r in np.flatnonzero(~long_enough)]
     silent = long_enough & index.silent.to_numpy(dtype=bool)
     notes += [f"{track} is silent" for track in index.track_id[silent]]
+    noted = long_enough & index.note.notna().to_numpy(dtype=bool)
+    notes += [f"{index.track_id[r]} is used, though its file {index.note[r]}" for r in np.flatnonzero(noted)]
     return np.flatnonzero(long_enough), notes
 
 # %% ../../nbs/study/43_preparation.ipynb #d7cc746f

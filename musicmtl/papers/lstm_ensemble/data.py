@@ -14,7 +14,17 @@ import numpy as np, pandas as pd, torch
 from torch import Tensor
 from fastcore.basics import patch
 from ...core import *
-from ...tables import files_below, hdf5_array, is_litter, names_of, npz_names, open_hdf5, read_lines, read_npz
+from musicmtl.tables import (
+    files_below,
+    hdf5_array,
+    is_litter,
+    names_of,
+    npz_names,
+    open_hdf5,
+    read_lines,
+    read_npz,
+    there,
+)
 from ...corpus import Corpus
 from ...pitch import check_wave
 from ...features import FeatureBank, dct_filters
@@ -361,7 +371,7 @@ def _npz_parts(root: Path, n_classes: int) -> tuple:
             raise CorpusError(_expected(file, "array 'label_map'", "the names of the training file", names))
         parts[part], classes = (x, y), names
     test = [root / f"msd-{n_classes}-genre-test-{kind}.npz" for kind in ("inputs", "targets")]
-    if all(file.is_file() for file in test):
+    if all(map(there, test)):
         parts["test"] = _test_part(*test, n_classes)
     return parts, classes
 
@@ -380,7 +390,7 @@ def _read_cls(path: Path) -> dict:
     styles, lines = {}, {}
     for number, line in read_lines(path, comment="#"):
         song, style = (cell.strip() for cell in (line + "\t").split("\t")[:2])
-        if not song or not style:
+        if not song or not style or '"' in line:
             raise CorpusError(_expected(path, f"line {number}", "an id, a tab and a style", repr(line[:40])))
         if styles.setdefault(song, style) != style:
             found = f"{style!r}, and {styles[song]!r} in line {lines[song]}"
