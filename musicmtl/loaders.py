@@ -669,7 +669,7 @@ _AUDIOSET = ("YTID", "start_seconds", "end_seconds", "positive_labels")
 def _check_audioset_header(path):
     "The names of the columns are in the last comment above the rows. Raises `CorpusError`."
     comments = [line for _, line in takewhile(_is_comment, read_lines(path))]
-    head = comments[-1].lstrip("# ").split(",") if comments else ()
+    head = comments[-1].strip("#, ").split(",") if comments else ()
     head = tuple(name.strip() for name in head)
     if head != _AUDIOSET:
         expected = f"a comment '# {', '.join(_AUDIOSET)}' above the segments"
@@ -683,7 +683,7 @@ def _is_comment(numbered):
 def _audioset_rows(path):
     "(id, start, end, labels) of every segment with the label Music."
     _check_audioset_header(path)
-    table = read_table(path, names=_AUDIOSET, comment="#", spaces=True)
+    table = read_table(path, names=_AUDIOSET, comment="#")
     check_cells(table, "YTID", path, bool, "the id of a video")
     begin, end = (numbers(table, column, path, 0) for column in _AUDIOSET[1:3])
     for line, start_s, end_s in zip(table.index, begin, end, strict=True):

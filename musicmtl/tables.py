@@ -134,11 +134,10 @@ def _rows(
     path: str | Path,
     lines: Iterable[str],
     sep: str,
-    spaces: bool,  # Whether a cell may follow spaces
 ) -> Iterator[tuple[int, list[str]]]:  # Line on which a row begins; its cells
     "The rows that are not blank. Raises `CorpusError` for a row that cannot be divided into cells."
     divided = _DIVIDED.get(sep, repr(sep))
-    reader = csv.reader(lines, strict=True, delimiter=sep, skipinitialspace=spaces)
+    reader = csv.reader(lines, strict=True, delimiter=sep, skipinitialspace=True)
     while True:
         line = reader.line_num + 1
         try:
@@ -209,14 +208,13 @@ def read_table(
     header: int = 1,  # Rows of the header
     names: Sequence[str] | None = None,  # Of all columns, for a table without a header
     comment: str | None = None,  # Lines that begin so are left out
-    spaces: bool = False,  # Whether a cell in quotes may follow a space
     exact: Sequence[str] = (),  # Columns left as they are: the name of a file is bytes, which NFC would change
 ) -> pd.DataFrame:  # Text alone, in NFC and without white space around it; the index is the line of each row
     "A table of text; NA, None and 007 stay what they are. Raises `CorpusError` naming file, line and column."
     lines = _lines(path)
     if comment:
         lines = ("\n" if line.startswith(comment) else line for line in lines)  # lines keep their numbers
-    rows = _rows(path, lines, sep, spaces or sep == " ")
+    rows = _rows(path, lines, sep)
     found = list(names) if names else _header(path, rows, header)
     divided = f"a table divided by {_DIVIDED.get(sep, repr(sep))}"
     expected = divided if header == 1 else f"a header of {header} lines"
