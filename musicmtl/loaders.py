@@ -518,10 +518,10 @@ def _matching(path, keys, found, what):  # Notes
     missing = sum(key not in found for key in keys)
     if missing == len(keys):
         first = f"{len(found)} others, the first {next(iter(found))!r}"
-        raise CorpusError(f"{path}: expected {what} of the {len(keys)} clips of the partitions, found {first}")
+        raise CorpusError(f"{path}: expected {what} of the {len(keys)} clips, found {first}")
     others = len(found) - (len(keys) - missing)
     notes = [f"{path.name}: no {what} of {missing} of {len(keys)} clips"] if missing else []
-    return notes + ([f"{path.name}: {what} of {others} clips that are in no partition"] if others else [])
+    return notes + ([f"{path.name}: {what} of {others} clips that are not in the corpus"] if others else [])
 
 
 def _openmic_metadata(path, keys):  # Who plays, if the table of metadata is there; notes
