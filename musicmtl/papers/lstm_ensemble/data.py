@@ -14,17 +14,8 @@ import numpy as np, pandas as pd, torch
 from torch import Tensor
 from fastcore.basics import patch
 from ...core import *
-from musicmtl.tables import (
-    files_below,
-    hdf5_array,
-    is_litter,
-    names_of,
-    npz_names,
-    open_hdf5,
-    read_lines,
-    read_npz,
-    there,
-)
+from ...tables import files_below, hdf5_array, is_litter, names_of, npz_names
+from ...tables import open_hdf5, read_lines, read_npz, there
 from ...corpus import Corpus
 from ...pitch import check_wave
 from ...features import FeatureBank, dct_filters
