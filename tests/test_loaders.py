@@ -114,8 +114,8 @@ def test_table(tmp_path):
     "text, error",
     [
         ("artist\nA\n", "tracks.csv: expected a column 'path', found artist"),
-        ("", "tracks.csv: not a readable table"),
-        ("path\n", "tracks.csv: no tracks"),
+        ("", "tracks.csv: empty"),
+        ("path\n", "tracks.csv: no rows under the header"),
         ("path,artist\na.wav,A\n,B\n", r"tracks.csv: row 1.*column 'path': expected a path, found nothing"),
         ("path\na.wav\na.wav\n", "row 1 .*track_id of its own, found that of row 0"),
         (
