@@ -698,6 +698,19 @@ def test_states_of_before_tasks_could_be_left_out_still_load(name):
     assert torch.equal(run_on(fresh, 9), run_on(DynamicWeightAverage(K), 9))
 
 
+@pytest.mark.parametrize("k", [2, 3, 5, 9])
+def test_with_all_labels_gradnorm_is_the_plain_algorithm_to_the_last_bit(k):
+    gradnorm, w, first = GradNorm(k, lr=0.01, initial="first"), torch.ones(k).double(), None
+    adam = torch.optim.Adam([w], lr=0.01, foreach=False)
+    for _ in range(100):
+        losses, norms = torch.rand(k).double() + 0.1, 3 * torch.rand(k).double()
+        first = losses if first is None else first
+        w.grad = (w.abs() * norms - targets(losses, first, w.abs() * norms, 0.5)).sign() * w.sign() * norms
+        adam.step()
+        w.mul_(k / w.sum())
+        assert torch.equal(gradnorm.step(losses, norms), w)
+
+
 def test_joint_losses_weigh_by_labelled_items():
     losses, counts = torch.tensor([2.0, 0.7, math.nan], requires_grad=True), torch.tensor([8, 1, 0])
     joint, mean = joint_losses(losses, counts)
