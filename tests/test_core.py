@@ -1,15 +1,34 @@
 """Files that are whole or absent, seeds that mean the same everywhere, and an import that costs nothing."""
 
+import contextlib
+import errno
+import fcntl
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from musicmtl.core import AudioError, RunError, atomic, cache_dir, generator, repo_root, stable_hash
+from musicmtl.core import (
+    AudioError,
+    RunError,
+    atomic,
+    cache_dir,
+    generator,
+    locked,
+    read_json,
+    repo_root,
+    stable_hash,
+    sweep,
+)
 
 
 def test_atomic_keeps_the_old_file_when_writing_fails(tmp_path):
@@ -31,6 +50,279 @@ def test_atomic_leaves_nothing_under_the_final_name_when_killed(tmp_path):
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == -9
     assert not (tmp_path / "x.txt").exists()
+
+
+def names(folder):
+    return sorted(file.name for file in folder.iterdir())
+
+
+LONG = [
+    "x" * 250 + ".npz",
+    "ü" * 124 + ".h",
+    "." + "y" * 248,
+    "a." + "b" * 250,
+    "a\nb.csv",
+    "$a b",
+    os.fsdecode(b"Beyonc\xe9"),
+]
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_atomic_takes_every_name_that_the_disk_takes(tmp_path, name):
+    (tmp_path / name).write_text("old")
+    for _ in range(2):
+        with atomic(tmp_path / name) as temporary:
+            temporary.write_text("new")
+            assert (tmp_path / name).read_text() == "old" or _
+        with locked(tmp_path, file=name):
+            pass
+    assert names(tmp_path) == [name] and (tmp_path / name).read_text() == "new"
+
+
+def test_a_temporary_file_is_hidden_and_keeps_the_suffix(tmp_path):
+    with atomic(tmp_path / "table.csv") as temporary:
+        temporary.write_text("a,b")
+        assert temporary.name.startswith(".") and temporary.suffix == ".csv" and temporary.parent == tmp_path
+
+
+def test_a_block_that_writes_nothing_is_an_error(tmp_path):
+    (tmp_path / "x.npz").write_text("old")
+    with (
+        pytest.raises(FileNotFoundError, match=r"nothing was written.*x\.npz"),
+        atomic(tmp_path / "x.npz") as temporary,
+    ):
+        temporary.with_name("elsewhere").write_text("new")
+    assert (tmp_path / "x.npz").read_text() == "old"
+
+
+def test_files_keep_the_rights_that_the_user_asked_for(tmp_path):
+    (tmp_path / "plain").write_text("")
+    with atomic(tmp_path / "x") as temporary:
+        temporary.write_text("")
+    assert (tmp_path / "x").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+LIMITED = """
+import resource, signal, sys
+import numpy as np
+from musicmtl.core import atomic
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+writers = {
+    "a.txt": lambda file: file.write_text("x" * 10_000),
+    "a.npy": lambda file: np.save(file, np.ones(10_000)),
+}
+for name, write in writers.items():
+    try:
+        with atomic(f"{sys.argv[1]}/{name}") as temporary:
+            write(temporary)
+    except OSError as error:
+        print(error)
+"""
+
+
+def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path):
+    for name in ("a.txt", "a.npy"):
+        (tmp_path / name).write_text("old")
+    ended = subprocess.run([sys.executable, "-c", LIMITED, tmp_path], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    said = ended.stdout.splitlines()
+    assert len(said) == 2 and all(
+        str(tmp_path / name) in line for name, line in zip(("a.txt", "a.npy"), said, strict=True)
+    )
+    assert names(tmp_path) == ["a.npy", "a.txt"] and (tmp_path / "a.npy").read_text() == "old"
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EIO])
+def test_an_error_of_the_disk_names_the_target_and_another_error_stays(tmp_path, code):
+    with pytest.raises(OSError, match="x.csv") as caught, atomic(tmp_path / "x.csv"):
+        raise OSError(code, os.strerror(code))
+    assert caught.value.errno == code and names(tmp_path) == []
+    with pytest.raises(FileNotFoundError, match="other.csv"), atomic(tmp_path / "x.csv"):
+        open(tmp_path / "other.csv")
+
+
+def test_a_folder_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(OSError, match="runs"), atomic(tmp_path / "runs" / "x.csv"):
+        pass
+    with pytest.raises(RunError, match="runs.*cannot be locked"), locked(tmp_path / "runs"):
+        pass
+
+
+# ---- temporary files of the living and the dead
+
+WRITER = """
+import sys
+from musicmtl.core import temporary_beside
+with temporary_beside(sys.argv[1]) as temporary:
+    temporary.mkdir()
+    (temporary / "half").write_text("half")
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def writer(path, *before):
+    "A process in the middle of writing; `before` is the beginning of its command line."
+    command = [*before, sys.executable, "-c", WRITER, path]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def may_unshare():
+    return subprocess.run(["unshare", "-pf", "--mount-proc", "true"], capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("before", [(), ("unshare", "-pf", "--kill-child", "--mount-proc")], ids=["here", "container"])
+def test_sweeping_takes_what_the_dead_left_and_nothing_of_the_living(tmp_path, before):
+    if before and not may_unshare():
+        pytest.skip("no right to make a process namespace")
+    mine = tmp_path / ".mine.tmp"
+    mine.write_text("a user's own hidden file")
+    with writer(tmp_path / "deep" / "00001", *before) as process:
+        alive = names(tmp_path / "deep")
+        assert len(alive) == 2  # the folder and its lock
+        sweep(tmp_path, deep=True)
+        assert names(tmp_path / "deep") == alive
+        process.kill()
+        process.wait()
+        deadline = time.monotonic() + 30
+        while names(tmp_path / "deep") and time.monotonic() < deadline:  # the kernel ends the namespace in its own time
+            sweep(tmp_path, deep=True)
+    assert names(tmp_path / "deep") == [] and mine.exists()
+
+
+def test_the_next_writer_of_a_file_removes_what_a_killed_one_left(tmp_path):
+    with writer(tmp_path / "x.csv") as process:
+        process.kill()
+        process.wait()
+    (tmp_path / ".y.0123456789ab.tmp.csv").write_text("of another file, without a lock, and young")
+    with atomic(tmp_path / "x.csv") as temporary:
+        temporary.write_text("whole")
+    assert names(tmp_path) == [".y.0123456789ab.tmp.csv", "x.csv"]
+
+
+def test_without_locks_age_decides(tmp_path, monkeypatch):
+    def no_locks(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    for name in (".x.0123456789ab.tmp.csv", ".x.0123456789ab.lock", ".z.0123456789ab.tmp"):
+        (tmp_path / name).write_text("")
+    sweep(tmp_path)
+    assert len(names(tmp_path)) == 3
+    two_days_ago = time.time() - 2 * 24 * 3600
+    for file in tmp_path.iterdir():
+        os.utime(file, (two_days_ago, two_days_ago))
+    sweep(tmp_path)
+    assert names(tmp_path) == []
+    with pytest.warns(UserWarning, match="has no locks"), locked(tmp_path):
+        pass
+    with atomic(tmp_path / "x") as temporary:
+        temporary.write_text("")
+    assert names(tmp_path) == ["x"]
+
+
+# ---- locks
+
+
+def test_a_lock_keeps_threads_apart_and_nothing_is_lost(tmp_path):
+    total = tmp_path / "total"
+    total.write_text("0")
+
+    def add():
+        for _ in range(20):
+            with locked(tmp_path, file="total", wait=60):
+                total.write_text(str(int(total.read_text()) + 1))
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert total.read_text() == "80" and names(tmp_path) == ["total"]
+
+
+HOLDER = """
+import os, sys, time
+from musicmtl.core import locked
+with locked(sys.argv[1]):
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_lock_ends_with_its_owner_though_a_child_lives_on(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path], stdout=subprocess.PIPE, text=True)
+    child = int(process.stdout.readline())
+    try:
+        with pytest.raises(RunError, match=r"in use by another process \(waited"), locked(tmp_path, wait=0.2):
+            pass
+        process.kill()
+        process.wait()
+        os.kill(child, 0)  # still there
+        with locked(tmp_path):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        process.stdout.close()
+
+
+def test_waiting_for_a_lock_ends_when_it_is_given_back(tmp_path):
+    taken = threading.Event()
+
+    def hold():
+        with locked(tmp_path):
+            taken.set()
+            time.sleep(0.2)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    taken.wait()
+    with locked(tmp_path, wait=60):
+        pass
+    thread.join()
+
+
+# ---- small files
+
+
+@given(torn=st.binary(max_size=40) | st.text(max_size=40).map(lambda text: text.encode("utf-8", "surrogatepass")))
+def test_a_torn_file_is_an_error_of_one_line(torn, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / "torn.json"
+    path.write_bytes(torn)
+    try:
+        assert isinstance(read_json(path), dict)
+    except RunError as error:
+        assert "torn.json" in str(error)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("[]", "an object in JSON, found list"),
+        ("", "torn or else"),
+        ("[" * 100_000, "torn or else"),
+        ('{"n": true}', "field 'n': expected int, found True"),
+        ('{"n": 1.0}', "field 'n': expected int, found 1.0"),
+        ("{}", "field 'n': expected int, there is none"),
+    ],
+)
+def test_what_a_small_file_should_have_held(tmp_path, text, message):
+    (tmp_path / "mark.json").write_text(text)
+    with pytest.raises(RunError, match=message):
+        read_json(tmp_path / "mark.json", "mark", {"n": int})
+    with pytest.raises(RunError, match="there is no mark"):
+        read_json(tmp_path / "no.json", "mark")
+    with pytest.raises(RunError, match="cannot be read"):
+        read_json(tmp_path, "mark")
 
 
 def test_stable_hash_is_the_same_in_another_process():

@@ -126,6 +126,19 @@ def test_a_corpus_without_absent_instruments_keeps_its_fingerprint(columns, froz
     assert len(seen) == 2 and base.fingerprint not in seen
 
 
+def test_notes_stay_with_the_corpus_and_leave_its_fingerprint_alone():
+    plain = make(["a", "a", "b"])
+    noted = Corpus(plain.table, "root", name="made", notes=["2 files are left out", "2 files are left out"])
+    assert noted.notes == ("2 files are left out",) and plain.notes == () and "1 note" in repr(noted)
+    assert noted.fingerprint == plain.fingerprint
+    assert noted.subset([1]).notes == noted.at_least("artist", 2)[0].notes == pickle.loads(pickle.dumps(noted)).notes
+    again = noted.with_table(noted.table.assign(genre="x"), "genre is a guess")
+    assert again.notes == ("2 files are left out", "genre is a guess") and again.root == noted.root
+    for wrong in ("a sentence", [3]):
+        with pytest.raises(ParamsError, match="notes: expected a sequence of sentences"):
+            Corpus(plain.table, "root", name="made", notes=wrong)
+
+
 # ---- parts and labels
 
 

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from urllib.parse import quote
 import numpy as np
 import pandas as pd, yaml
 from ..core import ParamsError, RunError, atomic, repo_root
 from .claims import CLAIM_COLUMNS
 from .registry import claims_of, find_study, number, published
-from .results import RESULT_COLUMNS
+from .results import RESULT_COLUMNS, result_table
 from ..viz import NAMES, VERDICTS, Names, paper_number, seed_summary, shown
 
 # %% ../../nbs/study/51_report.ipynb #e30b451e
@@ -39,23 +40,11 @@ class Tables:
         return f"Tables({len(self.scores)} rows, {len(self.claims)} claims, studies: {studies})"
 
 # %% ../../nbs/study/51_report.ipynb #075fe4fe
-def _read_table(
-    file: Path,
-    columns: list,  # Which it must have
-) -> pd.DataFrame:
-    "One of our tables. Raises `RunError` where it lacks a column."
-    table = pd.read_csv(file, dtype={"run": str, "claim": str}, encoding="utf-8")
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise RunError(f"{file.name}: column {', '.join(missing)} missing")
-    return table
-
-
 def _holds_results(file: Path) -> bool:
     "Whether a table holds results: a metric and its value, but no wall times."
     if file.stem == "claims" or file.stem.endswith("_time"):
         return False
-    return {"metric", "value"} <= set(pd.read_csv(file, nrows=0).columns)
+    return {"metric", "value"} <= set(result_table(file))
 
 # %% ../../nbs/study/51_report.ipynb #5bedd435
 def read_results(
@@ -63,9 +52,9 @@ def read_results(
 ) -> Tables:  # Empty where there is nothing
     "All results and claims in a folder. Raises `RunError` for a table without its columns or an unknown verdict."
     data = Path(data) if data else repo_root() / "figures" / "data"
-    scores = [_read_table(file, RESULT_COLUMNS) for file in sorted(data.glob("*.csv")) if _holds_results(file)]
+    scores = [result_table(file, RESULT_COLUMNS) for file in sorted(data.glob("[!.]*.csv")) if _holds_results(file)]
     file = data / "claims.csv"
-    claims = _read_table(file, CLAIM_COLUMNS) if file.exists() else pd.DataFrame(columns=CLAIM_COLUMNS)
+    claims = result_table(file, CLAIM_COLUMNS) if file.exists() else pd.DataFrame(columns=CLAIM_COLUMNS)
     unknown = sorted(set(claims.verdict.astype(str)) - set(VERDICTS.colours))
     if unknown:
         raise RunError(f"claims.csv: unknown verdict {', '.join(unknown)}")
@@ -386,16 +375,16 @@ def figures_section(
 ) -> str:  # html
     "Pictures as data URIs with their captions, and links to interactive pages; wall times stay out."
     captions, parts = _captions(folder), []
-    for file in sorted(folder.glob("*.png"), key=lambda file: _natural(file.name)):
+    for file in sorted(folder.glob("[!.]*.png"), key=lambda file: _natural(file.name)):
         if file.stem.endswith("_time"):
             continue
         text = _text(captions.get(file.name, names.label(file.stem)))
         image = f'<img alt="{text}" src="data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}">'
         parts.append(f"<figure>{image}<figcaption>{text}</figcaption></figure>")
     pages = []
-    for file in sorted(folder.glob("*.html")):
+    for file in sorted(folder.glob("[!.]*.html")):
         text = _text(captions.get(file.name, names.label(file.stem)))
-        pages.append(f'<li><a href="{_text(link)}/{_text(file.name)}">{text}</a></li>')
+        pages.append(f'<li><a href="{_text(quote(f"{link}/{file.name}"))}">{text}</a></li>')
     if pages:
         parts.append(f"<p>Interactive, beside this page:</p><ul>{''.join(pages)}</ul>")
     return "\n".join(parts)
@@ -412,7 +401,7 @@ def _study_section(study: str, scores: pd.DataFrame, published: pd.DataFrame, fi
         parts.append(f"<p class='missing'>No results yet. {command} makes them.</p>")
     parts.append(_switches_section(scores, words.names))
     parts.append(_unmatched_section(scores, published, words.names))
-    if (figures / study).is_dir():
+    if study.isidentifier() and (figures / study).is_dir():
         parts.append(figures_section(figures / study, f"{link}{study}", words.names))
     return "\n".join(part for part in parts if part)
 
@@ -450,7 +439,7 @@ def write_report(
     link = os.path.relpath(data.parent, out.parent).replace(os.sep, "/")
     page = render_report(read_results(data), published(), data.parent, link="" if link == "." else f"{link}/")
     with atomic(out) as tmp:
-        tmp.write_text(page, encoding="utf-8", newline="\n")
+        tmp.write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")
     return out
 
 # %% ../../nbs/study/51_report.ipynb #bb768c19

@@ -17,6 +17,7 @@ from musicmtl.viz.style import (
     NAMES,
     Names,
     axes_or_new,
+    log_axis,
     legend_above,
     need_columns,
     quantity,
@@ -62,7 +63,8 @@ def weight_curves(
             line = table[(table.seed == drawn) & (table.task == task)].sort_values("epoch")
             look = dict(lw=1.7, label=names.label(task)) if drawn == seed else dict(lw=0.8, alpha=0.25)
             ax.plot(line.epoch, line.weight, color=names.colour(task), **look)
-    ax.set(xlabel="Epoch", ylabel="Loss weight $w_i$", xlim=(table.epoch.min(), table.epoch.max()))
+    ax.set(xlabel="Epoch", xlim=(table.epoch.min(), table.epoch.max()))
+    ax.set_ylabel("Loss weight $w_i$", parse_math=True)
     ax.figure.align_labels()
     legend_above(ax, title, len(tasks))
     return ax
@@ -115,7 +117,9 @@ def training_curves(
     looks = _legend_lines(table, named, names)
     for words, look in looks.items():
         ax.plot([], [], label=words, **look)
-    ax.set(xlabel="Epoch", ylabel=quantity(metric, names), yscale="log" if log else "linear")
+    ax.set(xlabel="Epoch", ylabel=quantity(metric, names))
+    if log:
+        log_axis(ax, "y")
     ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))  # no halves of an epoch
     legend_above(ax, title, len(looks), columns)
     return ax

@@ -6,18 +6,36 @@
 __all__ = ['tsne', 'tsne_map', 'tsne_map_3d']
 
 # %% ../../nbs/viz/34_maps.ipynb #224584dc
+import html
 from pathlib import Path
 from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
 from ..core import ParamsError, atomic
-from .style import axes_or_new, class_marks, style
+from .style import axes_or_new, class_marks, drawable, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # %% ../../nbs/viz/34_maps.ipynb #ded62a67
+_LARGEST = 1e100  # Its square and sums of squares are finite
+
+
+def _check_points(x: np.ndarray, dims: int) -> None:
+    "Raises `ParamsError` unless the points [N, D] can be told apart and placed."
+    if x.ndim != 2 or len(x) < 5:
+        raise ParamsError(f"tsne: expected at least 5 points [N, D], found shape {tuple(x.shape)}")
+    if x.shape[1] < dims:
+        raise ParamsError(f"tsne: a map in {dims} dimensions needs points of at least as many, found {x.shape[1]}")
+    if bad := int((~np.isfinite(x)).any(1).sum()):
+        raise ParamsError(f"tsne: {bad} of {len(x)} points hold values that are not finite")
+    if np.abs(x).max() > _LARGEST:
+        raise ParamsError(f"tsne: expected values up to {_LARGEST:g}, found {np.abs(x).max():.3g}")
+    if not np.ptp(x, 0).max() > 1e-12 * np.abs(x).max():
+        raise ParamsError(f"tsne: all {len(x)} points are equal (a collapsed embedding?): there is nothing to map")
+
+# %% ../../nbs/viz/34_maps.ipynb #0d6a11f4
 def tsne(
     x: np.ndarray | torch.Tensor,  # Features [N, D]
     dims: int = 2,  # 2 or 3
@@ -26,16 +44,13 @@ def tsne(
     perplexity: float = 30.0,  # At most (N - 1)/3
     n_iter: int = 500,  # Iterations after the 250 of early exaggeration
 ) -> np.ndarray:  # Positions [N, dims], float32
-    "t-SNE by openTSNE, the same on every call. Raises `ParamsError` for fewer than 5 points or values not finite."
+    "t-SNE by openTSNE, the same on every call. Raises `ParamsError` for points that cannot be placed."
     from openTSNE import TSNE
 
-    x = np.asarray(x.detach().cpu() if isinstance(x, torch.Tensor) else x, dtype=np.float64)
-    if x.ndim != 2 or len(x) < 5:
-        raise ParamsError(f"tsne: expected at least 5 points [N, D], found shape {tuple(x.shape)}")
     if dims not in (2, 3):
         raise ParamsError(f"tsne: dims must be 2 or 3, not {dims}")
-    if bad := int((~np.isfinite(x)).any(1).sum()):
-        raise ParamsError(f"tsne: {bad} of {len(x)} points hold values that are not finite")
+    x = np.asarray(x.detach().cpu() if isinstance(x, torch.Tensor) else x, dtype=np.float64)
+    _check_points(x, dims)
     model = TSNE(
         dims,
         perplexity=min(perplexity, (len(x) - 1) / 3),
@@ -46,7 +61,12 @@ def tsne(
         random_state=seed,
         n_jobs=1,
     )
-    return np.asarray(model.fit(x), dtype=np.float32)
+    positions = np.asarray(model.fit(x), dtype=np.float32)
+    if not np.isfinite(positions).all():
+        raise ParamsError(
+            f"tsne: found no finite positions; the points lie within {np.ptp(x, 0).max():.3g} of each other"
+        )
+    return positions
 
 # %% ../../nbs/viz/34_maps.ipynb #5ab99e80
 def _push_apart(xy: np.ndarray, half: np.ndarray) -> bool:
@@ -76,6 +96,11 @@ def _spread(xy, size, low, high, rounds: int = 400, pad: float = 3.0) -> np.ndar
     return xy
 
 # %% ../../nbs/viz/34_maps.ipynb #9b9c2a75
+def _texts(values) -> np.ndarray:  # [N]
+    "Values as texts that every encoding can hold."
+    return np.array([str(value).encode("utf-8", "backslashreplace").decode() for value in values], dtype=object)
+
+
 def _class_counts(points: np.ndarray, labels: np.ndarray, dims: int) -> pd.Series:
     "Count of each class, most frequent first. Raises `ParamsError` unless each label has a point."
     if points.shape != (len(labels), dims):
@@ -92,7 +117,7 @@ def _class_names(ax, positions: dict, loose) -> list:
     look = dict(ha="center", va="center", fontsize=7.5, path_effects=rim, zorder=5)
     texts = []
     for name, xy in positions.items():
-        text = ax.text(*xy, name, style="italic" if name in loose else "normal", **look)
+        text = ax.text(*xy, drawable(name, 32), style="italic" if name in loose else "normal", **look)
         text.set_in_layout(False)
         texts.append(text)
     return texts
@@ -141,7 +166,7 @@ def tsne_map(
     ax: "Axes | None" = None,  # To draw into
 ) -> "Axes":
     "Map of an embedding (AGF paper, Fig. 5); up to 50 classes have a legend, up to 30 their names on the map."
-    points, labels = np.asarray(points, float), np.asarray(labels).astype(str)
+    points, labels = np.asarray(points, float), _texts(labels)
     counts = _class_counts(points, labels, 2)
     ax, size = axes_or_new(ax, 8, 5.6), float(np.clip(9000 / len(labels), 5, 22))
     marks = class_marks([name for name in counts.index if name != rest])
@@ -150,11 +175,11 @@ def tsne_map(
         marks[rest] = ("#b5b5b5", "o")
     for name, mark in marks.items():
         own = points[labels == name]
-        words = f"{name} ({counts[name]})" + ", rare" * (name in rare) + ", loose" * (name in loose)
+        words = f"{drawable(name)} ({counts[name]})" + ", rare" * (name in rare) + ", loose" * (name in loose)
         if spokes:
             _draw_spokes(ax, own, mark[0])
         _scatter_class(ax, own, mark, size, words, rim=name in rare, zorder=1 + (name != rest))
-    ax.set(xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2", title=title)
+    ax.set(xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2", title=drawable(title, 120))
     ax.margins(0.04)
     if len(counts) <= 50:
         look = dict(markerscale=1.2, handletextpad=0.2, labelspacing=0.45)
@@ -167,6 +192,11 @@ def tsne_map(
 _SYMBOLS = dict(
     zip("o^sDvPX*", "circle diamond square cross x circle-open diamond-open square-open".split(), strict=True)
 )
+
+
+def _as_text(name: str, longest: int = 48) -> str:
+    "A name as plotly shows it; it would read tags such as `<b>` as its own."
+    return html.escape(drawable(name, longest), quote=False)
 
 
 def _layout(title: str) -> dict:
@@ -188,14 +218,15 @@ def tsne_map_3d(
     "Interactive map as one page that works offline; the same points give the same bytes. Raises `ParamsError`."
     import plotly.graph_objects as go
 
-    points, labels = np.asarray(points, float), np.asarray(labels).astype(str)
-    texts = labels if texts is None else np.asarray(texts).astype(str)
+    points, labels = np.asarray(points, float), _texts(labels)
+    texts = labels if texts is None else _texts(texts)
     counts, fig = _class_counts(points, labels, 3), go.Figure()
     for name, (hue, marker) in class_marks(counts.index).items():
         x, y, z = (values.tolist() for values in points[labels == name].T.round(3))
         look = dict(mode="markers", hoverinfo="text", marker=dict(size=3, color=hue, symbol=_SYMBOLS[marker]))
-        fig.add_scatter3d(x=x, y=y, z=z, name=f"{name} ({counts[name]})", text=texts[labels == name].tolist(), **look)
-    fig.update_layout(**_layout(title))
+        words = [_as_text(text) for text in texts[labels == name]]
+        fig.add_scatter3d(x=x, y=y, z=z, name=f"{_as_text(name)} ({counts[name]})", text=words, **look)
+    fig.update_layout(**_layout(_as_text(title, 120)))
     page = fig.to_html(include_plotlyjs=True, full_html=True, div_id="musicmtl-map", config=dict(displaylogo=False))
     with atomic(path) as tmp:
         tmp.write_text(page, encoding="utf-8")

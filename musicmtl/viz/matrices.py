@@ -12,7 +12,18 @@ import numpy as np
 import pandas as pd
 import torch
 from ..core import ParamsError
-from .style import NAMES, SLANTED, Names, axes_or_new, is_score, quantity, shown, style, title_above
+from musicmtl.viz.style import (
+    NAMES,
+    SLANTED,
+    Names,
+    axes_or_new,
+    drawable,
+    is_score,
+    quantity,
+    shown,
+    style,
+    title_above,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +81,7 @@ def mel_heatmap(
     top = f_max or sr / 2
     ticks = [hz for hz in (250, 500, 1000, 2000, 4000, 8000, 16000) if f_min <= hz <= top]
     ax.set_yticks(mel_bands(ticks, n_mels, f_min, top, scale), [f"{hz:,}" for hz in ticks])
-    ax.set(xlabel="Time [s]", ylabel="Frequency [Hz], mel scale", title=title, ylim=(-0.5, n_mels - 0.5))
+    ax.set(xlabel="Time [s]", ylabel="Frequency [Hz], mel scale", title=drawable(title, 120), ylim=(-0.5, n_mels - 0.5))
     ax.figure.colorbar(image, ax=ax, label=unit, pad=0.01)
     return ax
 
@@ -96,8 +107,8 @@ def taggram(
     extent = (start, start + len(found) * hop_s, len(top) - 0.5, -0.5)
     ax = axes_or_new(ax, 7.5, 0.9 + 0.2 * len(top))
     image = ax.imshow(found[:, top].T, aspect="auto", cmap="magma", vmin=0, vmax=1, extent=extent)
-    ax.set_yticks(range(len(top)), [classes[i] for i in top])
-    ax.set(xlabel="Time [s]", title=title)
+    ax.set_yticks(range(len(top)), [drawable(classes[i]) for i in top])
+    ax.set(xlabel="Time [s]", title=drawable(title, 120))
     ax.figure.colorbar(image, ax=ax, label="Probability", pad=0.01)
     return ax
 
@@ -159,8 +170,8 @@ def _matrix(
     ax = axes_or_new(ax, 2.6 + max(0.34 * n_columns, 2), 1.6 + max(0.3 * n_rows, 1.6))
     ax.set_facecolor("#e6e6e6")
     drawn = ax.imshow(values, aspect="auto", **image)
-    ax.set_xticks(range(n_columns), columns, **SLANTED)
-    ax.set_yticks(range(n_rows), rows)
+    ax.set_xticks(range(n_columns), list(map(drawable, columns)), **SLANTED)
+    ax.set_yticks(range(n_rows), list(map(drawable, rows)))
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     if texts is not None:
@@ -206,8 +217,9 @@ def _grouped_confusion(ax, shares: np.ndarray, groups, normalize: str | None, ti
         ax.axhline(end - 0.5, color="#999999", lw=0.5)
         ax.axvline(end - 0.5, color="#999999", lw=0.5)
     middles = ends - sizes / 2 - 0.5
-    ax.set_xticks(middles, names, **SLANTED)
-    ax.set_yticks(middles, names)
+    words = list(map(drawable, names))
+    ax.set_xticks(middles, words, **SLANTED)
+    ax.set_yticks(middles, words)
     ax.set(xlabel="Predicted", ylabel="True", title=title)
     return ax
 

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['TASKS', 'METHODS', 'PROTOCOLS', 'VERDICTS', 'METRICS', 'CORPORA', 'NAMES', 'CLASS_COLOURS', 'GREY', 'BLUE', 'DASHED',
-           'DOTTED', 'SLANTED', 'style', 'use_style', 'Names', 'label', 'colour', 'class_marks', 'is_score', 'shown',
-           'quantity', 'paper_number', 'axes_or_new', 'need_columns', 'one_value', 'legend_above', 'title_above',
-           'save_figure', 'notebook_figures']
+           'DOTTED', 'SLANTED', 'style', 'use_style', 'Names', 'label', 'colour', 'class_marks', 'drawable', 'is_score',
+           'shown', 'quantity', 'paper_number', 'axes_or_new', 'need_columns', 'one_value', 'legend_above', 'log_axis',
+           'title_above', 'save_figure', 'notebook_figures']
 
 # %% ../../nbs/viz/30_style.ipynb #3e8d6d95
-import contextlib, io, re, sys
+import contextlib, io, re, sys, unicodedata
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 import numpy as np
@@ -25,7 +26,6 @@ if TYPE_CHECKING:  # matplotlib is loaded by the first figure
 # %% ../../nbs/viz/30_style.ipynb #cdfa3099
 _STYLE = {
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.labelsize": 9,
@@ -47,19 +47,32 @@ _STYLE = {
 }
 
 
+_OTHER_SCRIPTS = ("Noto Sans CJK JP", "Noto Sans CJK SC", "Hiragino Sans", "Yu Gothic", "Microsoft YaHei")
+_OTHER_SCRIPTS += ("Malgun Gothic", "WenQuanYi Zen Hei", "IPAGothic", "Noto Sans", "Arial Unicode MS", "Noto Emoji")
+
+
+@cache
+def _fonts() -> list[str]:
+    "DejaVu Sans, which comes with matplotlib; what it lacks is taken from fonts that are installed."
+    from matplotlib.font_manager import fontManager
+
+    installed = {font.name for font in fontManager.ttflist}
+    return ["DejaVu Sans", *(name for name in _OTHER_SCRIPTS if name in installed)]
+
+
 def _settings() -> dict:
     "matplotlib's settings for all figures."
     import seaborn as sns
 
-    return {**sns.axes_style("ticks"), **_STYLE}
+    return {**sns.axes_style("ticks"), **_STYLE, "font.sans-serif": _fonts()}
 
 # %% ../../nbs/viz/30_style.ipynb #be5fc955
 @contextlib.contextmanager
 def style():
-    "The one style of all figures, as a context or decorator; the settings from before come back."
+    "The one style of all figures, as a context or decorator; texts are drawn as they are, `$` included."
     import matplotlib as mpl
 
-    with mpl.rc_context(_settings()):
+    with mpl.rc_context(_settings() | {"text.parse_math": False}):
         yield
 
 
@@ -301,6 +314,27 @@ def class_marks(
         marks[name] = CLASS_COLOURS[column], _MARKERS[row % len(_MARKERS)]
     return marks
 
+# %% ../../nbs/viz/30_style.ipynb #93b2c3e6
+_WITHOUT_PICTURE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # Unicode's categories
+
+
+def _visible(character: str) -> str:
+    "A character as it can be drawn."
+    if character in "\t\n\r":
+        return " "
+    if unicodedata.category(character) in _WITHOUT_PICTURE and character != "\u200d":  # joins parts of an emoji
+        return f"\\u{ord(character):04x}"
+    return character
+
+
+def drawable(
+    name,  # Of a class, an artist, a recording
+    longest: int = 48,  # Characters
+) -> str:  # One line
+    "A name from outside as a figure can show it."
+    text = "".join(map(_visible, str(name)[: 4 * longest])).strip()
+    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
+
 # %% ../../nbs/viz/30_style.ipynb #60907b2f
 _SCORES = ("micro_f1", "macro_f1", "accuracy", "roc_auc", "pr_auc", "recall_at")
 
@@ -394,6 +428,17 @@ def legend_above(
         ax.set_title(title, pad=6 + 14 * rows)
 
 
+def log_axis(
+    ax: "Axes",
+    which: str = "x",  # x or y
+) -> None:
+    "Logarithmic axis; its numbers are powers of ten, which matplotlib writes as mathematics."
+    ax.set(**{f"{which}scale": "log"})
+    axis = getattr(ax, f"{which}axis")
+    for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+        tick.label1.set_parse_math(True)
+
+
 def title_above(
     fig: "Figure",
     title: str,  # Nothing where it is empty
@@ -403,9 +448,18 @@ def title_above(
         fig.suptitle(title, x=0.01, ha="left", fontsize=10)
 
 # %% ../../nbs/viz/30_style.ipynb #35c1455c
+@contextlib.contextmanager
+def _drawing():
+    "The style while a figure is drawn: numbers that matplotlib adds to logarithmic axes are mathematics."
+    import matplotlib as mpl
+
+    with mpl.rc_context(_settings()):
+        yield
+
+
 def _freeze(fig: "Figure") -> None:
     "Lay the figure out for good: constrained layout would move things a little on every draw."
-    with style():
+    with _drawing():
         if fig.get_layout_engine() is not None:
             fig.draw_without_rendering()
             fig.set_layout_engine("none")
@@ -420,7 +474,7 @@ def _png(
 
     raw, small = io.BytesIO(), io.BytesIO()
     options = dict(facecolor="white", bbox_inches="tight", pad_inches=0.08, metadata={"Software": None})
-    with style():
+    with _drawing():
         fig.savefig(raw, format="png", dpi=dpi, **options)
     image = Image.open(raw).convert("RGB")
     few = image.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
@@ -440,7 +494,7 @@ def save_figure(
         figure = np.ravel(figure)[0]
     fig = getattr(figure, "figure", figure)
     _freeze(fig)
-    with style(), atomic(path) as tmp:
+    with _drawing(), atomic(path) as tmp:
         if path.suffix == ".png":
             tmp.write_bytes(_png(fig, 120))
         else:

@@ -77,7 +77,10 @@ def test_a_part_with_too_few_items_is_refused(part):
 def test_rare_values_are_left_out_and_named():
     left, notes = frequent(TWO, "artist", 3)
     assert set(left.table.artist) == {"b"} and len(left) == 3
-    assert notes == ["2 artists with fewer than three tracks are left out: none (1), a (2)"]
+    assert notes == [
+        "1 artist with fewer than three tracks is left out: a (2)",
+        "1 track without artist is left out",
+    ]
     everything, notes = frequent(TWO, "genre", 2)
     assert len(everything) == 6 and notes == []
     with pytest.raises(CorpusError, match="no artist has 4 tracks or more"):
@@ -202,3 +205,9 @@ def test_data_is_named_and_marked_by_its_corpus():
     data = Data(TWO, ("one note",))
     assert (data.name, data.fingerprint) == ("demo", TWO.fingerprint)
     assert data.fingerprint != Data(TWO.subset([0, 1]), ()).fingerprint
+
+
+def test_notes_of_the_corpus_come_first_and_once():
+    noted = TWO.with_table(TWO.table, "3 files are left out").subset([0, 1, 2])
+    assert Data(noted, ("one note",)).notes == ("3 files are left out", "one note")
+    assert Data(noted, ("one note", "task: 3 files are left out")).notes == ("one note", "task: 3 files are left out")

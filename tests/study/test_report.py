@@ -109,6 +109,24 @@ def test_page_is_whole_stable_and_points_nowhere_else(figures):
     assert "123456" not in first.decode()
 
 
+def test_names_from_outside_stay_text_and_files_being_written_stay_out(figures):
+    hostile = '<script>alert(1)</script> $claims & "x"'
+    table = scores(corpus=hostile).assign(variant=lambda rows: rows.variant + "<b>", study="agf")
+    other = scores(study="../data")  # a folder that is not a study's
+    pd.concat([table, other]).to_csv(figures / "data" / "agf.csv", index=False)
+    for name in (".weights.x1.tmp.png", ".map.x1.tmp.html"):
+        (figures / "agf" / name).write_bytes(b"half")
+    (figures / "agf" / 'a "map" & more?.html').write_text("<html></html>", encoding="utf-8")
+    (figures / "data" / "picture.png").write_bytes(b"not of a study")
+    text = report.write_report(figures / "data").read_text(encoding="utf-8")
+    page = Page(text)
+    assert "<script" not in text and "<b>, " not in text
+    assert hostile in "".join(page.text)
+    outside = [ref for ref in page.refs if not ref.startswith(("#", "data:image/png;base64,"))]
+    assert outside == ["agf/a%20%22map%22%20%26%20more%3F.html", "agf/map.html"]
+    assert sum(ref.startswith("data:") for ref in page.refs) == 1
+
+
 def test_claims_come_first_in_natural_order_and_rules_are_escaped(figures):
     page = report.write_report(figures / "data").read_text(encoding="utf-8")
     places = [page.index(f"<b>{claim}</b>") for claim in ("A2", "A3", "A4", "A10")]

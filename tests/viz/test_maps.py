@@ -35,7 +35,16 @@ def test_tsne_is_the_same_on_every_call_and_keeps_neighbours():
 
 
 @pytest.mark.parametrize(
-    "x, message", [(np.zeros((4, 3)), "at least 5"), (np.full((9, 3), np.nan), "9 of 9"), (np.zeros(9), "at least 5")]
+    "x, message",
+    [
+        (np.zeros((4, 3)), "at least 5"),
+        (np.full((9, 3), np.nan), "9 of 9"),
+        (np.zeros(9), "at least 5"),
+        (np.ones((20, 8)), "all 20 points are equal"),
+        (np.full((20, 8), 1e9) + np.random.default_rng(0).normal(size=(20, 8)) * 1e-7, "all 20 points are equal"),
+        (np.random.default_rng(0).normal(size=(20, 1)), "2 dimensions"),
+        (np.random.default_rng(0).normal(size=(20, 3)) * 1e200, "up to 1e"),
+    ],
 )
 def test_tsne_refuses_what_it_cannot_place(x, message):
     with pytest.raises(ParamsError, match=message):
@@ -76,3 +85,23 @@ def test_the_3d_page_is_whole_offline_and_the_same_every_time(tmp_path):
     assert b"<script src=" not in page and b"track 29" in page and b"cdn.plot.ly" not in page[:2000]
     with pytest.raises(ParamsError, match=r"\[30, 3\]"):
         viz.tsne_map_3d(points[:, :2], names, tmp_path / "z.html")
+
+
+def test_points_of_which_many_are_equal_have_finite_places():
+    x = np.repeat(np.random.default_rng(0).normal(size=(3, 5)), 20, axis=0)
+    assert np.isfinite(viz.tsne(x, n_iter=50)).all()
+    assert np.isfinite(viz.tsne(x * 1e-30, n_iter=50)).all()
+
+
+def test_names_in_the_3d_page_stay_text(tmp_path):
+    points, names = (
+        np.random.default_rng(3).normal(size=(6, 3)),
+        ["<b>bold</b>", "</script><script>alert(1)</script>"] * 3,
+    )
+    figure = viz.tsne_map_3d(
+        points, names, tmp_path / "x.html", texts=["\ud800<a href='x'>", "y"] * 3, title="<i>t</i>"
+    )
+    page = (tmp_path / "x.html").read_text(encoding="utf-8")
+    assert "<script>alert" not in page and "<b>bold" not in page
+    assert {trace.name for trace in figure.data} >= {"&lt;b&gt;bold&lt;/b&gt; (3)"}
+    assert figure.layout.title.text == "&lt;i&gt;t&lt;/i&gt;"

@@ -112,7 +112,7 @@ def test_the_style_comes_and_goes_with_its_context_and_stays_where_a_notebook_as
     assert dict(plt.rcParams) == before != inside
     try:
         viz.use_style()
-        assert dict(plt.rcParams) == inside
+        assert dict(plt.rcParams) == inside | {"text.parse_math": True}  # a notebook may write mathematics
     finally:
         plt.rcParams.update(before)
 
@@ -142,3 +142,47 @@ def test_a_title_stands_over_the_legend(n):
     legend = ax.get_legend().get_window_extent()
     assert len(ax.get_legend().get_texts()) == n
     assert ax.get_window_extent().y1 <= legend.y0 + 1 and legend.y1 <= title.y0 + 5
+
+
+HOSTILE = [
+    "$uicideboy$",
+    "$_$",
+    "100$ & 50% $^ x",
+    "$$$",
+    "\\$",
+    "x" * 400,
+    "two\nlines",
+    "\x00nul",
+    "\u202ertl",
+    "\ud800",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=ascii)
+def test_names_from_outside_are_drawn_as_text_on_one_short_line(name, tmp_path):
+    points, names = (
+        np.random.default_rng(0).normal(size=(20, 2)),
+        np.array([name, "Other"], dtype=object)[np.arange(20) % 2],
+    )
+    figures = [
+        viz.tsne_map(points, names),
+        viz.confusion(np.array([[3, 1], [2, 5]]), [name, "Other"]),
+        viz.mel_heatmap(np.zeros((8, 9)), 22050, 512, title=f"{name}: {name}"),
+        viz.taggram(np.full((3, 2), 0.5), [name, "Other"], title=name),
+    ]
+    for i, ax in enumerate(figures):
+        assert viz.save_figure(ax, tmp_path / f"{i}.png").stat().st_size > 1000
+        from_outside = [*ax.get_xticklabels(), *ax.get_yticklabels(), *ax.texts, ax.title, ax.get_legend()]
+        texts = [text for text in from_outside if hasattr(text, "get_parse_math") and len(text.get_text()) > 1]
+        assert not any(text.get_parse_math() and "$" in text.get_text() for text in texts)
+        assert all("\n" not in text.get_text() and len(text.get_text()) <= 120 for text in texts)
+        plt.close(ax.figure)
+    assert viz.drawable("$uicideboy$") == "$uicideboy$" and len(viz.drawable(name)) <= 48
+
+
+def test_numbers_on_a_logarithmic_axis_stay_mathematics(tmp_path):
+    table = pd.DataFrame(dict(epoch=[1, 2, 3], value=[1e-3, 1.0, 1e3]))
+    ax = viz.training_curves(table, log=True)
+    viz.save_figure(ax, tmp_path / "log.png")
+    powers = [text for text in ax.get_yticklabels() if "$" in text.get_text()]
+    assert powers and all(text.get_parse_math() for text in powers)

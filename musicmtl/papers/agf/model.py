@@ -92,12 +92,28 @@ class ArtistGroupFactors:
         return f"ArtistGroupFactors({sizes}, target={self.target!r}, passes={self.passes})"
 
 # %% ../../../nbs/papers/agf/model.ipynb #5400f0e9
+_LARGEST = 1e15  # Squared distances of larger values would not fit into float32
+
+
+def _frames(
+    frames,  # [F, C]
+    what: str,  # For the message
+) -> np.ndarray:  # float32 [F, C]
+    "Frames as faiss takes them. Raises `CorpusError` for values that have no distances: it would end the process."
+    x = np.asarray(frames)
+    if x.ndim != 2:
+        raise CorpusError(f"{what}: expected frames [F, C], found shape {list(x.shape)}")
+    if not np.isfinite(x).all():
+        raise CorpusError(f"{what}: expected finite values, found NaN or infinity")
+    if x.size and np.abs(x).max() > _LARGEST:
+        raise CorpusError(f"{what}: expected values up to {_LARGEST:g} in size, found {np.abs(x).max():.3g}")
+    return np.ascontiguousarray(x, dtype=np.float32)
+
+# %% ../../../nbs/papers/agf/model.ipynb #efa4e737
 @patch
 def _draw_frames(self: ArtistGroupFactors, number, frames, most):
     "At most so many frames of a track [F, C], in their order."
-    x = np.asarray(frames, dtype=np.float32)
-    if not np.isfinite(x).all():
-        raise CorpusError(f"features of track number {number}: expected finite values, found NaN or infinity")
+    x = _frames(frames, f"features of track number {number}")
     if len(x) <= most:
         return x
     drawn = generator(self.seed, "frames", number).choice(len(x), most, replace=False)
@@ -123,20 +139,23 @@ def fit_words(
     self.centroids = np.array(kmeans.centroids)
     return self
 
-# %% ../../../nbs/papers/agf/model.ipynb #efa4e737
+# %% ../../../nbs/papers/agf/model.ipynb #136d473d
 @patch
 def words(
     self: ArtistGroupFactors,
     frames,  # Frames of one track [F, C]
 ) -> np.ndarray:  # Number of the nearest cluster of each frame [F], int64
-    "Which word each frame is."
+    "Which word each frame is. Raises `CorpusError` for values that are not finite, or far too large."
     import faiss
 
     if self.centroids is None:
         raise ParamsError("words: expected K-means to be fitted, call fit or fit_words first")
-    index = faiss.IndexFlatL2(self.centroids.shape[1])
+    x, channels = _frames(frames, "words"), self.centroids.shape[1]
+    if x.shape[1] != channels:
+        raise CorpusError(f"words: K-means was fitted to frames of {channels} values, found {x.shape[1]}")
+    index = faiss.IndexFlatL2(channels)
     index.add(self.centroids)
-    return index.search(np.ascontiguousarray(frames, dtype=np.float32), 1)[1][:, 0]
+    return index.search(x, 1)[1][:, 0]
 
 # %% ../../../nbs/papers/agf/model.ipynb #5a744979
 @patch

@@ -46,6 +46,7 @@ from musicmtl.study import (
     split_items,
     split_method,
     usable_tracks,
+    refuse_root,
     which,
 )
 
@@ -275,6 +276,7 @@ def open_corpora(
 ) -> tuple[dict, list]:  # set -> `Corpus`, notes
     "Corpora with sound. Raises `CorpusError` and `ParamsError` before any work starts."
     if settings.corpus == "miniature":
+        refuse_root(settings)
         corpora = {name: load_corpus("miniature", view=view, size=settings.size) for name, view in VIEWS.items()}
         return corpora, []
     corpus = load_corpus(settings.corpus, settings.root)
@@ -290,7 +292,7 @@ def sounds(
     columns = ["track_id", "path", "start_s", "duration_s"]
     tables = [corpus.table[columns] for corpus in corpora]
     table = pd.concat(tables).drop_duplicates("track_id", ignore_index=True)
-    return Corpus(table, corpora[0].root, name=corpora[0].name, licence=corpora[0].licence)
+    return corpora[0].with_table(table)
 
 # %% ../../../nbs/papers/lstm_ensemble/experiment.ipynb #aadb34ad
 def cuts_of(
@@ -524,8 +526,7 @@ def _fit(self: Network, settings: Settings, songs: Songs, parts: dict, x: torch.
         Items(x[train], targets),
         epochs=self.epochs(settings, len(train)),
         batch_size=settings.batch_size,
-        device=settings.device,
-        precision=settings.precision,
+        **settings.hardware,
         root=self.folder(root) / "network",
         callbacks=[watch, clock],
         settings={"corpus": songs.corpus.fingerprint, "cuts": settings.cuts, "job": self.name},

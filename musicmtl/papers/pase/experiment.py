@@ -47,6 +47,7 @@ from musicmtl.study import (
     split_items,
     split_method,
     usable_tracks,
+    refuse_root,
     which,
 )
 from ...tasks import classification, multilabel
@@ -344,7 +345,7 @@ def audioset_clips(settings: Settings) -> Corpus:
     rows = np.sort(generator(settings.seed, "pool").permutation(len(corpus))[: settings.pool_clips])
     table = corpus.table.iloc[rows]
     table = table.assign(start_s=table.start_s.fillna(0), duration_s=settings.clip_s)
-    return Corpus(table[_PLACE], corpus.root, name="audioset")
+    return corpus.with_table(table[_PLACE])
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #93976740
 def cut_clips(
@@ -374,7 +375,7 @@ def make_pool(
     bank = ClipBank(tuple(WORKERS) if settings.targets == "kept" else ())
     store = features_of(clips, bank, duration_s=settings.clip_s, n_jobs=settings.n_jobs)
     failed = zip(store.failed.track_id, store.failed.reason, strict=True)
-    notes = [f"{track} is left out: {reason}" for track, reason in failed]
+    notes = [*clips.notes, *(f"{track} is left out: {reason}" for track, reason in failed)]
     silent = store.index.silent.to_numpy(dtype=bool)
     rows = store.ok[~silent[store.ok]]
     if n_silent := len(store.ok) - len(rows):
@@ -527,6 +528,7 @@ def _folder_source(settings):
 def open_sources(settings: Settings) -> dict[str, Source]:
     "Corpora of the downstream tasks. Raises `CorpusError` and `ParamsError` before any work starts."
     if settings.corpus == "miniature":
+        refuse_root(settings)
         return _miniature_sources(settings)
     if settings.root is None:
         raise ParamsError(f"root: corpus {settings.corpus!r} needs the folder that holds it, found None")
@@ -562,7 +564,7 @@ def make_target(
 
     rows, notes = usable_tracks(corpus, store, "wave", length, too_short)
     rows = rows[_has_answer(corpus.labels(source.column))[rows]]
-    notes = [*source.notes, *notes]
+    notes = [*source.corpus.notes, *source.notes, *notes]
     require_tracks(len(rows), corpus, notes, purpose="a task")
     samples = store.frames("wave")[rows]
     n_cuts = np.minimum(samples // length, source.cuts)
@@ -600,7 +602,7 @@ class PretrainingData(Data):
     @property
     def name(self) -> str:
         "Name of all corpora together."
-        return self.corpus_name
+        return self._name or self.corpus_name
 
     @property
     def fingerprint(self) -> str:
@@ -772,8 +774,7 @@ def pretrain(
         epochs=settings.epochs,
         steps_per_epoch=settings.steps_per_epoch,
         batch_size=settings.batch_size,
-        device=settings.device,
-        precision=settings.precision,
+        **settings.hardware,
         root=job.folder(root) / "network",
         settings={"job": job.name, "clips": pool.store.manifest["corpus"]},
     )
@@ -978,8 +979,7 @@ def train_learner(
         clips["valid"],
         epochs=settings.tune_epochs,
         batch_size=settings.tune_batch,
-        device=settings.device,
-        precision=settings.precision,
+        **settings.hardware,
         root=job.folder(root) / "network",
         callbacks=[Plateau(0.5, settings.patience - 1, reductions=0)],
         settings={"job": job.name, "corpus": target.corpus.fingerprint},

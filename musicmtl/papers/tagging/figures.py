@@ -20,7 +20,7 @@ from .experiment import CURVE_COLUMNS, EMBEDDINGS, KS, NETS, NOTION_COLUMNS, TAG
 from .experiment import Reading, Settings, curve_rows, notion_rows, prepare, read, references
 from .experiment import rows, rows_of, scores, stages, tag_rows, times
 from .metric import NOTIONS, neighbours, notion_block, tag_notions
-from .model import Tagger, load_net
+from .tagger import Tagger, load_net
 from ...study import Outcome, Study, Table, best_rows, in_order
 
 # %% ../../../nbs/papers/tagging/figures.ipynb #522f0336
@@ -148,7 +148,8 @@ def parameter_figure(outcome: Outcome) -> dict:  # name -> Axes
             x, y = (paper[variant, metric][0] for metric in ("parameters", "roc_auc"))
             ax.scatter(x, y, marker="D", s=28, color=NAMES.colour(variant))
     ax.scatter([], [], marker="D", s=28, color="black", label="Report, MagnaTagATune")
-    ax.set(xscale="log", xlabel="Parameters", ylabel="ROC-AUC [%]")
+    ax.set(xlabel="Parameters", ylabel="ROC-AUC [%]")
+    viz.log_axis(ax)
     ax.set_title(f"Parameters and ROC-AUC, corrected protocol{source}")
     ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return {"table6_parameters": ax}
@@ -425,7 +426,8 @@ def time_figure(outcome: Outcome) -> dict:  # name -> Axes
         ax.scatter(*zip(*both, strict=True), marker="D", s=24, color="black", label="Report")
     ax.set_yticks(range(len(names)), [NAMES.label(name) for name in names])
     ax.set_ylim(len(names) - 0.5, -0.5)
-    ax.set(xscale="log", xlabel="Training [s]", title=f"Time of training{source}")
+    ax.set(xlabel="Training [s]", title=f"Time of training{source}")
+    viz.log_axis(ax)
     ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
     return {"tables_time": ax}
 

@@ -321,6 +321,19 @@ def test_errors_say_what_was_found():
         ArtistGroupFactors(8).words(x[0])
     with pytest.raises(CorpusError, match="finite"):
         ArtistGroupFactors(8, 2).fit([np.full((20, 3), np.nan)], [0])
+    with pytest.raises(CorpusError, match=r"values up to 1e\+15 in size, found 1e\+25"):
+        ArtistGroupFactors(8, 2).fit([np.full((20, 3), 1e25)], [0])
+    fitted = ArtistGroupFactors(8).fit_words(x)
+    with pytest.raises(CorpusError, match="frames of .* values, found 2"):
+        fitted.words(np.zeros((5, 2)))
+    for unusable in (np.nan, np.inf, 1e30):
+        with pytest.raises(CorpusError, match="words: expected"):
+            fitted.words(np.full_like(x[0], unusable))
+
+
+def test_equal_frames_make_words_without_nan():
+    fitted = ArtistGroupFactors(4).fit_words([np.ones((30, 3))])
+    assert np.isfinite(fitted.centroids).all() and len(set(fitted.words(np.ones((5, 3))))) == 1
 
 
 # From a corpus
