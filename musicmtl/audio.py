@@ -131,7 +131,7 @@ def _tag_length(
         length = end.end() if end else 0
     return min(length, size - position)
 
-
+# %% ../nbs/01_audio.ipynb #a44681a3
 def _zeros(
     file: BinaryIO,
     position: int,
@@ -233,7 +233,7 @@ def _check_riff_format(
     if len(head) < 16:
         raise AudioError(path, "cannot be decoded (it ends in its header)")
     kind, channels, sr, rate, block, bits = struct.unpack(order + "HHIIHH", head)
-    if kind not in (1, 3, 6, 7, 0xFFFE):  # integers, floats, A-law, µ-law, extensible; others count blocks of their own
+    if kind not in (1, 3, 6, 7, 0xFFFE):  # integers, floats, A-law, µ-law, extensible
         return
     if block != channels * -(-bits // 8) or rate != sr * block:
         found = f"{channels} channels of {bits} bits, {sr} Hz, {block} bytes a sample, {rate} bytes a second"
@@ -622,7 +622,7 @@ def _opus_part(
     granules = {i: times[i] for i in range(first, last + 1) if pages[i].granule not in (-1, times[i])}
     return _Part(_with_granules(file, pages, granules), surplus=max(0, surplus), noted=_OPUS_LONGEST, note=note)
 
-
+# %% ../nbs/01_audio.ipynb #46e443e3
 def _without_pages(
     stream: _Stream,
 ) -> list:  # For `_Section`
@@ -868,7 +868,7 @@ def _runs(
         together = True
     return runs
 
-
+# %% ../nbs/01_audio.ipynb #5db66dd1
 def _check_run(
     path: Path,
     run: _Run,
@@ -910,7 +910,7 @@ def _new_info(
     data = (head.ljust(frame.side, b"\0") + b"Info\0\0\0\3").ljust(frame.size, b"\0")
     return _counted_info(data, (frame.side + 8, frame.side + 12), run.count, run.held + frame.size)
 
-
+# %% ../nbs/01_audio.ipynb #3f8d7a42
 def _mpeg_parts(
     path: Path,
     file: BinaryIO,
