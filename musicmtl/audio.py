@@ -619,7 +619,8 @@ def _opus_part(
     surplus = promised - times[last]
     shortest = times[last] - max(0, lengths[last] - 1)  # the last time may cut off the end of the last page
     times[last] = max(shortest, min(times[last], promised))
-    granules = {i: times[i] for i in range(first, last + 1) if pages[i].granule not in (-1, times[i])}
+    stating = [i for i in range(first, last + 1) if i == last or pages[i].granule != -1]
+    granules = {i: times[i] for i in stating if pages[i].granule != times[i]}
     return _Part(_with_granules(file, pages, granules), surplus=max(0, surplus), noted=_OPUS_LONGEST, note=note)
 
 # %% ../nbs/01_audio.ipynb #46e443e3
