@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Balancer', 'Equal', 'Static', 'Reciprocal', 'DynamicWeightAverage', 'Uncertainty', 'GradNorm', 'targets', 'Aggregate',
-           'FanOut', 'fan_out', 'averaged', 'joint_losses', 'gramian', 'backward', 'PublishedGradNorm']
+           'FanOut', 'fan_out', 'gramian', 'backward', 'PublishedGradNorm']
 
 # %% ../nbs/24_balance.ipynb #b4249f02
 import copy, math
@@ -13,6 +13,7 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor
 from .core import ParamsError
+from .ranks import averaged, same_random_numbers
 
 # %% ../nbs/24_balance.ipynb #17aff8bd
 def _vector(
@@ -461,7 +462,7 @@ class Aggregate(Balancer):
         gramian = gramian.detach().to("cpu", torch.float64)
         if not gramian.isfinite().all():
             raise ParamsError(f"gramian: expected finite numbers, found {gramian.tolist()}")
-        with torch.no_grad():
+        with torch.no_grad(), same_random_numbers():
             self._weights = _vector(f"weights of {self!r}", self._weigh(losses, gramian), K)
         return self.weights
 
@@ -670,29 +671,6 @@ def fan_out(
 ) -> FanOut:  # Sequence of K tensors equal to `h`
     "Give each of K heads its own view of `h`, and catch the K gradients that come back. Free until `watch` is called."
     return FanOut(h, K)
-
-# %% ../nbs/24_balance.ipynb #8d3f962d
-def averaged(
-    x: Tensor,  # Of this process; may be changed
-) -> Tensor:
-    "Mean over the processes of a data-parallel run."
-    dist = torch.distributed
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return x
-    x = x.contiguous()
-    dist.all_reduce(x)
-    return x / dist.get_world_size()
-
-# %% ../nbs/24_balance.ipynb #a08ccbd3
-def joint_losses(
-    losses: Tensor,  # Means over the labelled items of this process's share of the batch [K]
-    counts: Tensor,  # Labelled items in this share (or what the means were divided by) [K]
-) -> tuple[Tensor, Tensor]:  # Losses whose mean over processes is the mean over all labelled items; mean counts [K]
-    "Losses of a batch that is shared by several processes, where some items have no labels."
-    counts = counts.to(losses)
-    mean = averaged(counts.clone())
-    share = torch.where(mean > 0, counts / mean, 0)
-    return torch.where(counts > 0, losses, 0) * share, mean
 
 # %% ../nbs/24_balance.ipynb #5d00fbd4
 def gramian(
