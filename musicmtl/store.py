@@ -219,10 +219,12 @@ def _stream_of(bank: torch.nn.Module) -> Callable | None:
 
 def _check_kind(path: Path):
     "Raises `AudioError` for a device, a pipe or a socket."
-    with suppress(OSError, ValueError):  # `load_audio` finds the words for what is not there
+    try:
         mode = os.stat(path).st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            raise AudioError(path, "is a device, a pipe or a socket, not a file")
+    except (OSError, ValueError):  # `load_audio` finds the words for what is not there
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise AudioError(path, "is a device, a pipe or a socket, not a file")
 
 
 def _file_s(path: Path) -> float:
@@ -315,13 +317,16 @@ def _parts(
     _check_least(path, round(entry["seconds"] * sr), bank, min_duration_s)
 
 # %% ../nbs/21_store.ipynb #e9ec2837
-def _failure(error: Exception) -> tuple[str, bool]:  # The reason, and whether it is the file's
+def _failure(
+    error: Exception,
+    loaded: bool,  # Whether it was read, so that the error is the bank's
+) -> tuple[str, bool]:  # The reason, and whether it is the file's
     "What the index says of a track that failed."
     if isinstance(error, AudioError):
         return _line(error.reason), True
     if isinstance(error, ParamsError):  # what the bank says of a clip that it cannot take
         return _line(error), True
-    return _line(f"{type(error).__name__}: {error}"), False
+    return _line(f"{type(error).__name__}: {error}"), not loaded and not isinstance(error, OSError | MemoryError)
 
 
 def _add(
@@ -357,7 +362,7 @@ def _extract_track(
     except RunError:
         raise
     except Exception as error:
-        reason, of_the_file = _failure(error)
+        reason, of_the_file = _failure(error, loaded=entry["seconds"] == entry["seconds"])
         entry |= {"status": "failed", "reason": reason}
         digest = digest if of_the_file else None
         for name, file in files.items():
@@ -720,7 +725,7 @@ def _whole_shards(
         except RunError as error:
             return error
 
-    there = [number for number in range(_n_shards(manifest)) if _shard(root, number).is_dir()]
+    there = [number for number in range(_n_shards(manifest)) if _shard(root, number).exists()]
     return dict(zip(there, _side_by_side(check, there, "checking shards"), strict=True))
 
 
