@@ -45,7 +45,7 @@ def _writing(
             "what is finished stays, and the same call continues once that is mended"
         ) from error
 
-
+# %% ../nbs/21_store.ipynb #e450ad00
 class _Frames:
     "A growing .npy file of float32 [ΣF, C]."
 
@@ -114,7 +114,7 @@ def _digest(
         return stamp, None
     return stamp, total.hexdigest()
 
-
+# %% ../nbs/21_store.ipynb #aa4a93d5
 class _Digests:
     "Digests of the files of a store and of its corpus, taken again only where a file's stamp is another."
 
@@ -226,7 +226,7 @@ def _check_kind(path: Path):
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise AudioError(path, "is a device, a pipe or a socket, not a file")
 
-
+# %% ../nbs/21_store.ipynb #e1636f66
 def _file_s(path: Path) -> float:
     "Seconds that a file says it has; 0 where it does not say."
     import soundfile
@@ -341,7 +341,7 @@ def _add(
             raise AudioError(path, f"{name} is not finite")
         files[name].add(frames)
 
-
+# %% ../nbs/21_store.ipynb #58ad2dbe
 def _extract_track(
     track: dict,  # Row of the corpus, with its number and absolute path
     bank: torch.nn.Module,
@@ -442,7 +442,7 @@ def _seal(
     seal = {"store": store, "shard": number, "sources": sources, "files": files}
     (folder / "seal.json").write_text(json.dumps(seal))
 
-
+# %% ../nbs/21_store.ipynb #82d7a284
 def _read_seal(
     folder: Path,  # Of a shard
     manifest: dict,
@@ -881,32 +881,35 @@ class FeatureStore:
         self._begin = {name: self._offsets(name) for name in self.features}
         self._maps = {}
 
-    def _checked(self) -> dict[int, dict]:  # Number of a shard -> its seal
-        "Raises `RunError` where shards are missing or damaged."
-        digests, n_shards = _Digests(self.root), _n_shards(self.manifest)
-        found = _whole_shards(self.root, self.manifest, digests)
-        digests.save()
-        n_missing = n_shards - len(found)
-        if n_missing:
-            raise RunError(
-                f"{self.root}: extraction is not finished, {n_missing} of {n_shards} shards are missing; "
-                "call extract again"
-            )
-        damage = [str(seal) for seal in found.values() if isinstance(seal, RunError)]
-        if damage:
-            raise RunError(
-                f"{damage[0]}; {len(damage)} of {n_shards} shards of this store are damaged: "
-                "call extract again, which extracts just those"
-            )
-        return found
+# %% ../nbs/21_store.ipynb #267aee0a
+@patch
+def _checked(self: FeatureStore) -> dict[int, dict]:  # Number of a shard -> its seal
+    "Raises `RunError` where shards are missing or damaged."
+    digests, n_shards = _Digests(self.root), _n_shards(self.manifest)
+    found = _whole_shards(self.root, self.manifest, digests)
+    digests.save()
+    n_missing = n_shards - len(found)
+    if n_missing:
+        raise RunError(
+            f"{self.root}: extraction is not finished, {n_missing} of {n_shards} shards are missing; call extract again"
+        )
+    damage = [str(seal) for seal in found.values() if isinstance(seal, RunError)]
+    if damage:
+        raise RunError(
+            f"{damage[0]}; {len(damage)} of {n_shards} shards of this store are damaged: "
+            "call extract again, which extracts just those"
+        )
+    return found
 
-    def _offsets(
-        self,
-        feature: str,
-    ) -> np.ndarray:  # int64 [N]
-        "First frame of each track in its shard's file."
-        frames = pd.Series(self._frames[feature])
-        return (frames.groupby(self._shards).cumsum() - frames).to_numpy()
+
+@patch
+def _offsets(
+    self: FeatureStore,
+    feature: str,
+) -> np.ndarray:  # int64 [N]
+    "First frame of each track in its shard's file."
+    frames = pd.Series(self._frames[feature])
+    return (frames.groupby(self._shards).cumsum() - frames).to_numpy()
 
 # %% ../nbs/21_store.ipynb #cacc4287
 @patch
