@@ -247,10 +247,9 @@ def _load_adam(
     n, (group,) = len(adam.param_groups[0]["params"]), state["param_groups"]
     if len(group["params"]) == 1 < n:
         whole, group = state["state"].get(0, {}), group | {"params": list(range(n))}
-        parts = [
-            {name: value if value.ndim == 0 else value[i : i + 1] for name, value in whole.items()} for i in range(n)
-        ]
-        state = {"state": dict(enumerate(parts)) if whole else {}, "param_groups": [group]}
+        shares = range(n) if whole else ()
+        parts = {i: {name: x[i : i + 1] if x.ndim else x.clone() for name, x in whole.items()} for i in shares}
+        state = {"state": parts, "param_groups": [group]}
     adam.load_state_dict(copy.deepcopy(state))
 
 # %% ../nbs/24_balance.ipynb #e559cab6
@@ -449,7 +448,8 @@ class Aggregate(Balancer):
         if not callable(weighting):
             raise ParamsError(f"weighting: expected a callable from Gramian to weights, found {weighting!r}")
         super().__init__(torch.ones(_count(n_tasks) if n_tasks is not None else 0, dtype=torch.float64))
-        self.weighting = weighting
+        self.weighting, self._of_some = weighting, {}  # the method, and its copies for some of the tasks
+        self._remembers = isinstance(weighting, torch.nn.Module) and hasattr(weighting, "reset")
 
     def update(self, losses: Tensor, gramian: Tensor | None = None, new_epoch: bool = False) -> Tensor:
         K = len(losses)
@@ -467,16 +467,6 @@ class Aggregate(Balancer):
     def _args(self) -> str:
         return type(self.weighting).__name__
 
-    def state_dict(self) -> dict:
-        has_state = hasattr(self.weighting, "state_dict")
-        return {"weights": self.weights, "weighting": self.weighting.state_dict() if has_state else {}}
-
-    def load_state_dict(self, state: dict):
-        self._check_state(state, {"weights", "weighting"})
-        self._weights = state["weights"].clone()
-        if state["weighting"]:
-            self.weighting.load_state_dict(state["weighting"])
-
 # %% ../nbs/24_balance.ipynb #a49e9a31
 @patch
 def _weigh(
@@ -491,12 +481,69 @@ def _weigh(
     weights = torch.zeros(len(sends), dtype=torch.float64)
     if sends.any():
         try:
-            weights[sends] = self.weighting(gramian[sends][:, sends])
+            weights[sends] = self._for(sends)(gramian[sends][:, sends])
         except ValueError:
             weights = torch.where(sends, self.weighting(gramian), 0)
     elsewhere = ~sends & (torch.as_tensor(losses).cpu() != 0)
     weights[elsewhere] = weights[sends].mean() if sends.any() else 1 / len(sends)
     return weights
+
+# %% ../nbs/24_balance.ipynb #f0277cf1
+@patch
+def _for(
+    self: Aggregate,
+    sends: Tensor,  # bool [K]
+) -> Callable:
+    "The method as it is used for these tasks."
+    if not self._remembers:
+        return self.weighting
+    combination = "".join(str(int(sent)) for sent in sends)
+    if combination not in self._of_some:
+        self._of_some[combination] = copy.deepcopy(self.weighting)
+        self._of_some[combination].reset()
+    return self._of_some[combination]
+
+
+def _memory(weighting: torch.nn.Module) -> dict:
+    "Plain values and tensors that each part of a weighting holds, by part and name."
+    plain, own = (bool, int, float, str, tuple, Tensor, type(None)), vars(torch.nn.Module())
+    memory = {}
+    for part, module in weighting.named_modules():
+        values = {name: value for name, value in (vars(module) | module._buffers).items() if name not in own}
+        memory[part] = {name: copy.deepcopy(value) for name, value in values.items() if isinstance(value, plain)}
+    return memory
+
+
+def _remember(weighting: torch.nn.Module, memory: dict):
+    "Set what `_memory` gave."
+    for part, module in weighting.named_modules():
+        for name, value in memory[part].items():
+            setattr(module, name, copy.deepcopy(value))
+
+# %% ../nbs/24_balance.ipynb #738926fc
+@patch
+def state_dict(self: Aggregate) -> dict:
+    "The last weights, and what the method remembers."
+    state = {}
+    if self._remembers:
+        state = {name: _memory(weighting) for name, weighting in {"all": self.weighting, **self._of_some}.items()}
+    elif hasattr(self.weighting, "state_dict"):
+        state = self.weighting.state_dict()
+    return {"weights": self.weights, "weighting": state}
+
+
+@patch
+def load_state_dict(self: Aggregate, state: dict):
+    "Continue from a state. Raises `ParamsError` for one of another balancer."
+    self._check_state(state, {"weights", "weighting"})
+    self._weights, memories = state["weights"].clone(), state["weighting"]
+    if not self._remembers:
+        if memories:
+            self.weighting.load_state_dict(memories)
+        return
+    self._of_some = {name: copy.deepcopy(self.weighting) for name in memories if name != "all"}
+    for name, memory in memories.items():
+        _remember(self._of_some.get(name, self.weighting), memory)
 
 # %% ../nbs/24_balance.ipynb #c5257c6d
 def _row(
@@ -753,15 +800,14 @@ def _backward_gramian(
     new_epoch: bool,
     run: Callable,  # As for `backward`
 ) -> dict:  # As of `backward`
-    "The backward pass with weights that come from its own Gramian."
+    "The backward pass with weights from its own Gramian; NaN where that overflows, so that the scaler skips the step."
     log, total = {"losses": seen}, losses.sum()
     scale = _scale_of(total)
 
     def weigh(rows):  # called in the middle of the backward pass, when all heads have their gradients
         log["gramian"] = gramian(averaged(_unscaled(rows, scale[0])))
         log["finite"] = _learn(balancer, seen, log["gramian"], new_epoch, run is not Tensor.backward)
-        known = log["finite"] or balancer.n_tasks  # else: an overflow before the first weights
-        log["weights"] = balancer.weights if known else torch.ones(len(rows), dtype=torch.float64)
+        log["weights"] = balancer.weights if log["finite"] else torch.full_like(rows[:, 0], math.nan)
         return log["weights"].to(rows)
 
     fan.watch(W)._tap.weigh = weigh

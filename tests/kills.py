@@ -5,10 +5,12 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from multiprocessing import Process
 from pathlib import Path
 
 import numpy as np
 import psutil
+from joblib.externals.loky import get_reusable_executor
 
 from processes import Forked, _child, execute_quietly, fork, the_run
 
@@ -52,10 +54,16 @@ class Outcome:
         return not (self.orphans or self.failed or self.different)
 
 
-def attempt(forked: Forked) -> "multiprocessing.Process":  # noqa: F821
+def to_the_end(study: str, params: dict) -> None:
+    "Execute a study's notebook; its workers end with it, for which this process would else wait."
+    execute_quietly(study, params)
+    get_reusable_executor().shutdown(kill_workers=True)
+
+
+def attempt(forked: Forked) -> Process:
     "The study's notebook in a process of its own, begun."
     forked.home.mkdir(parents=True, exist_ok=True)
-    return fork(_child, execute_quietly, (forked.study, forked.params), forked.env, forked.log, None, False)
+    return fork(_child, to_the_end, (forked.study, forked.params), forked.env, forked.log, None, False)
 
 
 def chain(

@@ -10,7 +10,6 @@ __all__ = ['kept_arrays', 'history_arrays', 'read_history', 'Job', 'one_core', '
 import io, math, os, threading, time, warnings, zipfile
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
-from functools import cache
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
@@ -23,13 +22,14 @@ from .settings import CommonSettings, training_id
 def _read_arrays(
     file: Path,
 ) -> tuple[dict | None, str]:  # Arrays, or None and what is wrong with the file ("" where there is none)
-    "Arrays of a file of which every byte is as it was written: each array has its checksum."
+    "Arrays of a file that is whole: each has its checksum, and none is hidden by a wrong length in the directory."
     if not file.exists():
         return None, ""
     try:
         with zipfile.ZipFile(file) as stored:
-            if torn := stored.testzip():
-                return None, f"{torn} is damaged"
+            torn = [stored.testzip(), *(member.filename for member in stored.infolist() if member.comment)]
+            if any(torn):
+                return None, f"{next(filter(None, torn))} is damaged"
         with np.load(file) as stored:
             return dict(stored), ""
     except (FileNotFoundError, PermissionError):
@@ -153,22 +153,21 @@ def one_core(
 _one_job = threading.Lock()  # The global generators have one state for all threads
 
 
-@cache
-def _end_with(parent: int):  # Process number
-    "End this process within a second of its parent; do nothing in one that has another parent."
+def _end_with(
+    driver: int,  # Process number of the parent
+):
+    "End this process within a second of its driver. Called in a worker as it starts."
 
     def watch():
-        while os.getppid() == parent:
+        while os.getppid() == driver:
             time.sleep(1)
         os._exit(1)
 
-    if os.getppid() == parent:
-        threading.Thread(target=watch, name="end with parent", daemon=True).start()
+    threading.Thread(target=watch, name="end with the driver", daemon=True).start()
 
 
 def _train(job, data, settings, root, driver, wait) -> bool:  # Whether the result is there now
     "Train one job; what it found is in its file and does not travel back."
-    _end_with(driver)
     with _one_job, one_core(quiet=os.getpid() != driver):
         return job.claim(data, settings, root, wait)
 
@@ -194,7 +193,8 @@ def _side_by_side(jobs, data, settings, root, wait):
         yield from _on_dask(client, jobs, data, *how)
         return
     calls = (delayed(_train)(job, data, *how) for job in jobs)
-    yield from zip(jobs, Parallel(n_jobs=settings.n_jobs, return_as="generator")(calls), strict=True)
+    start = {"initializer": _end_with, "initargs": (os.getpid(),)}
+    yield from zip(jobs, Parallel(n_jobs=settings.n_jobs, return_as="generator", **start)(calls), strict=True)
 
 
 def _lost_worker(error: Exception) -> bool:

@@ -12,12 +12,13 @@ from functools import partial, wraps
 from pathlib import Path
 import pandas as pd
 from fastcore.basics import patch
-from .board import Board, protocol_name
+from .board import Board, NotTrained, protocol_name
 from .board import switch_effects as _switch_effects
 from .claims import claim_rows, save_claims
 from .evidence import interval
 from .jobs import Results, jobs_folder, on_cluster, run_jobs
 from .results import RUN_COLUMNS, TIME_COLUMNS, collect, machine, rows_of_run, save_figures
+from .preparation import name_in_tables
 from .runs import Run, open_run, output_folder
 from .settings import CommonSettings
 from .settings import parameters as _parameters
@@ -100,6 +101,8 @@ def run(self: Study, data, settings: CommonSettings):  # -> `Outcome`
         for words, jobs in self.stages(data, settings).items():
             if jobs:
                 run_jobs(jobs, data, settings, root, words)
+    if settings.corpus == "folder":
+        data = data.called(name_in_tables(data.name, data.corpus.root, output_folder(run) / "data"))
     return Outcome(self, data, settings, run, root)
 
 # %% ../../nbs/study/50_skeleton.ipynb #145ae01d
@@ -229,13 +232,16 @@ def judge(self: Outcome) -> pd.DataFrame:  # claim, protocol, effect, low, high,
 
 @patch
 def draw(self: Outcome) -> list[str]:  # Their names
-    "Draw and save every figure of the study; a notebook shows them all, however many there are."
+    "Draw and save every figure of the study; those of networks that were not trained are named and left out."
     from matplotlib import rc_context
 
     names = []
     with rc_context({"figure.max_open_warning": 0}):
         for function in self.study.figures:
-            names += save_figures(function(self), self.folder / self.study.name, self.data.name)
+            try:
+                names += save_figures(function(self), self.folder / self.study.name, self.data.name)
+            except NotTrained as why:
+                print(f"{function.__name__} is left out: {why}")
     return names
 
 
