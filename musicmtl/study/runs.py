@@ -170,6 +170,9 @@ def _execute(self: Run, notebook: Path, given: dict):
             papermill.execute_notebook(notebook, tmp, given, **options)
         except (papermill.PapermillExecutionError, DeadKernelError) as error:
             failed = error
+        except KeyboardInterrupt:
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it would report the cell that was left
+            raise
     if failed:
         raise RunError(_in_words(failed, executed)) from failed
 
