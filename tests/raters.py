@@ -4,6 +4,7 @@
 """
 
 import os
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,20 @@ class Slow(Guess):
 
     def train(self, data, settings, root):
         time.sleep(0.1)
+        return super().train(data, settings, root)
+
+
+@dataclass(frozen=True)
+class Fatal(Guess):
+    "A rater that SIGKILL meets in the middle: the first time, or each time."
+
+    each_time: bool = False
+
+    def train(self, data, settings, root):
+        died = Path(root) / f"{self.name}.died"
+        if self.each_time or not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
         return super().train(data, settings, root)
 
 

@@ -19,7 +19,7 @@ import pandas as pd, yaml
 from ..core import ParamsError, RunError, atomic, repo_root
 from .claims import CLAIM_COLUMNS
 from .registry import claims_of, find_study, number, published
-from .results import RESULT_COLUMNS
+from .results import RESULT_COLUMNS, result_table
 from ..viz import NAMES, VERDICTS, Names, paper_number, seed_summary, shown
 
 # %% ../../nbs/study/51_report.ipynb #e30b451e
@@ -40,23 +40,11 @@ class Tables:
         return f"Tables({len(self.scores)} rows, {len(self.claims)} claims, studies: {studies})"
 
 # %% ../../nbs/study/51_report.ipynb #075fe4fe
-def _read_table(
-    file: Path,
-    columns: list,  # Which it must have
-) -> pd.DataFrame:
-    "One of our tables. Raises `RunError` where it lacks a column."
-    table = pd.read_csv(file, dtype={"run": str, "claim": str}, encoding="utf-8")
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise RunError(f"{file.name}: column {', '.join(missing)} missing")
-    return table
-
-
 def _holds_results(file: Path) -> bool:
     "Whether a table holds results: a metric and its value, but no wall times."
     if file.stem == "claims" or file.stem.endswith("_time"):
         return False
-    return {"metric", "value"} <= set(pd.read_csv(file, nrows=0).columns)
+    return {"metric", "value"} <= set(result_table(file))
 
 # %% ../../nbs/study/51_report.ipynb #5bedd435
 def read_results(
@@ -64,9 +52,9 @@ def read_results(
 ) -> Tables:  # Empty where there is nothing
     "All results and claims in a folder. Raises `RunError` for a table without its columns or an unknown verdict."
     data = Path(data) if data else repo_root() / "figures" / "data"
-    scores = [_read_table(file, RESULT_COLUMNS) for file in sorted(data.glob("[!.]*.csv")) if _holds_results(file)]
+    scores = [result_table(file, RESULT_COLUMNS) for file in sorted(data.glob("[!.]*.csv")) if _holds_results(file)]
     file = data / "claims.csv"
-    claims = _read_table(file, CLAIM_COLUMNS) if file.exists() else pd.DataFrame(columns=CLAIM_COLUMNS)
+    claims = result_table(file, CLAIM_COLUMNS) if file.exists() else pd.DataFrame(columns=CLAIM_COLUMNS)
     unknown = sorted(set(claims.verdict.astype(str)) - set(VERDICTS.colours))
     if unknown:
         raise RunError(f"claims.csv: unknown verdict {', '.join(unknown)}")

@@ -8,16 +8,17 @@ __all__ = ['Table', 'Study', 'Outcome']
 # %% ../../nbs/study/50_skeleton.ipynb #22d3ba3c
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 import pandas as pd
 from fastcore.basics import patch
-from .board import Board, protocol_name
+from .board import Board, NotTrained, protocol_name
 from .board import switch_effects as _switch_effects
 from .claims import claim_rows, save_claims
 from .evidence import interval
-from .jobs import Results, jobs_folder, run_jobs
+from .jobs import Results, jobs_folder, on_cluster, run_jobs
 from .results import RUN_COLUMNS, TIME_COLUMNS, collect, machine, rows_of_run, save_figures
+from .preparation import name_in_tables
 from .runs import Run, open_run, output_folder
 from .settings import CommonSettings
 from .settings import parameters as _parameters
@@ -32,6 +33,17 @@ class Table:
     key: tuple = ("protocol", "variant", "seed")  # Rows with the same corpus, preset and key are replaced
 
 # %% ../../nbs/study/50_skeleton.ipynb #676a9325
+def _on_its_cluster(prepare: Callable) -> Callable:
+    "`prepare` that extracts features where the settings want the jobs to run."
+
+    @wraps(prepare)
+    def prepared(settings: CommonSettings):
+        with on_cluster(settings.cluster):
+            return prepare(settings)
+
+    return prepared
+
+
 @dataclass(frozen=True)
 class Study:
     "A study as its paper describes it; the notebook of the same name runs it."
@@ -56,6 +68,9 @@ class Study:
     figures: tuple = ()  # Functions outcome -> name -> Axes
     names: object = None  # `viz.Names`: how its variants are shown
 
+    def __post_init__(self):
+        object.__setattr__(self, "prepare", _on_its_cluster(self.prepare))
+
 # %% ../../nbs/study/50_skeleton.ipynb #ffa96a53
 @patch
 def parameters(
@@ -79,12 +94,15 @@ def plan(self: Study, data, settings: CommonSettings) -> pd.DataFrame:  # stage,
 
 @patch
 def run(self: Study, data, settings: CommonSettings):  # -> `Outcome`
-    "Train what is missing, stage by stage, and read the answers. Raises `RunError` where another process is at it."
+    "Train what is missing, stage by stage, and read the answers. Other processes may be at the same run."
     run = open_run(self.name, settings)
     root = jobs_folder(settings, run)
-    for words, jobs in self.stages(data, settings).items():
-        if jobs:
-            run_jobs(jobs, data, settings, root, words)
+    with on_cluster(settings.cluster):
+        for words, jobs in self.stages(data, settings).items():
+            if jobs:
+                run_jobs(jobs, data, settings, root, words)
+    if settings.corpus == "folder":
+        data = data.called(name_in_tables(data.name, data.corpus.root, output_folder(run) / "data"))
     return Outcome(self, data, settings, run, root)
 
 # %% ../../nbs/study/50_skeleton.ipynb #145ae01d
@@ -214,13 +232,16 @@ def judge(self: Outcome) -> pd.DataFrame:  # claim, protocol, effect, low, high,
 
 @patch
 def draw(self: Outcome) -> list[str]:  # Their names
-    "Draw and save every figure of the study; a notebook shows them all, however many there are."
+    "Draw and save every figure of the study; those of networks that were not trained are named and left out."
     from matplotlib import rc_context
 
     names = []
     with rc_context({"figure.max_open_warning": 0}):
         for function in self.study.figures:
-            names += save_figures(function(self), self.folder / self.study.name, self.data.name)
+            try:
+                names += save_figures(function(self), self.folder / self.study.name, self.data.name)
+            except NotTrained as why:
+                print(f"{function.__name__} is left out: {why}")
     return names
 
 

@@ -1,20 +1,26 @@
 "Jobs run side by side, each on one core, once; what they found survives its file, and a kill."
 
+import io
+import logging
 import os
 import signal
+import sys
 import time
+import warnings
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from joblib import parallel_config
 
 from processes import fork
-from raters import DATA, EIGHT, Guess, run_slowly
+from raters import DATA, EIGHT, Fatal, Guess, Slow, run_slowly
 
-from musicmtl.core import RunError
+from musicmtl.core import RunError, locked
 from musicmtl.study import (
     CommonSettings,
     Job,
@@ -23,7 +29,7 @@ from musicmtl.study import (
     history_arrays,
     jobs_folder,
     kept_arrays,
-    locked,
+    on_cluster,
     one_core,
     read_history,
     run_jobs,
@@ -68,10 +74,7 @@ def test_results_do_not_depend_on_how_many_jobs_run_side_by_side(tmp_path):
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_killed_in_the_middle_only_what_is_missing_is_trained(n_jobs, tmp_path):
     process = fork(run_slowly, tmp_path, n_jobs)
-    until = time.time() + 60
-    while len(list(tmp_path.glob("*/result.npz"))) < 2:
-        assert process.is_alive() and time.time() < until
-        time.sleep(0.001)
+    wait_for(2, tmp_path, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.join()
     done = {file.parent.name for file in tmp_path.glob("*/result.npz")}
@@ -84,13 +87,120 @@ def test_killed_in_the_middle_only_what_is_missing_is_trained(n_jobs, tmp_path):
         assert (job.folder(tmp_path) / "result.npz").read_bytes() == file.read_bytes()
 
 
-def test_a_folder_in_use_is_refused(tmp_path):
-    with locked(tmp_path), pytest.raises(RunError, match="in use by another process"):
-        run_jobs(JOBS, DATA, settings(), tmp_path)
-    run_jobs(JOBS[:1], DATA, settings(), tmp_path)
-    with pytest.raises(ZeroDivisionError), locked(tmp_path):
-        raise ZeroDivisionError
-    with locked(tmp_path):  # an error frees it, too
+def end_of(process):
+    process.join(60)
+    assert process.exitcode == 0
+
+
+def wait_for(results, root, process):
+    "Until so many results are there."
+    until = time.time() + 60
+    while len(list(root.glob("*/result.npz"))) < results:
+        assert process.is_alive() and time.time() < until
+        time.sleep(0.001)
+
+
+def bytes_of(root):
+    return {job.name: (job.folder(root) / "result.npz").read_bytes() for job in JOBS}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    root = tmp_path_factory.mktemp("undisturbed")
+    run_jobs(JOBS, DATA, settings(), root)
+    return bytes_of(root)
+
+
+def test_two_processes_share_the_jobs(undisturbed, tmp_path):
+    for process in [fork(run_slowly, tmp_path, 1) for _ in range(2)]:
+        end_of(process)
+    names, processes = trained(tmp_path)
+    assert sorted(names) == sorted(job.name for job in JOBS) and len(processes) == 2
+    assert bytes_of(tmp_path) == undisturbed
+
+
+def test_what_one_process_leaves_when_it_is_killed_another_takes_over(undisturbed, tmp_path):
+    first, second = (fork(run_slowly, tmp_path, 1) for _ in range(2))
+    wait_for(2, tmp_path, first)
+    first.kill()
+    end_of(second)
+    assert bytes_of(tmp_path) == undisturbed
+
+
+def test_what_is_claimed_comes_last_and_is_waited_for(undisturbed, tmp_path):
+    with locked(JOBS[0].folder(tmp_path)):
+        assert not JOBS[0].claim(DATA, settings(), tmp_path)
+        process = fork(run_slowly, tmp_path, 1)
+        wait_for(len(JOBS) - 1, tmp_path, process)
+        assert not (JOBS[0].folder(tmp_path) / "result.npz").exists()
+    end_of(process)
+    assert trained(tmp_path)[0][-1] == JOBS[0].name and bytes_of(tmp_path) == undisturbed
+
+
+def test_an_error_frees_the_job(tmp_path):
+    class Broken(Guess):
+        def train(self, data, settings, root):
+            raise ZeroDivisionError
+
+    job = Broken(*EIGHT[0])
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            run_jobs([job], DATA, settings(), tmp_path)
+    assert JOBS[0].claim(DATA, settings(), tmp_path) and not list(tmp_path.rglob(".*"))
+
+
+def test_workers_end_with_their_driver(tmp_path):
+    process = fork(run_slowly, tmp_path, 2)
+    wait_for(1, tmp_path, process)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    assert len(workers) >= 2 and psutil.wait_procs(workers, timeout=30)[1] == []
+
+
+def test_a_worker_that_dies_is_replaced(undisturbed, tmp_path):
+    jobs = [Fatal(*EIGHT[0]), *JOBS[1:]]
+    run_jobs(jobs, DATA, settings(2), tmp_path)
+    assert bytes_of(tmp_path) == undisturbed and (tmp_path / f"{jobs[0].name}.died").exists()
+    with pytest.raises(RunError, match="workers die while they train corrected-smart-7"):
+        run_jobs([Fatal("smart", "corrected", 7, each_time=True)], DATA, settings(2), tmp_path)
+
+
+def test_threads_of_one_process_train_one_at_a_time(tmp_path):
+    class Drawing(Guess):
+        def train(self, data, settings, root):
+            torch.manual_seed(self.seed)
+            time.sleep(0.01)
+            return {"drawn": torch.rand(3).numpy()}
+
+    jobs = [Drawing("plain", "corrected", seed) for seed in range(8)]
+    with parallel_config(backend="threading"):
+        run_jobs(jobs, DATA, settings(4), tmp_path)
+    for job in jobs:
+        torch.manual_seed(job.seed)
+        np.testing.assert_array_equal(Results(DATA, settings(), tmp_path)[job]["drawn"], torch.rand(3).numpy())
+
+
+def test_on_a_cluster_of_two_processes_of_which_one_is_killed(undisturbed, tmp_path, monkeypatch):
+    distributed = pytest.importorskip("dask.distributed")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    options = {"threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": logging.CRITICAL}
+    with distributed.LocalCluster(n_workers=2, **options) as cluster, on_cluster(cluster.scheduler_address):
+        run_jobs([Fatal(*names) if names == EIGHT[3] else Slow(*names) for names in EIGHT], DATA, settings(), tmp_path)
+    assert (tmp_path / f"{JOBS[3].name}.died").exists() and bytes_of(tmp_path) == undisturbed
+    names, processes = trained(tmp_path)
+    assert len(processes) >= 2 and os.getpid() not in processes
+
+
+def test_a_cluster_that_is_not_there_is_a_sentence(monkeypatch):
+    pytest.importorskip("dask.distributed")
+    monkeypatch.setattr("musicmtl.study.jobs._CONNECT_S", 0.2)
+    for address in ("tcp://127.0.0.1:9", "nowhere", "spam://x"):
+        with pytest.raises(RunError, match=f"expected a dask scheduler with workers at {address}"), on_cluster(address):
+            pass
+    monkeypatch.setitem(sys.modules, "dask.distributed", None)
+    with pytest.raises(RunError, match=r"musicmtl\[scale\]"), on_cluster("tcp://127.0.0.1:9"):
+        pass
+    with on_cluster(None):
         pass
 
 
@@ -137,6 +247,33 @@ def test_kept_arrays_are_computed_once_and_need_no_pickle(tmp_path):
         np.testing.assert_array_equal(first[name], second[name])
     with pytest.raises(ValueError, match="pickle"):
         kept_arrays(tmp_path / "objects.npz", lambda: {"x": np.array([{}], dtype=object)})
+
+
+def test_a_damaged_file_is_noticed_whichever_byte_it_is(tmp_path):
+    "A changed byte is either noticed, or makes no difference: names and times in the archive's directory."
+    file, wanted = tmp_path / "result.npz", {"x": np.arange(3.0), "names": np.array(["a", "ä"])}
+    kept_arrays(file, lambda: wanted)
+    whole = file.read_bytes()
+    for place in range(len(whole)):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*found a damaged file")
+            found = kept_arrays(file, lambda: wanted)
+        assert found.keys() == wanted.keys() and all((found[name] == wanted[name]).all() for name in wanted)
+
+
+@pytest.mark.parametrize("torn", [b"", b"PK", b"no archive", "cut", "half", "array"])
+def test_a_torn_result_is_trained_again_with_a_word(torn, tmp_path):
+    file = JOBS[0].folder(tmp_path) / "result.npz"
+    before = JOBS[0].result(DATA, settings(), tmp_path)
+    whole = file.read_bytes()
+    array = io.BytesIO()
+    np.save(array, np.zeros(3))
+    file.write_bytes({"cut": whole[:-1], "half": whole[: len(whole) // 2], "array": array.getvalue()}.get(torn, torn))
+    with pytest.warns(UserWarning, match="result.npz: expected arrays, found a damaged file"):
+        again = JOBS[0].result(DATA, settings(), tmp_path)
+    np.testing.assert_array_equal(again["predicted"], before["predicted"])
+    assert file.read_bytes() == whole and len(trained(tmp_path)[0]) == 2
 
 
 def test_arrays_of_which_some_are_missing_leave_no_file(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from processes import environment
 
 from musicmtl.core import ParamsError, RunError
-from musicmtl.study import CommonSettings, find_study, locked, main_studies, resolve
+from musicmtl.study import CommonSettings, main_studies
 from musicmtl.study.runs import main, open_run, output_folder, run
 
 
@@ -69,12 +69,6 @@ def test_the_notebooks_own_error_comes_back_in_one_sentence(home, capsys):
     manifest = json.loads(file.read_text())
     assert manifest["status"] == "failed" and "does not exist" in manifest["reason"]
     assert (file.parent / "executed.ipynb").exists()
-
-
-def test_two_processes_do_not_share_a_run(home):
-    settings = resolve(find_study("agf").settings, "agf", {})
-    with locked(open_run("agf", settings).root), pytest.raises(RunError, match="in use by another process"):
-        run("agf")
 
 
 def test_the_command_line_is_a_module(home, monkeypatch, capsys):

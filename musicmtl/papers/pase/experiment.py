@@ -47,6 +47,7 @@ from musicmtl.study import (
     split_items,
     split_method,
     usable_tracks,
+    refuse_root,
     which,
 )
 from ...tasks import classification, multilabel
@@ -527,6 +528,7 @@ def _folder_source(settings):
 def open_sources(settings: Settings) -> dict[str, Source]:
     "Corpora of the downstream tasks. Raises `CorpusError` and `ParamsError` before any work starts."
     if settings.corpus == "miniature":
+        refuse_root(settings)
         return _miniature_sources(settings)
     if settings.root is None:
         raise ParamsError(f"root: corpus {settings.corpus!r} needs the folder that holds it, found None")
@@ -600,7 +602,7 @@ class PretrainingData(Data):
     @property
     def name(self) -> str:
         "Name of all corpora together."
-        return self.corpus_name
+        return self._name or self.corpus_name
 
     @property
     def fingerprint(self) -> str:
@@ -772,8 +774,7 @@ def pretrain(
         epochs=settings.epochs,
         steps_per_epoch=settings.steps_per_epoch,
         batch_size=settings.batch_size,
-        device=settings.device,
-        precision=settings.precision,
+        **settings.hardware,
         root=job.folder(root) / "network",
         settings={"job": job.name, "clips": pool.store.manifest["corpus"]},
     )
@@ -978,8 +979,7 @@ def train_learner(
         clips["valid"],
         epochs=settings.tune_epochs,
         batch_size=settings.tune_batch,
-        device=settings.device,
-        precision=settings.precision,
+        **settings.hardware,
         root=job.folder(root) / "network",
         callbacks=[Plateau(0.5, settings.patience - 1, reductions=0)],
         settings={"job": job.name, "corpus": target.corpus.fingerprint},

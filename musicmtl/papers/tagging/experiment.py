@@ -43,13 +43,23 @@ from musicmtl.study import (
     read_history,
     require_column,
 )
-from ...study import require_parts, require_tracks, split_items, split_method, usable_tracks, which
+from musicmtl.study import (
+    place,
+    refuse_root,
+    require_parts,
+    require_tracks,
+    split_items,
+    split_method,
+    usable_tracks,
+    which,
+)
 from ...tasks import Task, multilabel
 from ...viz import n_parameters
 from .metric import NOTIONS, MetricTask, TripletNet, Triplets, cosine_matrix, published_recalls
 from .metric import tag_notions
 from .model import SCHEDULES, SR, WINDOW, Crops, LogitNet, Musicnn, MusicnnEmbedding, Schedule
-from .model import TagAndEmbed, TagNet, clip_means, freeze, load_net, make_net, save_net
+from .model import TagAndEmbed, TagNet, clip_means, freeze
+from .tagger import load_net, make_net, save_net
 from .model import tag_scores
 
 # %% ../../../nbs/papers/tagging/experiment.ipynb #c91a476a
@@ -201,8 +211,8 @@ class Settings(CommonSettings):
     corpus: Literal["miniature", "folder", "magnatagatune"] = "miniature"  # Input corpus
     seed: int = 0  # Of a folder's split; the first of the networks
     split: Literal["homework", "folder", "clean"] = "homework"  # Which folders of MagnaTagATune, and of Miniature
-    checkpoint: str | None = None  # A trained Musicnn in place of the pre-training
-    recording: str | None = which(None)  # A sound file of which a taggram is drawn
+    checkpoint: str | None = place()  # A Musicnn trained on the corpus's tags, in place of the pre-training
+    recording: str | None = place(which=True)  # A sound file of which a taggram is drawn
 
     clip_s: float = 8.0  # Length of a clip, s
     cuts: int = 4  # Clips per track of a folder, at most
@@ -267,6 +277,7 @@ SIZES = {  # Of Miniature
 def open_corpus(settings: Settings) -> Corpus:  # With tags
     "The corpus of a run. Raises `CorpusError` and `ParamsError` before any work starts."
     if settings.corpus == "miniature":
+        refuse_root(settings)
         if settings.size not in SIZES:
             raise ParamsError(f"size: expected one of {', '.join(SIZES)}, found {settings.size!r}")
         return load_corpus("miniature", view="tagatune", size=SIZES[settings.size], n_jobs=settings.n_jobs)
@@ -698,8 +709,7 @@ def train_network(
             *datasets,
             epochs=schedule.epochs,
             batch_size=settings.triplets if recipe.embeds else settings.batch_size,
-            device=settings.device,
-            precision="64-true" if recipe.double else settings.precision,
+            **{**settings.hardware, **({"precision": "64-true"} if recipe.double else {})},
             root=job.folder(root) / "network",
             callbacks=[schedule.plateau(), clock],
             settings={"corpus": data.fingerprint, "job": job.name},
@@ -710,6 +720,9 @@ def train_network(
 def read_checkpoint(data: TaggedClips, settings: Settings) -> Musicnn:
     "The checkpoint of the settings. Raises `RunError` for a file that is none, `ParamsError` for other tags."
     net, names = load_net(settings.checkpoint)
+    n_outputs = net.config.get("n_classes")
+    if names is None and n_outputs == len(data.classes):  # a public file has none; the setting says whose they are
+        names = data.classes
     if not isinstance(net, Musicnn) or names != data.classes:
         expected = f"a Musicnn for the {len(data.classes)} tags of {data.name}"
         raise ParamsError(f"checkpoint: expected {expected}, found {type(net).__name__} for {names}")

@@ -1,0 +1,101 @@
+"""Studies that are killed at random moments, started again until they end, and compared with a run that was left alone.
+
+`chain` does it once: kill, start again, which goes on from what is there, kill ... and at last let it end.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from multiprocessing import Process
+from pathlib import Path
+
+import numpy as np
+import psutil
+from joblib.externals.loky import get_reusable_executor
+
+from processes import Forked, _child, execute_quietly, fork, the_run
+
+GONE_S = 20.0  # In which the workers of a driver that was killed must have ended, seconds
+
+
+def tables(figures: Path) -> dict[str, bytes]:
+    "Tables of a run, but for those of wall times."
+    return {file.name: file.read_bytes() for file in figures.glob("data/*.csv") if not file.stem.endswith("_time")}
+
+
+def workers(driver: psutil.Process) -> list[psutil.Process]:
+    "Processes that train."
+    return [child for child in driver.children(recursive=True) if "loky.backend.popen" in " ".join(child.cmdline())]
+
+
+def strike(pid: int, victim: str, rng: np.random.Generator) -> list[psutil.Process]:  # Who survived, and should not
+    "SIGKILL to `all` processes, to the `driver` alone, or to a `worker`."
+    driver = psutil.Process(pid)
+    family = driver.children(recursive=True)
+    if victim == "worker":
+        if found := workers(driver):
+            found[rng.integers(len(found))].kill()
+        return []
+    for process in [driver, *(family if victim == "all" else ())]:
+        process.kill()
+    return psutil.wait_procs(family, timeout=GONE_S)[1]
+
+
+@dataclass
+class Outcome:
+    "What became of a chain."
+
+    kills: Counter = field(default_factory=Counter)  # Victim -> times
+    orphans: int = 0  # Workers that outlived their driver
+    failed: str = ""  # What an attempt said that ended by itself with an error
+    different: list = field(default_factory=list)  # Tables
+
+    @property
+    def right(self) -> bool:
+        return not (self.orphans or self.failed or self.different)
+
+
+def to_the_end(study: str, params: dict) -> None:
+    "Execute a study's notebook; its workers end with it, for which this process would else wait."
+    execute_quietly(study, params)
+    get_reusable_executor().shutdown(kill_workers=True)
+
+
+def attempt(forked: Forked) -> Process:
+    "The study's notebook in a process of its own, begun."
+    forked.home.mkdir(parents=True, exist_ok=True)
+    return fork(_child, to_the_end, (forked.study, forked.params), forked.env, forked.log, None, False)
+
+
+def chain(
+    forked: Forked,
+    expected: dict[str, bytes],  # Tables of a run that was left alone
+    lifetimes: list[float],  # Seconds that each attempt gets
+    rng: np.random.Generator,
+    victims=("all", "driver", "worker"),
+) -> Outcome:
+    "Kill a study once per lifetime, or until it ends; then let it end, and compare."
+    outcome, lifetimes = Outcome(), list(lifetimes)
+    while True:
+        process = attempt(forked)
+        while lifetimes:
+            process.join(lifetimes[0])
+            if process.exitcode is not None:
+                break
+            victim = str(rng.choice(victims))
+            outcome.kills[victim] += 1
+            outcome.orphans += len(strike(process.pid, victim, rng))
+            lifetimes.pop(0)
+            if victim != "worker":
+                break
+        if not lifetimes and process.exitcode is None:
+            process.join(600)
+        elif process.exitcode is None:
+            process.join(10)
+        if process.exitcode == 0:
+            break
+        if process.exitcode is None or process.exitcode > 0:
+            outcome.failed = f"exit status {process.exitcode}: {forked.log.read_text()[-500:]}"
+            return outcome
+    found = tables(the_run(forked.home, forked.study) / "figures")
+    outcome.different = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
+    return outcome
