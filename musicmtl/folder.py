@@ -444,7 +444,11 @@ def _unlisted(paths: Sequence[str], found: Listing) -> list[str]:
     missing = sorted(path for path in named if not os.path.lexists(found.root / path))
     extra = sorted(set(found.paths) - named)
     notes = [f"files of tracks.csv that are not there: {len(missing)}, {_some(missing)}"] if missing else []
-    return notes + ([f"left out: {len(extra)} audio files without a row, {_some(extra)}"] if extra else [])
+    if extra:
+        several = "s" if len(extra) > 1 else ""
+        notes.append(f"left out: {len(extra)} audio file{several} without a row, {_some(extra)}")
+    others = {kind: [path for path in paths if path not in named] for kind, paths in found.left_out.items()}
+    return notes + Listing(found.root, [], others).missed
 
 # %% ../nbs/19_folder.ipynb #922e2fff
 def from_table(

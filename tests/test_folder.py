@@ -282,6 +282,8 @@ def test_what_a_table_leaves_out_is_said(tmp_path):
     assert note(corpus, "mood") == "columns of tracks.csv that are not read: mood"
     assert note(corpus, "not there") == "files of tracks.csv that are not there: 1, x.wav"
     assert note(corpus, "without a row") == "left out: 2 audio files without a row, b.wav, c.wav"
+    (tmp_path / "d.m4a").write_bytes(b"ftypM4A")
+    assert "1 .m4a (sound that cannot be decoded" in note(load(tmp_path), ".m4a")
 
 
 def test_paths_of_a_table_are_found_in_the_form_that_the_disk_has(tmp_path):
