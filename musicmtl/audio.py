@@ -754,6 +754,8 @@ class _Run:
     fields: tuple[int, int] = (0, 0)  # Where in the header these numbers are; 0 where they are not
     pieces: list = field(default_factory=list)  # Ranges of frames
     count: int = 0  # Frames
+    is_constant: bool = False  # Does that header say that all frames have one bit rate?
+    bits: int | None = None  # The bit rate of the last frame, as its header has it
     stray: tuple[int, int] | None = None  # Bytes that belong to no frame, and where
     is_cut: bool = False  # Is its last frame not whole?
 
@@ -782,7 +784,7 @@ def _counting_run(
         return None
     run = _Run(frame.kind, (start, start + frame.size))
     if head[side : side + 4] in (b"Xing", b"Info"):
-        flags = head[side + 7]
+        flags, run.is_constant = head[side + 7], head[side : side + 4] == b"Info"
         run.fields = (side + 8 if flags & 1 else 0, side + 8 + 4 * (flags & 1) if flags & 2 else 0)
     elif head[36:40] == b"VBRI":
         run.fields = (50, 46)
@@ -836,6 +838,18 @@ def _check_uncounted(
         raise AudioError(path, "damaged: the header of its first frame, which counts the others, is broken")
 
 # %% ../nbs/01_audio.ipynb #d3312faa
+def _check_rate(
+    path: Path,
+    run: _Run,  # Before the frame is added; is told the rate of the first
+    start: int,  # First byte of a frame
+    head: bytes,  # Its first bytes
+):
+    "Raises `AudioError` where a frame of a constant bit rate has another: it would swallow the next one."
+    if run.is_constant and run.bits not in (None, head[2] >> 4):
+        raise AudioError(path, f"damaged: the frame at byte {start} has another bit rate than those before")
+    run.bits = head[2] >> 4
+
+# %% ../nbs/01_audio.ipynb #d37920b2
 def _runs(
     path: Path,
     file: BinaryIO,
@@ -865,6 +879,7 @@ def _runs(
         elif runs[-1].kind != frame.kind:
             raise AudioError(path, f"damaged: the frame at byte {start} is of another kind than those before")
         if not counting:
+            _check_rate(path, runs[-1], start, head)
             runs[-1].add(start, stop)
         together = True
     return runs
