@@ -57,7 +57,7 @@ class Outcome:
 def to_the_end(study: str, params: dict) -> None:
     "Execute a study's notebook; its workers end with it, for which this process would else wait."
     execute_quietly(study, params)
-    get_reusable_executor().shutdown(kill_workers=True)
+    get_reusable_executor(reuse=True).shutdown(kill_workers=True)
 
 
 def attempt(forked: Forked) -> Process:
