@@ -23,7 +23,8 @@ from musicmtl.study import main_studies, papers
 ROOT = repo_root()
 NOTEBOOKS = sorted(file for file in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in file.parts)
 MODULES = {file.relative_to(ROOT): file for file in sorted((ROOT / "musicmtl").rglob("*.py"))}
-HANDWRITTEN = {"__init__.py", "_modidx.py", "runs.py", "report.py"}  # beside the generated ones; runs, report: commands
+# Beside the generated ones; runs, report and __main__ are commands.
+HANDWRITTEN = {"__init__.py", "__main__.py", "_modidx.py", "runs.py", "report.py"}
 FLOORS = {"": [(0, 6), (17, 29)], "miniature": [(7, 16)], "viz": [(30, 39)], "study": [(40, 59)]}
 
 
@@ -129,7 +130,8 @@ def test_every_module_is_from_a_notebook_or_written_by_hand():
         assert notebook.parent == name.parent.relative_to("musicmtl"), name
         assert re.sub(r"^\d\d_", "", notebook.stem) == name.stem, name
     by_hand = {str(name) for name in MODULES if name not in GENERATED and name.name != "__init__.py"}
-    assert by_hand == {"musicmtl/_modidx.py", "musicmtl/runs.py", "musicmtl/report.py"}
+    commands = {"musicmtl/runs.py", "musicmtl/report.py", "musicmtl/miniature/__main__.py"}
+    assert by_hand == {"musicmtl/_modidx.py", *commands}
 
 
 def test_numbers_of_notebooks_are_unique_and_rise_with_the_floors():

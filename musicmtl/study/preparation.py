@@ -37,6 +37,11 @@ class Data:
         "Changes whenever the tracks do."
         return self.corpus.fingerprint
 
+    @property
+    def not_testable(self) -> str:
+        "Why the corpus can test none of the paper's claims, such as one task that is left; empty where it can."
+        return ""
+
 # %% ../../nbs/study/43_preparation.ipynb #7df2130b
 def require_column(
     corpus: Corpus,

@@ -6,15 +6,15 @@
 __all__ = ['Run', 'open_run', 'output_folder', 'run', 'main']
 
 # %% ../../nbs/study/49_runs.ipynb #1431ef14
-import argparse, ast, dataclasses, json, os, platform, subprocess, sys, time, typing
+import argparse, contextlib, dataclasses, json, logging, os, platform, subprocess, sys, tempfile, time, typing
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from fastcore.basics import patch
-from ..core import ParamsError, RunError, atomic, locked, repo_root
-from .registry import find_study, main_studies, notebooks_folder
+from ..core import ParamsError, RunError, atomic, locked, read_json, repo_root
+from .registry import find_study, main_studies, notebooks_folder, studies
 from .results import machine
-from .settings import CommonSettings, parameter_cell, resolve, run_id
+from .settings import CommonSettings, describe, parameter_cell, resolve, run_id
 
 # %% ../../nbs/study/49_runs.ipynb #a7b6cc5d
 @dataclass(frozen=True)
@@ -32,9 +32,24 @@ class Run:
 
     @property
     def manifest(self) -> dict:
-        "Parameters, versions, commit, machine, status; empty before the run is opened."
+        "Parameters, versions, commit, machine, status; empty before the run is opened, and where it cannot be used."
+        return {} if self.damage else self._read()
+
+    @property
+    def damage(self) -> str | None:
+        "Why the manifest that is there cannot be used; None where it can, or where there is none yet."
+        try:
+            found = self._read()
+        except RunError as why:
+            return str(why)
+        names = {"study": self.study, "run": self.id}
+        if found and {name: found.get(name) for name in names} != names:
+            return f"{self.root / 'manifest.json'}: expected the manifest of run {self.id} of {self.study}"
+        return None
+
+    def _read(self) -> dict:
         file = self.root / "manifest.json"
-        return json.loads(file.read_text()) if file.exists() else {}
+        return read_json(file, "manifest") if file.exists() else {}
 
     @property
     def done(self) -> bool:
@@ -80,6 +95,8 @@ def open_run(
     "The run of these settings, new or begun; its manifest says `running` from now on."
     runs = Path(runs or os.environ.get("MUSICMTL_RUNS") or repo_root() / "runs")
     run = Run(study, settings, runs / study / run_id(study, settings))
+    if run.damage:
+        print(f"{run.damage}; the run is run again", file=sys.stderr)
     if not run.done:
         run._note(status="running")
     return run
@@ -94,7 +111,39 @@ def output_folder(
     return Path(os.environ.get("MUSICMTL_FIGURES") or repo_root() / "figures")
 
 # %% ../../nbs/study/49_runs.ipynb #18e80e5a
+_PLACES = ("MUSICMTL_RUNS", "MUSICMTL_CACHE", "MUSICMTL_FIGURES", "MUSICMTL_DATA", "MUSICMTL_PAPERS")
+
+
+@contextlib.contextmanager
+def _absolute_places():
+    "Folders that the environment names, as the caller sees them, also for a kernel that works elsewhere."
+    before = {name: os.environ[name] for name in _PLACES if os.environ.get(name)}
+    try:
+        for name, text in before.items():
+            folders = text.split(os.pathsep) if name == "MUSICMTL_PAPERS" else [text]
+            os.environ[name] = os.pathsep.join(str(Path(folder).absolute()) for folder in folders if folder)
+        yield
+    finally:
+        os.environ.update(before)
+
+
+def _injected(settings, given):
+    "What papermill puts into the notebook: what was given, as it was understood; `none` where nothing was asked for."
+    asked = [name for name, value in given.items() if value is not None]
+    values = {name: getattr(settings, name) for name in asked}
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    return {name: "none" if value is None else value for name, value in plain.items()}
+
+# %% ../../nbs/study/49_runs.ipynb #db55fec3
 _OURS = ("ParamsError", "CorpusError", "AudioError", "RunError")
+
+
+def _in_words(failed, executed):
+    "An error of the notebook in one sentence."
+    if not hasattr(failed, "ename"):
+        return "the kernel died: was it killed, or is there too little memory?"
+    what = " ".join(failed.evalue.split())
+    return what if failed.ename in _OURS else f"{failed.ename}: {what} (see {executed})"
 
 
 @patch
@@ -103,6 +152,7 @@ def _execute(self: Run, notebook: Path, given: dict):
     import papermill
     from nbclient.exceptions import DeadKernelError
 
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of settings that the notebook does not show
     executed = self.root / "executed.ipynb"
     options = {
         "cwd": str(repo_root() / "nbs" / "studies"),  # inside the checkout, wherever the notebook stands
@@ -110,73 +160,158 @@ def _execute(self: Run, notebook: Path, given: dict):
         "extra_arguments": ["--log-level=ERROR"],  # the kernel warns of its connection, which is local
     }
     failed = None
-    with atomic(executed) as tmp:
+    with atomic(executed) as tmp, _absolute_places():
         try:
             papermill.execute_notebook(notebook, tmp, given, **options)
-        except papermill.PapermillExecutionError as error:
-            failed, what = error, f"{error.ename}: {error.evalue}"
-        except DeadKernelError as error:
-            failed, what = error, "the kernel died: was it killed, or is there too little memory?"
+        except (papermill.PapermillExecutionError, DeadKernelError) as error:
+            failed = error
     if failed:
-        self._note(status="failed", reason=what)
-        ours = getattr(failed, "ename", None) in _OURS
-        raise RunError(failed.evalue if ours else f"{what} (see {executed})") from failed
+        raise RunError(_in_words(failed, executed)) from failed
 
-# %% ../../nbs/study/49_runs.ipynb #db55fec3
+# %% ../../nbs/study/49_runs.ipynb #1b8d1b09
+@patch
+def _try_to_write(self: Run):
+    "Raise the `OSError` of a folder of tables that cannot be written."
+    folder = output_folder(self) / "data"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
+@contextlib.contextmanager
+def _noting(this: Run):
+    "Note in the manifest how a run ended, if it can be noted."
+    try:
+        yield
+    except (KeyboardInterrupt, RunError, OSError) as error:
+        with contextlib.suppress(RunError, OSError):  # a full disk takes no note either
+            stopped = isinstance(error, KeyboardInterrupt)
+            this._note(**({"status": "interrupted"} if stopped else {"status": "failed", "reason": str(error)}))
+        raise
+
+# %% ../../nbs/study/49_runs.ipynb #ec94a011
 def run(
     study: str,  # Name of a study notebook
     *,
     again: bool = False,  # Run even if it is done
-    **given,  # The study's parameters
+    **given,  # The study's settings, as text or not; None: as the preset says
 ) -> Run:
-    "Execute a study with papermill. Raises `ParamsError`, or `RunError` with the notebook's own error."
-    settings_class = find_study(study).settings
+    """Execute a study with papermill.
+
+    Raises `ParamsError`, `RunError` with the notebook's own error, and `OSError` where a folder cannot be written."""
+    settings = resolve(find_study(study).settings, study, given)
     notebook = notebooks_folder(study) / f"{study}.ipynb"
-    names = parameter_cell(notebook)
-    if unknown := sorted(set(given) - set(names)):
-        raise ParamsError(f"parameters: unknown name {unknown[0]!r}; {study} takes {', '.join(names)}")
-    this = open_run(study, resolve(settings_class, study, given))
+    parameter_cell(notebook)  # fails now where papermill would put the parameters behind everything else
+    this = open_run(study, settings)
     if this.done and not again:
         return this
-    this._note(status="running")
-    started = time.time()
-    this._execute(notebook, given)
-    this._note(wall_s=round(time.time() - started, 1))
+    with _noting(this):
+        this._note(status="running")
+        this._try_to_write()
+        started = time.time()
+        this._execute(notebook, _injected(settings, given))
+        this._note(wall_s=round(time.time() - started, 1))
     return this
 
 # %% ../../nbs/study/49_runs.ipynb #821d9b03
-def _literal(text):
-    "A value as Python would read it; text where it would not."
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+def _split_pairs(argv):
+    "Arguments without `-p NAME VALUE`, and the pairs. Raises `ParamsError` for a lonely `-p`."
+    others, pairs, argv = [], [], list(argv)
+    while argv:
+        word = argv.pop(0)
+        if word not in ("-p", "--parameter"):
+            others.append(word)
+            continue
+        if len(argv) < 2:
+            raise ParamsError(f"expected a NAME and a VALUE behind {word}, found {' '.join(argv) or 'nothing'}")
+        pairs.append((argv.pop(0), argv.pop(0)))
+    return others, pairs
 
 
 def _parser():
-    parser = argparse.ArgumentParser("musicmtl.runs", description="Run a study notebook.")
-    parser.add_argument("study", help="agf, agf_truth, ... or all")
-    parser.add_argument("--preset", default="smoke")
+    parser = argparse.ArgumentParser("musicmtl.runs", description="Run a study notebook.", add_help=False)
+    parser.add_argument("study", nargs="?", help=f"{', '.join(studies())}, or all: {', '.join(main_studies())}")
+    parser.add_argument("-p", "--parameter", metavar="NAME VALUE", help="a setting of the study, as often as you like")
+    parser.add_argument("--preset", action="append", default=[], help="smoke (by default), mini, claims, paper")
     parser.add_argument("--again", action="store_true", help="run even if it is done")
-    pair = ("NAME", "VALUE")
-    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=pair, help="a parameter of the study")
+    parser.add_argument("-h", "--help", action="store_true", help="this; behind a study, all its settings")
     return parser
+
+
+def _given(pairs):
+    "Name -> text. Raises `ParamsError` for a name with two values."
+    found = {}
+    for name, text in pairs:
+        if found.setdefault(name, text) != text:
+            raise ParamsError(f"parameters: {name} is given twice, as {found[name]!r} and as {text!r}")
+    return found
+
+# %% ../../nbs/study/49_runs.ipynb #5ed65abd
+def _help(parser, study):
+    "What the command line takes, or all settings of a study."
+    if study in (None, "all"):
+        return parser.format_help()
+    found = find_study(study)
+    usage = f"usage: musicmtl.runs {study} [-p NAME VALUE]... [--preset NAME] [--again]"
+    return f"{usage}\n\n{found.title}: settings\n\n{describe(found.settings, study)}"
+
+
+def _run_one(study, again, given):
+    "Run a study and say so."
+    print(f"{study}: preset {given['preset']}", flush=True)
+    finished = run(study, again=again, **given)
+    wall_s = finished.manifest.get("wall_s")
+    took = f" (took {wall_s} s)" if wall_s else ""
+    print(f"{study}: done{took}, {finished.root}", flush=True)
+
+
+@contextlib.contextmanager
+def _explained(what):
+    "Turn an error that its message explains into an exit status."
+    try:
+        yield
+    except (ParamsError, RunError) as error:
+        print(f"{what}: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(
+            f"{what}: {where}{error.strerror or error}; the same command goes on once that is mended", file=sys.stderr
+        )
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print(f"{what}: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        raise SystemExit(130) from None
+
+# %% ../../nbs/study/49_runs.ipynb #342dae67
+def _main(argv):
+    "Command line of `run`; leaves by `SystemExit` where something is wrong."
+    with _explained("musicmtl.runs"):
+        others, pairs = _split_pairs(argv)
+        args = (parser := _parser()).parse_args(others)
+        if args.help:
+            print(_help(parser, args.study))
+            return
+        if args.parameter is not None:
+            raise ParamsError(f"expected two words, -p NAME VALUE, found -p{args.parameter}")
+        if args.study is None:
+            raise ParamsError(f"expected a study: {', '.join(studies())}, or all")
+    names = main_studies() if args.study == "all" else (args.study,)
+    for study in names:  # all that is wrong with any of them is said before the first is run
+        with _explained(study):
+            given = {"preset": "smoke", **_given([*pairs, *(("preset", preset) for preset in args.preset)])}
+            resolve(find_study(study).settings, study, given)
+    for study in names:
+        with _explained(study):
+            _run_one(study, args.again, given)
 
 
 def main(
     argv=None,  # Arguments; the command line's by default
-) -> int:  # Exit status: 0, or 2 for an error that the message explains
+) -> int:  # Exit status: 0; 2 for an error that the message explains; 130 where it was interrupted
     "Command line of `run`."
-    args = _parser().parse_args(argv)
-    given = {name: _literal(value) for name, value in args.p}
-    for study in main_studies() if args.study == "all" else (args.study,):
-        try:
-            print(f"{study}: preset {args.preset}", flush=True)
-            finished = run(study, again=args.again, preset=args.preset, **given)
-        except (ParamsError, RunError) as error:
-            print(f"{study}: {error}", file=sys.stderr)
-            return 2
-        wall_s = finished.manifest.get("wall_s")
-        took = f" (took {wall_s} s)" if wall_s else ""
-        print(f"{study}: done{took}, {finished.root}", flush=True)
+    try:
+        _main(sys.argv[1:] if argv is None else argv)
+    except SystemExit as stop:
+        return stop.code
     return 0

@@ -12,7 +12,7 @@ from functools import partial, wraps
 from pathlib import Path
 import pandas as pd
 from fastcore.basics import patch
-from .board import Board, protocol_name
+from .board import Board, NotTrained, protocol_name
 from .board import switch_effects as _switch_effects
 from .claims import claim_rows, save_claims
 from .evidence import interval
@@ -229,13 +229,16 @@ def judge(self: Outcome) -> pd.DataFrame:  # claim, protocol, effect, low, high,
 
 @patch
 def draw(self: Outcome) -> list[str]:  # Their names
-    "Draw and save every figure of the study; a notebook shows them all, however many there are."
+    "Draw and save every figure of the study; those of networks that were not trained are named and left out."
     from matplotlib import rc_context
 
     names = []
     with rc_context({"figure.max_open_warning": 0}):
         for function in self.study.figures:
-            names += save_figures(function(self), self.folder / self.study.name, self.data.name)
+            try:
+                names += save_figures(function(self), self.folder / self.study.name, self.data.name)
+            except NotTrained as why:
+                print(f"{function.__name__} is left out: {why}")
     return names
 
 

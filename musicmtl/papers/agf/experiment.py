@@ -11,14 +11,14 @@ __all__ = ['GRADNORM', 'FRACTIONS', 'BEST', 'BLOCKS', 'Settings', 'front_end', '
            'rows', 'majority', 'references', 'weight_curve', 'weight_rows']
 
 # %% ../../../nbs/papers/agf/experiment.ipynb #ce674493
-import time
-from dataclasses import asdict, dataclass
+import re, time
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Literal
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from ...balance import Balancer, Equal, GradNorm
-from ...core import seed_everything, stable_hash
+from ...core import ParamsError, seed_everything, stable_hash
 from ...corpus import Corpus
 from ...features import FeatureBank
 from ...learn import EpochOutputs, Items, MultiTask, Windows, fit, outputs
@@ -64,7 +64,7 @@ GRADNORM = tuple(f"gradnorm_{initial}" for initial in ("epoch", "first", "log_cl
 
 @dataclass(frozen=True)
 class Settings(CommonSettings):
-    "Settings of the artist-group-factor study."
+    "Settings of the artist-group-factor study. Raises `ParamsError` for an unknown variant."
 
     corpus: Literal["miniature", "folder", "fma"] = "miniature"  # Input corpus
     target: Literal["genre", "artist"] | None = None  # What the predictor names; None: artist for a folder, else genre
@@ -99,6 +99,16 @@ class Settings(CommonSettings):
         "Size of Miniature, as `load_corpus` takes it."
         return {"base": self.size, "duration_s": self.track_s} if self.track_s else self.size
 
+    def __post_init__(self):
+        known = ("single_task", "equal", "separate", *GRADNORM)
+        for name in (*self.variants, *self.published_variants):
+            if name not in known:
+                raise ParamsError(f"variants: expected some of {', '.join(known)}, found {name!r}")
+        for name in self.side_variants:
+            if not re.fullmatch(rf"({'|'.join(known)})(_windows_[1-9]\d*)?", name):
+                some = f"{', '.join(known)}, perhaps with _windows_ and a number behind it"
+                raise ParamsError(f"side_variants: expected some of {some}, found {name!r}")
+
 # %% ../../../nbs/papers/agf/experiment.ipynb #1ac87cb8
 def front_end(
     transposed: bool,  # Whether the published mistake's features are wanted as well
@@ -123,6 +133,12 @@ class GenreData(Data):
 
     store: FeatureStore  # Its rows those of the corpus
     target: str  # Column that the predictor names
+
+    @property
+    def not_testable(self) -> str:
+        "One task left, where no artist group factor can be made; empty otherwise."
+        names, why = agf_tasks(self.corpus)
+        return "" if names else f"one task left, {self.target}: {', '.join(dict.fromkeys(why.values()))}"
 
     def __repr__(self):
         return f"GenreData({self.corpus!r}, target {self.target!r}, {len(self.notes)} notes)"
@@ -160,14 +176,19 @@ def usable(
 ) -> GenreData:
     "The tracks that decoded and hold at least one window. Raises `CorpusError` where fewer than ten do."
     rows, more = usable_tracks(corpus, store, "mel", WINDOW, lambda n: f"{n} frames, a window needs {WINDOW}")
-    notes = [*notes, *(f"the task {task} is left out: {why}" for task, why in agf_tasks(corpus)[1].items()), *more]
-    require_tracks(len(rows), corpus, notes)
+    require_tracks(len(rows), corpus, [*notes, *more])
     corpus, target = corpus.subset(rows), settings.target_column
+    require_classes(corpus, target)
+    notes = [*notes, *(f"the task {task} is left out: {why}" for task, why in agf_tasks(corpus)[1].items()), *more]
     counts = corpus.labels(target).counts
     share = counts.max() / counts.sum()
     notes.append(
         f"{len(corpus)} tracks of {len(counts)} classes of {target} remain; the largest has {share:.3f} of them"
     )
+    if not agf_tasks(corpus)[0]:
+        notes.append(
+            "one task is left: equal weights and GradNorm would be the single-task network, and are not trained"
+        )
     return GenreData(corpus, tuple(notes), store.subset(rows), target)
 
 # %% ../../../nbs/papers/agf/experiment.ipynb #ea8d1ef5
@@ -471,6 +492,9 @@ def side_job(
 
 def network_jobs(data: GenreData, settings: Settings) -> list[NetworkJob]:
     "All networks of a run, in the order in which tables and figures first meet them."
+    if data.not_testable:
+        alone = {"variants": ("single_task",), "published_variants": ("single_task",)}
+        settings = replace(settings, **alone, side_variants=(), alphas=(), switches=False)
     seeds = settings.seed_range(settings.seeds)
     first, alpha = seeds[: settings.side_seeds], settings.alpha
     corrected, published, both = Protocol.corrected, Protocol.published, settings.protocol == "both"

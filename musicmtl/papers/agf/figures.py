@@ -63,11 +63,12 @@ def calmest_and_wildest(
 def weight_figures(outcome: Outcome) -> dict:  # name -> Axes
     "Figs 4, 6 and 7, and the two choices of L(0) that the paper does not draw."
     table, source = best_known_weights(outcome)
-    own = table[table.variant == MODEL]
-    calm, wild = calmest_and_wildest(own)
-    wanted = {"weights_epoch_calm": (own, calm, "L(0) per epoch, the calmest seed")}
-    if wild != calm:
-        wanted["weights_epoch_wild"] = (own, wild, "L(0) per epoch, the wildest seed")
+    own, wanted, calm = table[table.variant == MODEL], {}, outcome.settings.seed
+    if len(own):
+        calm, wild = calmest_and_wildest(own)
+        wanted["weights_epoch_calm"] = (own, calm, "L(0) per epoch, the calmest seed")
+        if wild != calm:
+            wanted["weights_epoch_wild"] = (own, wild, "L(0) per epoch, the wildest seed")
     for initial, title in INITIALS.items():
         curves = table[table.variant == f"gradnorm_{initial}"]
         if len(curves):
@@ -79,9 +80,10 @@ def weight_figures(outcome: Outcome) -> dict:  # name -> Axes
 
 # %% ../../../nbs/papers/agf/figures.ipynb #fdcaefae
 def first_reading(outcome: Outcome):
-    "The paper's model, first seed, under the main protocol; and the protocol."
+    "The paper's model, first seed, under the main protocol, and the protocol; another where that was not trained."
     protocol = outcome.settings.main_protocol
-    return outcome.board.readings(MODEL, protocol)[0], protocol
+    label = min(outcome.board.labels(protocol), key=lambda label: label != MODEL, default=MODEL)
+    return outcome.board.readings(label, protocol)[0], protocol
 
 
 def input_figure(outcome: Outcome) -> dict:  # name -> Axes
@@ -107,6 +109,8 @@ def confusion_figure(outcome: Outcome) -> dict:  # name -> Axes
     classes = outcome.data.corpus.labels(target).classes
     counts = confusions(y, p[-1].argmax(1), one_group, len(classes))[0]
     title = f"{NAMES.label(target)} by window, {NAMES.label(protocol).lower()}"
+    if reading.trial.label != MODEL:
+        title += f", {NAMES.label(reading.trial.label)}"
     return {"confusion": viz.confusion(counts, classes, title=title)}
 
 

@@ -11,6 +11,7 @@ __all__ = ['TRUE', 'DISTRIBUTIONS', 'VARIANTS', 'study', 'Settings', 'similarity
 # %% ../../../nbs/papers/agf/truth.ipynb #01f5f386
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Literal
 import numpy as np, pandas as pd
 from scipy.stats import rankdata
 from ... import viz
@@ -19,14 +20,17 @@ from ...miniature import miniature, world
 from . import experiment
 from .experiment import GenreData, NetworkJob, Reading, prepare, read_job, scores
 from .model import Protocol, artist_factors, descriptive_features
-from ...study import Board, Job, Outcome, Study, as_row, interval
+from ...study import Board, Job, Outcome, Study, as_row, interval, which
 
 # %% ../../../nbs/papers/agf/truth.ipynb #70e578c4
 @dataclass(frozen=True)
 class Settings(experiment.Settings):
     "Settings of the truth study: those of the study, and the rates of wrong labels."
 
-    protocol: str = "corrected"
+    corpus: Literal["miniature"] = "miniature"  # The only one whose truth is known
+    target: Literal["genre"] | None = None  # What the predictor names
+    protocol: Literal["corrected"] = "corrected"  # Of the networks; factors are made under both
+    switches: Literal[True] = which(True)  # Features of both protocols are compared
     rates: tuple[float, ...] = (0.0, 0.25, 0.5)  # Share of tracks whose genre label is wrong
     shuffles: int = 200  # Of the artists, for the similarity that chance would give
 

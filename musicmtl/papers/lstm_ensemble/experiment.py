@@ -46,6 +46,7 @@ from musicmtl.study import (
     split_items,
     split_method,
     usable_tracks,
+    refuse_root,
     which,
 )
 
@@ -275,6 +276,7 @@ def open_corpora(
 ) -> tuple[dict, list]:  # set -> `Corpus`, notes
     "Corpora with sound. Raises `CorpusError` and `ParamsError` before any work starts."
     if settings.corpus == "miniature":
+        refuse_root(settings)
         corpora = {name: load_corpus("miniature", view=view, size=settings.size) for name, view in VIEWS.items()}
         return corpora, []
     corpus = load_corpus(settings.corpus, settings.root)

@@ -47,6 +47,7 @@ from musicmtl.study import (
     split_items,
     split_method,
     usable_tracks,
+    refuse_root,
     which,
 )
 from ...tasks import classification, multilabel
@@ -527,6 +528,7 @@ def _folder_source(settings):
 def open_sources(settings: Settings) -> dict[str, Source]:
     "Corpora of the downstream tasks. Raises `CorpusError` and `ParamsError` before any work starts."
     if settings.corpus == "miniature":
+        refuse_root(settings)
         return _miniature_sources(settings)
     if settings.root is None:
         raise ParamsError(f"root: corpus {settings.corpus!r} needs the folder that holds it, found None")

@@ -43,7 +43,16 @@ from musicmtl.study import (
     read_history,
     require_column,
 )
-from ...study import require_parts, require_tracks, split_items, split_method, usable_tracks, which
+from musicmtl.study import (
+    place,
+    refuse_root,
+    require_parts,
+    require_tracks,
+    split_items,
+    split_method,
+    usable_tracks,
+    which,
+)
 from ...tasks import Task, multilabel
 from ...viz import n_parameters
 from .metric import NOTIONS, MetricTask, TripletNet, Triplets, cosine_matrix, published_recalls
@@ -201,8 +210,8 @@ class Settings(CommonSettings):
     corpus: Literal["miniature", "folder", "magnatagatune"] = "miniature"  # Input corpus
     seed: int = 0  # Of a folder's split; the first of the networks
     split: Literal["homework", "folder", "clean"] = "homework"  # Which folders of MagnaTagATune, and of Miniature
-    checkpoint: str | None = None  # A trained Musicnn in place of the pre-training
-    recording: str | None = which(None)  # A sound file of which a taggram is drawn
+    checkpoint: str | None = place()  # A trained Musicnn in place of the pre-training
+    recording: str | None = place(which=True)  # A sound file of which a taggram is drawn
 
     clip_s: float = 8.0  # Length of a clip, s
     cuts: int = 4  # Clips per track of a folder, at most
@@ -267,6 +276,7 @@ SIZES = {  # Of Miniature
 def open_corpus(settings: Settings) -> Corpus:  # With tags
     "The corpus of a run. Raises `CorpusError` and `ParamsError` before any work starts."
     if settings.corpus == "miniature":
+        refuse_root(settings)
         if settings.size not in SIZES:
             raise ParamsError(f"size: expected one of {', '.join(SIZES)}, found {settings.size!r}")
         return load_corpus("miniature", view="tagatune", size=SIZES[settings.size], n_jobs=settings.n_jobs)
