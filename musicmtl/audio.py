@@ -6,103 +6,879 @@
 __all__ = ['SilenceWarning', 'LengthWarning', 'load_audio', 'stream_audio', 'windows', 'snippets']
 
 # %% ../nbs/01_audio.ipynb #71902ef0
-import math, struct, warnings
+import bisect, functools, io, itertools, math, os, re, stat, struct, warnings, zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 import numpy as np
 from .core import AudioError, ParamsError
 
 # %% ../nbs/01_audio.ipynb #070cf4c8
-_UNKNOWN = 0x7FFFF000  # sizes from here on are what writers into pipes write where they cannot know
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
 
 
-def _wav_missing(
-    file: BinaryIO,  # At its beginning
-    size: int,  # Bytes in the file
-) -> int:  # Bytes
-    "Bytes that the `data` chunk of a RIFF, RIFX or RF64 file promises beyond the end of the file."
-    order = ">" if file.read(4) == b"RIFX" else "<"
-    position, long_length = 12, None
-    while True:
-        file.seek(position)
-        head = file.read(8)
-        if len(head) < 8:
-            return 0
-        name, (length,) = head[:4], struct.unpack(order + "I", head[4:])
-        if name == b"ds64":
-            long_length = struct.unpack("<QQ", file.read(16))[1]
-        if name == b"data":
-            if length == 0xFFFFFFFF and long_length:
-                length = long_length
-            elif length >= _UNKNOWN:
-                return 0
-            return max(0, position + 8 + length - size)
-        position += 8 + length + length % 2
+def _open_regular(
+    path: str,
+) -> BinaryIO:
+    "Open a file for reading if it is a regular one. Raises `AudioError`, `OSError` or, for a NUL, `ValueError`."
+    info = os.stat(path)
+    if not stat.S_ISREG(info.st_mode):
+        raise AudioError(path, f"is {_KINDS.get(stat.S_IFMT(info.st_mode), 'something else')}, not a file")
+    if info.st_size == 0:
+        raise AudioError(path, "file is empty (0 bytes)")
+    flags = (
+        os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    )  # a pipe put there since won't block
+    return open(os.open(path, flags), "rb", buffering=2**16)
 
 
-def _au_missing(
-    file: BinaryIO,  # At its beginning
-    size: int,  # Bytes in the file
-) -> int:  # Bytes
-    "Bytes that the header of an au file promises beyond the end of the file."
-    head = file.read(12)
-    if len(head) < 12:
-        return 0
-    offset, length = struct.unpack(">II" if head[:4] == b".snd" else "<II", head[4:])
-    return 0 if length >= _UNKNOWN else max(0, offset + length - size)
+@contextmanager
+def _opened(
+    path: Path,  # Sound file
+) -> Iterator[BinaryIO]:
+    "The file, opened for reading. Raises `AudioError` for anything but a regular file that can be read."
+    name = str(path)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(name).decode("utf-8", "backslashreplace")
+        raise AudioError(shown, "its name is not UTF-8") from None
+    try:
+        file = _open_regular(name)
+    except (FileNotFoundError, NotADirectoryError):
+        raise AudioError(name, "file does not exist") from None
+    except OSError as error:
+        raise AudioError(name, f"cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        if isinstance(error, AudioError):
+            raise
+        raise AudioError(name, "file does not exist (there is a NUL character in its name)") from None
+    with file:
+        yield file
+
+# %% ../nbs/01_audio.ipynb #a8908e93
+class _Section(io.RawIOBase):
+    "Ranges of an open file and bytes instead of others, read as one file."
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        pieces: list,  # Of (first byte, last byte + 1), or of bytes
+    ):
+        lengths = (len(piece) if isinstance(piece, bytes) else piece[1] - piece[0] for piece in pieces)
+        self.file, self.pieces, self.position = file, pieces, 0
+        self.starts = list(itertools.accumulate(lengths, initial=0))
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        base = (0, self.position, self.starts[-1])[whence]
+        self.position = max(0, base + offset)
+        return self.position
+
+    def tell(self) -> int:
+        return self.position
+
+    def readinto(self, buffer) -> int:
+        wanted, done = len(buffer), 0
+        while done < wanted and self.position < self.starts[-1]:
+            i = bisect.bisect_right(self.starts, self.position) - 1
+            into, count = self.position - self.starts[i], min(wanted - done, self.starts[i + 1] - self.position)
+            piece = self.pieces[i]
+            if isinstance(piece, bytes):
+                data = piece[into : into + count]
+            else:
+                self.file.seek(piece[0] + into)
+                data = self.file.read(count)
+            buffer[done : done + len(data)] = data
+            done, self.position = done + len(data), self.position + len(data)
+            if len(data) < count:  # the file became shorter
+                break
+        return done
 
 # %% ../nbs/01_audio.ipynb #798c6ba4
-def _ogg_ends(
-    file: BinaryIO,
-    size: int,  # Bytes in the file
-) -> bool:
-    "Is the last page whole and marked as the end of a stream?"
-    file.seek(max(0, size - 2**17))  # a page has at most 65307 bytes
-    tail = file.read()
-    position = len(tail)
-    while (position := tail.rfind(b"OggS", 0, position)) >= 0:
-        page = tail[position:]
-        if len(page) < 27:
-            return False
-        if page[4] == 0:  # version; anything else is sound that happens to spell OggS
-            header = 27 + page[26]  # bytes; the last of them are the lengths of the page's segments
-            return bool(page[5] & 4) and header + sum(page[27:header]) <= len(page)
-    return False
+@dataclass
+class _Part:
+    "A stream in a file, and what its container says about it."
+
+    pieces: list  # For `_Section`
+    sound_bytes: int | None = None  # That uncompressed sound has
+    samples: int | None = None  # That were counted, where libsndfile only guesses or believes a header
+    guessed: bool = False  # Is libsndfile's number of samples a guess?
+    grace: int = 0  # Samples by which it may be shorter without a word
+    noted: int = 0  # Samples by which it may be shorter, with a word
+    raised: int = 0  # Samples by which libsndfile is told more than the container says
+    surplus: int = 0  # Samples that were promised beyond what can be there, at 48 kHz if Opus
+    guess_header: bytes = b""  # Put in front if libsndfile's guess is too low
+    note: str = ""  # What to say about it
 
 # %% ../nbs/01_audio.ipynb #f16f8724
-def _first_mp3_frame(
-    file: BinaryIO,  # At its beginning
-) -> tuple[int, bytes]:  # Its offset in the file, and the first bytes from there; no bytes where there is no frame
-    "The first frame of layer III behind an ID3 tag."
-    offset, head = 0, file.read(10)
-    if head[:3] == b"ID3" and len(head) == 10:
-        offset = 10 + sum((byte & 127) << 7 * (3 - i) for i, byte in enumerate(head[6:10]))  # 7 bits per byte
-    file.seek(offset)
-    data = file.read(4096)
-    for i in range(len(data) - 4):
-        if data[i] == 0xFF and data[i + 1] & 0xE6 == 0xE2:  # synchronisation, layer III
-            return offset + i, data[i:]
-    return offset, b""
+class _Chunks(NamedTuple):
+    "How a kind of file writes its chunks."
+
+    first: int  # Byte where they begin
+    name: int  # Bytes of a name
+    length: str  # How a length is written, for `struct`
+    multiple: int  # Bytes; chunks begin at multiples of it
+    sound: bytes  # Name of the chunk that holds the sound
+    within: int = 0  # Bytes of sound chunk before the sound
 
 
-def _mp3_promise(
+_CHUNKED = {
+    b"RIFF": _Chunks(12, 4, "<I", 2, b"data"),
+    b"RIFX": _Chunks(12, 4, ">I", 2, b"data"),
+    b"RF64": _Chunks(12, 4, "<I", 2, b"data"),
+    b"FORM": _Chunks(12, 4, ">I", 2, b"SSND", 8),
+    b"caff": _Chunks(8, 4, ">q", 1, b"data", 4),
+    b"riff": _Chunks(40, 16, "<Q", 8, b"data"),
+}
+_AU = (b".snd", b"dns.")
+_UNKNOWN = 0x7FFFF000  # lengths from here on are what writers into pipes write where they cannot know
+
+
+def _chunks(
+    file: BinaryIO,
+    size: int,  # Bytes in the file
+    form: _Chunks,
+) -> Iterator[tuple[bytes, int, int]]:  # Name, first byte of its content, bytes of content
+    "The chunks of a file."
+    position, width = form.first, struct.calcsize(form.length)
+    head_size = form.name + width
+    while position + head_size <= size:
+        file.seek(position)
+        head = file.read(head_size)
+        (length,) = struct.unpack(form.length, head[form.name :])
+        if form.name == 16:  # w64 counts a chunk's head
+            length -= head_size
+        yield head[:4], position + head_size, length
+        if length < 0:
+            return
+        position += -(-(head_size + length) // form.multiple) * form.multiple
+
+# %% ../nbs/01_audio.ipynb #35954907
+def _check_riff_format(
+    path: Path,
+    file: BinaryIO,
+    start: int,  # First byte of the content of the chunk `fmt `
+    order: str,  # For `struct`
+):
+    "Raises `AudioError` if rate, channels and bits of uncompressed sound contradict each other."
+    file.seek(start)
+    head = file.read(16)
+    if len(head) < 16:
+        raise AudioError(path, "cannot be decoded (it ends in its header)")
+    kind, channels, sr, rate, block, bits = struct.unpack(order + "HHIIHH", head)
+    if kind not in (1, 3):  # integers, floats; others count by blocks of their own
+        return
+    if block != channels * -(-bits // 8) or rate != sr * block:
+        found = f"{channels} channels of {bits} bits, {sr} Hz, {block} bytes a sample, {rate} bytes a second"
+        raise AudioError(path, f"its header contradicts itself: {found}")
+
+
+def _sound_length(
+    path: Path,
+    start: int,  # First byte of the sound chunk's content
+    length: int,  # That it states, bytes
+    size: int,  # Bytes in the file
+    form: _Chunks,
+) -> tuple[int, bool]:  # Bytes of content; does it go to the end of the file because nobody knew?
+    "Length of the chunk that holds the sound. Raises `AudioError` if it goes beyond the end of the file."
+    is_open = length == 0 if form.sound == b"SSND" else length < 0 or length >= _UNKNOWN
+    if is_open and (length <= 0 or start + length > size):
+        return size - start, True
+    if start + length > size:
+        raise AudioError(path, f"truncated: {start + length - size} of the bytes that its header promises are missing")
+    return length, False
+
+# %% ../nbs/01_audio.ipynb #b6bb8237
+def _form_end(
+    file: BinaryIO,
+    form: _Chunks,
+) -> int:  # Byte
+    "Where the chunks end, as the head of the file says; what lies behind is none of its business."
+    file.seek(form.name)
+    head = file.read(8)
+    if form.length == ">q":  # caf does not say
+        return -1
+    (length,) = struct.unpack_from(form.length, head)
+    return length if form.name == 16 else 8 + length
+
+
+def _check_behind(
+    path: Path,
+    file: BinaryIO,
+    size: int,  # Bytes in the file
+    form: _Chunks,
+    stop: int,  # Byte behind the sound
+    held: int,  # Bytes of sound
+):
+    "Raises `AudioError` if something other than whole chunks follows the sound."
+    position, end = stop + -stop % form.multiple, _form_end(file, form) if held else -1
+    for name, start, length in _chunks(file, size, form._replace(first=position)):
+        if position == end or not re.fullmatch(rb"[ -~]{4}", name) or not 0 <= length <= size - start:
+            break
+        position = start + length + -(start + length) % form.multiple
+    if position < size and position != end:
+        if not held:
+            raise AudioError(path, f"its header gives its sound a length of 0, but {size - position} bytes follow")
+        raise AudioError(path, f"damaged: {size - position} bytes behind its sound of {held} bytes belong to no chunk")
+
+# %% ../nbs/01_audio.ipynb #9acbd9a3
+def _chunked_part(
+    path: Path,
+    file: BinaryIO,
+    size: int,  # Bytes in the file
+    form: _Chunks,
+) -> _Part:
+    "Raises `AudioError` for a file that is cut off, or whose chunks do not fill it."
+    long_length = 0
+    for name, start, length in _chunks(file, size, form):
+        if name == b"ds64":
+            file.seek(start)
+            long_length = struct.unpack("<QQ", file.read(16))[1]
+        elif name == b"fmt ":
+            _check_riff_format(path, file, start, form.length[0])
+        elif name == form.sound:
+            if length == 0xFFFFFFFF and long_length:
+                length = long_length
+            length, is_open = _sound_length(path, start, length, size, form)
+            stop, held = start + length, max(0, length - form.within)
+            if not is_open:
+                _check_behind(path, file, size, form, stop, held)
+            return _Part([(0, size)], sound_bytes=held)
+    raise AudioError(path, f"cannot be decoded (there is no chunk {form.sound.decode()} in it)")
+
+# %% ../nbs/01_audio.ipynb #d703a598
+def _au_part(
+    path: Path,
     file: BinaryIO,  # At its beginning
-) -> tuple[bool, int | None, int]:  # Is there a frame count? Bytes promised, if any; offset of the first frame
-    "The Xing, Info or VBRI header of an mp3 file."
-    offset, frame = _first_mp3_frame(file)
-    if not frame:
-        return False, None, offset
-    mpeg1, mono = frame[1] & 0x18 == 0x18, frame[3] & 0xC0 == 0xC0
-    side = 4 + ((17 if mono else 32) if mpeg1 else (9 if mono else 17))  # where the side information ends
-    if frame[side : side + 4] in (b"Xing", b"Info") and len(frame) >= side + 16:
-        has_frames, has_bytes = frame[side + 7] & 1, frame[side + 7] & 2
-        start = side + 8 + 4 * has_frames
-        n_bytes = struct.unpack(">I", frame[start : start + 4])[0] if has_bytes else None
-        return bool(has_frames), n_bytes, offset
-    if frame[36:40] == b"VBRI" and len(frame) >= 54:
-        return True, struct.unpack(">I", frame[46:50])[0], offset
-    return False, None, offset
+    size: int,  # Bytes in the file
+) -> _Part:
+    "Raises `AudioError` for a file that is cut off, or that goes on behind its sound."
+    head = file.read(12).ljust(12, b"\0")
+    offset, length = struct.unpack(">II" if head[:4] == b".snd" else "<II", head[4:])
+    beyond = offset + length - size
+    if length >= _UNKNOWN and beyond > 0:
+        return _Part([(0, size)], sound_bytes=max(0, size - offset))
+    if beyond > 0:
+        raise AudioError(path, f"truncated: {beyond} of the bytes that its header promises are missing")
+    if beyond < 0:
+        held = f"a length of {length}" if length else "a length of 0"
+        raise AudioError(path, f"damaged: its header gives its sound {held} bytes, but {-beyond} more follow")
+    return _Part([(0, size)], sound_bytes=length)
+
+# %% ../nbs/01_audio.ipynb #f5fedf12
+_MIRRORED = bytes(int(f"{i:08b}"[::-1], 2) for i in range(256))  # each byte with its bits in opposite order
+
+
+def _ogg_checksum(
+    page: bytes,  # With zeros in place of its checksum
+) -> int:
+    "CRC-32 with the polynomial 0x04C11DB7, not reflected (RFC 3533, section 6)."
+    reflected = zlib.crc32(page.translate(_MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int.from_bytes(reflected.to_bytes(4, "little").translate(_MIRRORED), "big")
+
+
+class _Page(NamedTuple):
+    "A page of an ogg file."
+
+    position: int  # First byte in the file
+    stop: int  # Behind its last
+    flags: int  # 1 goes on with a packet, 2 first page, 4 last page
+    granule: int  # Samples up to its end; -1 where no packet ends in it
+    serial: int  # Number of its stream
+    number: int
+    lacing: bytes  # Lengths of segments; a packet ends with one below 255
+    body: bytes
+
+    @property
+    def n_packets(self) -> int:  # That end in this page
+        return len(self.lacing) - self.lacing.count(255)
+
+# %% ../nbs/01_audio.ipynb #d305e33d
+def _ogg_page(
+    path: Path,
+    file: BinaryIO,  # Where a page begins
+    position: int,  # There, bytes
+) -> _Page:
+    "Read a page. Raises `AudioError` if it is cut off or damaged."
+    head = file.read(27)
+    if head[:4] != b"OggS"[: len(head)]:
+        raise AudioError(path, f"damaged: no page begins at byte {position}, where one should")
+    head += file.read(head[26]) if len(head) == 27 else b""
+    lacing = head[27:]
+    body = file.read(sum(lacing))
+    if len(head) < 27 or len(lacing) < head[26] or len(body) < sum(lacing):
+        raise AudioError(path, "truncated: no end-of-stream page")
+    version, flags, granule, serial, number, checksum = struct.unpack("<BBqIII", head[4:26])
+    if _ogg_checksum(head[:22] + bytes(4) + head[26:] + body) != checksum or version:
+        raise AudioError(path, f"damaged: the page at byte {position} does not match its checksum")
+    stop = position + len(head) + len(body)
+    return _Page(position, stop, flags, granule, serial, number, lacing, body)
+
+# %% ../nbs/01_audio.ipynb #d394f3a8
+@dataclass
+class _Stream:
+    "The pages of a stream in an ogg file, without their bodies, and the samples in its packets."
+
+    first: bytes  # The first packet: says which codec
+    serial: int
+    pages: list[_Page] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)  # Of what ends in a page: samples if Opus, else packets
+    n_packets: int = 0
+    toc: bytes = b""  # First bytes of a packet that goes on in the next page
+
+    @property
+    def codec(self) -> str:
+        names = {b"\x01vorbis": "Vorbis", b"OpusHead": "Opus", b"\x7fFLAC": "FLAC", b"Speex   ": "Speex"}
+        names |= {b"\x80theora": "Theora", b"fishead\0": "Skeleton"}
+        return next((name for head, name in names.items() if self.first.startswith(head)), "an unknown codec")
+
+
+def _check_order(
+    path: Path,
+    stream: _Stream,
+    page: _Page,
+):
+    "Raises `AudioError` if a page is not the one that follows in its stream."
+    if page.serial != stream.serial:
+        raise AudioError(path, f"damaged: the page at byte {page.position} belongs to no stream")
+    if stream.pages:
+        last = stream.pages[-1]
+        if page.number != (last.number + 1) % 2**32:
+            found = f"page {page.number} follows page {last.number}"
+            raise AudioError(path, f"damaged: {found} at byte {page.position}")
+        if last.lacing and (last.lacing[-1] == 255) != bool(page.flags & 1):
+            raise AudioError(path, f"damaged: the page at byte {page.position} does not continue the one before")
+
+
+def _refuse_second(
+    path: Path,
+    stream: _Stream,
+    other: _Stream,
+):
+    "Raises `AudioError` for a stream that begins before another has ended."
+    if len(stream.pages) > 1:
+        raise AudioError(path, "truncated: no end-of-stream page before the next stream begins")
+    raise AudioError(path, f"holds several streams side by side ({stream.codec}, {other.codec}); extract the sound")
+
+# %% ../nbs/01_audio.ipynb #0e4037f0
+_OPUS_FRAME = [480, 960, 1920, 2880] * 3 + [480, 960] * 2 + [120, 240, 480, 960] * 4  # samples at 48 kHz
+
+
+def _opus_samples(
+    packet: bytes,  # Its first two bytes
+) -> int:  # At 48 kHz
+    "Length of an Opus packet (RFC 6716, section 3.1)."
+    count = packet[0] & 3
+    n_frames = (1, 2, 2)[count] if count < 3 else packet[-1] & 63
+    return n_frames * _OPUS_FRAME[packet[0] >> 3]
+
+
+def _length(
+    stream: _Stream,  # Is told of the packets
+    page: _Page,
+) -> int:  # Samples at 48 kHz if Opus, else packets
+    "Length of the packets that end in a page."
+    if stream.codec != "Opus":
+        return page.n_packets
+    samples, position = 0, 0
+    for length in page.lacing:
+        stream.toc = stream.toc or page.body[position : position + 2]
+        position += length
+        if length < 255:
+            if stream.n_packets > 1 and stream.toc:  # the first two are headers
+                samples += _opus_samples(stream.toc)
+            stream.n_packets, stream.toc = stream.n_packets + 1, b""
+    return samples
+
+# %% ../nbs/01_audio.ipynb #938ceb84
+def _tag_length(
+    file: BinaryIO,
+    position: int,  # Where a tag may begin
+    size: int,  # Bytes in the file
+) -> int:  # Bytes; 0 where there is none
+    "Length of an ID3, APE or Lyrics3 tag."
+    file.seek(position)
+    head = file.read(32)
+    length = 0
+    if head[:3] == b"ID3" and len(head) >= 10:
+        length = 10 + sum((byte & 127) << 7 * (3 - i) for i, byte in enumerate(head[6:10]))  # 7 bits per byte
+        length += 10 if head[5] & 16 else 0  # version 2.4 may have a foot
+    elif head[:3] == b"TAG":
+        length = 227 if head[3:4] == b"+" else 128
+    elif head[:8] == b"APETAGEX" and len(head) == 32:
+        length = 32 + int.from_bytes(head[12:16], "little")
+    elif head[:11] == b"LYRICSBEGIN":
+        file.seek(position)
+        end = re.search(rb"LYRICSEND|LYRICS200", file.read(2**18))
+        length = end.end() if end else 0
+    return min(length, size - position)
+
+
+def _zeros(
+    file: BinaryIO,
+    position: int,
+    size: int,  # Bytes in the file
+) -> int:  # Bytes
+    "How many zero bytes there are from a position on."
+    file.seek(position)
+    count = 0
+    while block := file.read(2**16):
+        rest = block.lstrip(b"\0")
+        count += len(block) - len(rest)
+        if rest:
+            break
+    return count
+
+
+def _only_tags(
+    file: BinaryIO,
+    position: int,
+    size: int,  # Bytes in the file
+) -> bool:
+    "Is there nothing but tags and zeros from a position on?"
+    while position < size:
+        length = _tag_length(file, position, size) or _zeros(file, position, size)
+        if not length:
+            return False
+        position += length
+    return True
+
+# %% ../nbs/01_audio.ipynb #5a59f763
+def _ogg_streams(
+    path: Path,
+    file: BinaryIO,
+    size: int,  # Bytes in the file
+) -> list[_Stream]:
+    "All streams of an ogg file. Raises `AudioError` if a page is missing, damaged or out of place."
+    streams, position, ended = [], 0, True
+    while position < size:
+        if streams and ended and _only_tags(file, position, size):
+            break
+        file.seek(position)
+        page = _ogg_page(path, file, position)
+        if page.flags & 2:
+            stream = _Stream(page.body[:64], page.serial)
+            if not ended:
+                _refuse_second(path, streams[-1], stream)
+            streams.append(stream)
+        elif ended:
+            raise AudioError(path, f"damaged: the page at byte {position} belongs to no stream")
+        _check_order(path, streams[-1], page)
+        streams[-1].lengths.append(_length(streams[-1], page))
+        streams[-1].pages.append(page._replace(body=b""))
+        ended, position = bool(page.flags & 4), page.stop
+    if not ended:
+        raise AudioError(path, "truncated: no end-of-stream page")
+    return streams
+
+# %% ../nbs/01_audio.ipynb #85303dba
+def _check_times(
+    path: Path,
+    pages: list[_Page],
+    lengths: list[tuple[int, int]],  # Samples in each, at least and at most
+) -> bool:  # Can the time of the last page be?
+    "Raises `AudioError` where the times of two pages differ by what the packets between them cannot hold."
+    before, least, most = None, 0, 0
+    for page, (low, high) in zip(pages, lengths, strict=True):
+        least, most = least + low, most + high
+        if page.granule == -1:
+            continue
+        step = page.granule - (before or 0)
+        if page is pages[-1]:
+            return 0 <= step <= most
+        if before is not None and not least <= step <= most:
+            raise AudioError(
+                path, f"damaged: pages are missing before byte {page.position}, where time jumps by {step}"
+            )
+        before, least, most = page.granule, 0, 0
+    return False
+
+
+def _with_granules(
+    file: BinaryIO,
+    pages: list[_Page],
+    granules: dict[int, int],  # Number in `pages` -> new time
+) -> list:  # For `_Section`
+    "Pages with other times, and the checksums to them."
+    pieces, done = [], pages[0].position
+    for i, granule in granules.items():
+        page = pages[i]
+        file.seek(page.position)
+        data = bytearray(file.read(page.stop - page.position))
+        data[6:14], data[22:26] = struct.pack("<q", granule), bytes(4)
+        data[22:26] = struct.pack("<I", _ogg_checksum(bytes(data)))
+        head = 27 + len(page.lacing)
+        pieces += [(done, page.position), bytes(data[:head])]
+        done = page.position + head
+    return pieces + [(done, pages[-1].stop)]
+
+# %% ../nbs/01_audio.ipynb #19dca722
+_ANY = 2**63  # samples
+
+
+def _vorbis_part(
+    path: Path,
+    file: BinaryIO,
+    stream: _Stream,
+) -> _Part:
+    "A Vorbis stream. Raises `AudioError` if pages are missing."
+    long = 1 << (stream.first[28] >> 4)  # samples
+    counts = list(itertools.accumulate(stream.lengths))
+    n_headers = bisect.bisect_left(counts, 3) + 1  # pages
+    pages, lengths = stream.pages[n_headers:], stream.lengths[n_headers:]
+    if not pages:
+        raise AudioError(path, "zero-length: holds no samples")
+    most = [n * long // 2 for n in lengths]
+    part = _Part([(stream.pages[0].position, pages[-1].stop)], noted=long)
+    granules = {i: page.granule for i, page in enumerate(stream.pages) if i >= n_headers and page.granule != -1}
+    if not _check_times(path, pages, [(-2 * long, n + 2 * long) for n in most]):
+        before = max((granule for i, granule in granules.items() if i < len(stream.pages) - 1), default=0)
+        granules[len(stream.pages) - 1] = before + sum(most)
+        part.surplus, part.noted = max(0, pages[-1].granule - before - sum(most)), _ANY
+    numbers = sorted(granules)
+    if len(numbers) > 1:
+        first, part.raised = sum(most[: numbers[0] - n_headers + 1]), 2 * long
+        granules[numbers[0]] += first
+        for i in set(numbers[-2:]):
+            granules[i] += part.raised + (first if i != numbers[0] else 0)
+    changed = {i: granules[i] for i in numbers if granules[i] != stream.pages[i].granule}
+    part.pieces = _with_granules(file, stream.pages, changed)
+    return part
+
+# %% ../nbs/01_audio.ipynb #df096cb0
+_OPUS_LONGEST = 5760  # samples at 48 kHz
+
+
+def _opus_part(
+    path: Path,
+    file: BinaryIO,
+    stream: _Stream,
+) -> _Part:
+    "An Opus stream, with the times that its packets have. Raises `AudioError` if pages are missing."
+    pages, lengths = stream.pages, stream.lengths
+    first = next((i for i, length in enumerate(lengths) if length), 0)
+    if not first:
+        raise AudioError(path, "zero-length: holds no samples")
+    spans = [(length - _OPUS_LONGEST, length + _OPUS_LONGEST) for length in lengths]
+    times, last = list(itertools.accumulate(lengths)), len(pages) - 1
+    promised = times[last]
+    if _check_times(path, pages[first:], spans[first:]):
+        offset = pages[first].granule - times[first] if first < last else 0
+        promised = pages[last].granule - (offset if abs(offset) > _OPUS_LONGEST else 0)  # recorded from the air
+    surplus = promised - times[last]
+    shortest = times[last] - max(0, lengths[last] - 1)  # the last time may cut off the end of the last page
+    times[last] = max(shortest, min(times[last], promised))
+    granules = {i: times[i] for i in range(first, last + 1) if pages[i].granule not in (-1, times[i])}
+    return _Part(_with_granules(file, pages, granules), surplus=max(0, surplus), noted=_OPUS_LONGEST)
+
+
+def _flac_pieces(
+    stream: _Stream,
+) -> list:  # For `_Section`
+    "The packets of a FLAC stream without the pages around them: an ordinary flac file."
+    bodies = [(page.position + 27 + len(page.lacing), page.stop) for page in stream.pages]
+    return [(bodies[0][0] + 9, bodies[0][1])] + bodies[1:]  # the first packet has 9 bytes of its own
+
+
+def _ogg_parts(
+    path: Path,
+    file: BinaryIO,
+    size: int,  # Bytes in the file
+) -> list[_Part]:
+    "The streams of an ogg file that follow each other. Raises `AudioError` for one that is not whole."
+    parts = []
+    for stream in _ogg_streams(path, file, size):
+        if stream.codec == "Vorbis":
+            parts.append(_vorbis_part(path, file, stream))
+        elif stream.codec == "Opus":
+            parts.append(_opus_part(path, file, stream))
+        elif stream.codec == "FLAC":
+            parts.append(_Part(_flac_pieces(stream)))
+        else:
+            raise AudioError(path, f"cannot be decoded ({stream.codec} in an ogg file)")
+    return parts
+
+# %% ../nbs/01_audio.ipynb #daee89c1
+_BIT_RATES = {  # kbit/s by (is it MPEG 1, layer)
+    (True, 1): [0, *range(32, 449, 32)],
+    (True, 2): [0, 32, 48, 56, *range(64, 129, 16), 160, 192, 224, 256, 320, 384],
+    (True, 3): [0, 32, 40, 48, 56, *range(64, 129, 16), 160, 192, 224, 256, 320],
+    (False, 1): [0, 32, 48, 56, *range(64, 129, 16), 144, 160, 176, 192, 224, 256],
+    (False, 2): [0, *range(8, 65, 8), 80, 96, 112, 128, 144, 160],
+}
+_BIT_RATES[False, 3] = _BIT_RATES[False, 2]
+
+
+class _Frame(NamedTuple):
+    "What the header of an mp3 frame says."
+
+    size: int  # Bytes
+    samples: int
+    kind: tuple[int, int, int, bool]  # Version, layer, Hz, is it mono? The same for all frames of a stream
+
+    @property
+    def side(self) -> int:  # Byte where a Xing header would be
+        return 4 + ((17 if self.kind[3] else 32) if self.kind[0] == 3 else (9 if self.kind[3] else 17))
+
+
+@functools.cache
+def _frame(
+    second: int,  # Byte of the header, after the 0xFF
+    third: int,
+    mono: bool,
+) -> _Frame | None:  # None where these bytes are no header
+    "Read the header of a frame of MPEG 1, 2 or 2.5, layers I to III (ISO 11172-3, 2.4.2.3)."
+    version, layer = second >> 3 & 3, 4 - (second >> 1 & 3)
+    bits, rate = third >> 4, third >> 2 & 3
+    if second < 0xE0 or version == 1 or layer == 4 or bits in (0, 15) or rate == 3:
+        return None
+    sr = (44100, 48000, 32000)[rate] >> {3: 0, 2: 1, 0: 2}[version]
+    per_second, padding = 1000 * _BIT_RATES[version == 3, layer][bits], third >> 1 & 1
+    if layer == 1:
+        return _Frame(4 * (12 * per_second // sr + padding), 384, (version, layer, sr, mono))
+    samples = 576 if layer == 3 and version != 3 else 1152
+    return _Frame(samples // 8 * per_second // sr + padding, samples, (version, layer, sr, mono))
+
+
+def _frame_at(
+    head: bytes,  # From there on
+) -> _Frame | None:
+    "The frame that begins with these bytes."
+    if len(head) < 4 or head[0] != 0xFF:
+        return None
+    return _frame(head[1], head[2], head[3] >= 0xC0)
+
+# %% ../nbs/01_audio.ipynb #66c4d5dc
+def _next_frame(
+    file: BinaryIO,
+    position: int,  # Where to begin to look
+    size: int,  # Bytes in the file
+) -> int:  # Byte; `size` where there is none
+    "Where the next two frames of one kind begin."
+    while position < size:
+        file.seek(position)
+        block = file.read(2**16)
+        for match in re.finditer(rb"\xff[\xe0-\xff]", block):
+            head = block[match.start() : match.start() + 4]
+            if frame := _frame_at(head):
+                file.seek(position + match.start() + frame.size)
+                other = _frame_at(file.read(4))
+                if other and other.kind == frame.kind:
+                    return position + match.start()
+        position += max(1, len(block) - 3)
+    return size
+
+
+def _walk(
+    file: BinaryIO,
+    size: int,  # Bytes in the file
+) -> Iterator[tuple[int, int, _Frame | None, bytes]]:  # First byte, byte behind, frame, first bytes (none of a tag)
+    "All frames of an mp3 file, tags, and what is neither."
+    position = 0
+    while position < size:
+        file.seek(position)
+        head = file.read(48)
+        frame = _frame_at(head)
+        if frame and position + frame.size <= size:
+            stop = position + frame.size
+        elif tag := _tag_length(file, position, size):
+            frame, head, stop = None, b"", position + tag
+        else:
+            frame, stop = None, _next_frame(file, position + 1, size)
+            if not head.strip(b"\0") and _zeros(file, position, size) >= stop - position:
+                head = b"\0"
+        yield position, stop, frame, head
+        position = stop
+
+# %% ../nbs/01_audio.ipynb #d7d0fe40
+@dataclass
+class _Run:
+    "Frames that belong together, and the header that counts them."
+
+    kind: tuple
+    info: tuple[int, int] | None = None  # Where that header begins and ends
+    frames: int | None = None  # That it promises
+    bytes: int | None = None  # That it promises
+    fields: tuple[int, int] = (0, 0)  # Where in the header these numbers are; 0 where they are not
+    pieces: list = field(default_factory=list)  # Ranges of frames
+    count: int = 0  # Frames
+    stray: tuple[int, int] | None = None  # Bytes that belong to no frame, and where
+
+    @property
+    def held(self) -> int:  # Bytes of frames, with the header's
+        pieces = self.pieces + ([self.info] if self.info else [])
+        return sum(stop - start for start, stop in pieces)
+
+    def add(self, start: int, stop: int):
+        "One more frame."
+        self.count += 1
+        if self.pieces and self.pieces[-1][1] == start:
+            self.pieces[-1] = (self.pieces[-1][0], stop)
+        else:
+            self.pieces.append((start, stop))
+
+
+def _counting_run(
+    frame: _Frame,
+    start: int,  # Its first byte
+    head: bytes,  # Its first bytes
+) -> _Run | None:  # None where it is a frame like others
+    "A run that begins with a Xing, Info or VBRI header."
+    side = frame.side
+    if frame.kind[1] != 3 or frame.size < 64:
+        return None
+    run = _Run(frame.kind, (start, start + frame.size))
+    if head[side : side + 4] in (b"Xing", b"Info"):
+        flags = head[side + 7]
+        run.fields = (side + 8 if flags & 1 else 0, side + 8 + 4 * (flags & 1) if flags & 2 else 0)
+    elif head[36:40] == b"VBRI":
+        run.fields = (50, 46)
+    else:
+        return None
+    return run
+
+# %% ../nbs/01_audio.ipynb #e9f54a32
+def _crc16(
+    data: bytes,
+) -> int:
+    "CRC-16 with the polynomial 0x8005, reflected: LAME's."
+    value = 0
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ (0xA001 if value & 1 else 0)
+    return value
+
+
+def _read_info(
+    path: Path,
+    file: BinaryIO,
+    run: _Run,  # Is told of the numbers
+    side: int,  # Byte of the frame where its Xing header is
+):
+    "Read the header that counts a run's frames. Raises `AudioError` where LAME's checksum does not match."
+    file.seek(run.info[0])
+    data = file.read(run.info[1] - run.info[0])
+    numbers = [struct.unpack(">I", data[at : at + 4])[0] if at else None for at in run.fields]
+    run.frames, run.bytes = numbers
+    lame = side + 120  # the encoder's name, behind frames, bytes, 100 places in time, and quality
+    if data[side + 7] == 15 and data[lame : lame + 4] in (b"LAME", b"Lavc", b"Lavf") and len(data) >= lame + 36:
+        (stated,) = struct.unpack(">H", data[lame + 34 : lame + 36])
+        if stated and stated != _crc16(data[: lame + 34]):
+            raise AudioError(path, "damaged: the header of its first frame does not match its checksum")
+
+# %% ../nbs/01_audio.ipynb #d3312faa
+def _runs(
+    path: Path,
+    file: BinaryIO,
+    size: int,  # Bytes in the file
+) -> list[_Run]:
+    "The frames of an mp3 file, by the headers that count them. Raises `AudioError` where they do not fit together."
+    runs, together = [], False
+    for start, stop, frame, head in _walk(file, size):
+        if frame is None:
+            together = False
+            if not head or (head == b"\0" and (not runs or stop == size)):
+                continue  # a tag, or zeros at an end
+            if not runs:
+                return []
+            cut = _frame_at(head)  # is it the beginning of a frame that is not whole?
+            if not (cut and cut.kind == runs[-1].kind and stop == size):
+                runs[-1].stray = runs[-1].stray or (stop - start, start)
+            continue
+        counting = _counting_run(frame, start, head)
+        if counting:
+            _read_info(path, file, counting, frame.side)
+            runs.append(counting)
+        elif not runs or (runs[-1].kind != frame.kind and not together):
+            runs.append(_Run(frame.kind))
+        elif runs[-1].kind != frame.kind:
+            raise AudioError(path, f"damaged: the frame at byte {start} is of another kind than those before")
+        if not counting:
+            runs[-1].add(start, stop)
+        together = True
+    return runs
+
+
+def _check_run(
+    path: Path,
+    run: _Run,
+):
+    "Raises `AudioError` where frames are missing, or damaged so that they are none."
+    missing = (run.bytes or 0) - run.held
+    if missing > 1441:  # the longest frame: encoders do not agree on what to count
+        raise AudioError(path, f"truncated: {missing} of the bytes that its header promises are missing")
+    if run.frames is not None and run.frames > run.count + 1:
+        raise AudioError(path, f"truncated: its header promises {run.frames} frames, {run.count} are there")
+    if run.stray and run.count != run.frames:
+        raise AudioError(path, f"damaged: {run.stray[0]} bytes at byte {run.stray[1]} belong to no frame")
+
+# %% ../nbs/01_audio.ipynb #f9045e1a
+def _counted_info(
+    data: bytes,  # Frame with a Xing, Info or VBRI header
+    fields: tuple[int, int],  # Where frames and bytes are stated; 0 where they are not
+    frames: int,
+    n_bytes: int,
+) -> bytes:
+    "The same frame with other numbers."
+    data = bytearray(data)
+    for position, value in zip(fields, (frames, n_bytes), strict=True):
+        if position:
+            data[position : position + 4] = struct.pack(">I", value)
+    return bytes(data)
+
+
+def _new_info(
+    file: BinaryIO,
+    run: _Run,
+) -> bytes:
+    "A frame with an Info header for a run that has none."
+    file.seek(run.pieces[0][0])
+    first = file.read(4)
+    head = bytes([255, first[1] | 1, first[2] & 0x0C | 0x90, first[3]])  # no checksum, bit rate 9, no padding
+    frame = _frame_at(head)
+    data = (head.ljust(frame.side, b"\0") + b"Info\0\0\0\3").ljust(frame.size, b"\0")
+    return _counted_info(data, (frame.side + 8, frame.side + 12), run.count, run.held + frame.size)
+
+
+def _mpeg_parts(
+    path: Path,
+    file: BinaryIO,
+    size: int,  # Bytes in the file
+) -> list[_Part]:  # None where there are no frames
+    "The streams of an mp3 file. Raises `AudioError` for one that is not whole."
+    parts = []
+    for run in _runs(path, file, size):
+        _check_run(path, run)
+        if not run.count:
+            continue
+        samples = run.count * (384 if run.kind[1] == 1 else 576 if run.kind[0] != 3 and run.kind[1] == 3 else 1152)
+        part = _Part(run.pieces, samples=samples, guessed=run.frames is None, grace=1152)
+        if run.info:
+            file.seek(run.info[0])
+            info = file.read(run.info[1] - run.info[0])
+            if run.frames is not None and run.frames < run.count - 1:
+                part.note = f"promises {run.frames} frames and holds {run.count}"
+                info = _counted_info(info, run.fields, run.count, run.held)
+            part.pieces = [info, *run.pieces]
+        elif run.kind[1] == 3:
+            part.guess_header = _new_info(file, run)
+        parts.append(part)
+    return parts
 
 # %% ../nbs/01_audio.ipynb #1d045cb1
 def _is_text(
@@ -118,77 +894,61 @@ def _is_text(
     return all(letter.isprintable() or letter in "\t\r\n\f\ufeff" for letter in text)
 
 # %% ../nbs/01_audio.ipynb #5fc3dbc9
-_RIFF = (b"RIFF", b"RIFX", b"RF64")
-_AU = (b".snd", b"dns.")
-
-
-def _opened(
-    path: Path,  # Sound file
-) -> BinaryIO:
-    "The file, opened for reading. Raises `AudioError` for one that is missing, a folder, empty or unreadable."
-    if path.is_dir():
-        raise AudioError(path, "is a folder, not a file")
-    if not path.exists():
-        raise AudioError(path, "file does not exist")
-    if path.stat().st_size == 0:
-        raise AudioError(path, "file is empty (0 bytes)")
-    try:
-        return open(path, "rb")
-    except OSError as error:
-        raise AudioError(path, f"cannot be read ({error.strerror})") from None
-
-
-def _check_file(
-    path: Path,  # Sound file
-) -> bool:  # Does its header state the number of samples?
-    "Raises `AudioError` for a file that is missing, a folder, empty, unreadable, text or truncated."
-    counted, missing, tolerated = True, 0, 0  # missing, tolerated: bytes
-    with _opened(path) as file:
-        size = path.stat().st_size
-        head = file.read(512)
+def _parts(
+    path: Path,
+    file: BinaryIO,  # Behind its tags
+) -> list[_Part]:
+    "The streams in a file. Raises `AudioError` for one that is text, or not whole."
+    size = file.seek(0, 2)
+    file.seek(0)
+    head = file.read(512)
+    magic = head[:4]
+    if magic in _CHUNKED:
+        return [_chunked_part(path, file, size, _CHUNKED[magic])]
+    if magic in _AU:
         file.seek(0)
-        magic = head[:4]
-        if magic in _RIFF:
-            missing = _wav_missing(file, size)
-        elif magic in _AU:
-            missing = _au_missing(file, size)
-        elif magic == b"OggS":
-            if not _ogg_ends(file, size):
-                raise AudioError(path, "truncated: no end-of-stream page")
-        elif magic[:3] == b"ID3" or (len(magic) > 1 and magic[0] == 0xFF and magic[1] & 0xE0 == 0xE0):
-            counted, n_bytes, first = _mp3_promise(file)
-            missing = first + (n_bytes or 0) - size
-            tolerated = 1441  # the longest frame: encoders do not agree on what to count
-        elif _is_text(head):
+        return [_au_part(path, file, size)]
+    if magic == b"OggS":
+        return _ogg_parts(path, file, size)
+    if magic != b"fLaC":
+        if _is_text(head):
             raise AudioError(path, "not audio, but text")
-    if missing > tolerated:
-        raise AudioError(path, f"truncated: {missing} of the bytes that its header promises are missing")
-    return counted
+        if parts := _mpeg_parts(path, file, size):
+            return parts
+    return [_Part([(0, size)])]
+
+
+def _behind_tags(
+    path: Path,
+    file: BinaryIO,
+) -> BinaryIO:
+    "The file without the tags at its beginning. Raises `AudioError` if there is nothing else."
+    start, size = 0, file.seek(0, 2)
+    while length := _tag_length(file, start, size):
+        start += length
+    if not start:
+        return file
+    if start >= size:
+        raise AudioError(path, "holds nothing but a tag, or ends within it")
+    return io.BufferedReader(_Section(file, [(start, size)]), 2**16)
 
 # %% ../nbs/01_audio.ipynb #4d8e9868
-_MARGIN_S = 0.1  # longer than soxr's filters, seconds
-
-
-def _span(
-    start: int,  # First sample wanted, at `sr`
-    count: int | None,  # Samples wanted, at `sr`; to the end by default
-    source_sr: int,  # Sample rate of the file, Hz
-    sr: int,  # Sample rate of the result, Hz
-    frames: int,  # Samples in the file
-) -> tuple[int, int, int]:  # First sample to read, number to read, first sample to keep after resampling
-    "The part of a file to read for a cut."
-    divisor = math.gcd(source_sr, sr)
-    block_in, block_out = source_sr // divisor, sr // divisor  # the shortest spans of equal duration, samples
-    margin_s = 0 if source_sr == sr else _MARGIN_S
-    block = max(0, (start - math.ceil(margin_s * sr)) // block_out)
-    end = frames
-    if count is not None:
-        end = min(frames, math.ceil((start + count) * source_sr / sr) + math.ceil(margin_s * source_sr))
-    return block * block_in, max(0, end - block * block_in), start - block * block_out
-
-# %% ../nbs/01_audio.ipynb #1caf8636
+_RATES = (1000, 1_000_000)  # Hz, lowest and highest
+_MOST_CHANNELS = 64
+_LOUDEST = 1e6  # full scale is 1
+_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "MP3")
+_BYTES = {
+    "PCM_S8": 1,
+    "PCM_U8": 1,
+    "PCM_16": 2,
+    "PCM_24": 3,
+    "PCM_32": 4,
+    "FLOAT": 4,
+    "DOUBLE": 8,
+    "ULAW": 1,
+    "ALAW": 1,
+}
 _ENDLESS = 2**60  # libsndfile reports at least so many samples where a header leaves their number open
-_MP3_GRACE = 4 * 1152  # samples; encoders do not agree on whether the header's own frame and the padding count
 
 
 class SilenceWarning(UserWarning):
@@ -209,68 +969,219 @@ class LengthWarning(UserWarning):
     def __reduce__(self):
         return type(self), (self.path, self.note)  # so that the warning can be pickled in a worker process
 
+# %% ../nbs/01_audio.ipynb #4adce6d6
+@functools.cache
+def _decoder() -> type:  # Of soundfile.SoundFile
+    "`SoundFile` that reads forwards only."
+    import soundfile as sf
 
-def _open(
-    path: Path,  # Sound file
+    class Decoder(sf.SoundFile):
+        def seekable(self) -> bool:  # soundfile asks this before it seeks on its own account
+            return False
+
+    return Decoder
+
+
+def _decode(
+    path: Path,
+    file: BinaryIO,
+    part: _Part,
 ):  # -> soundfile.SoundFile
-    "Open a file by libsndfile. Raises `AudioError` if it knows no such format."
+    "Open a part by libsndfile. Raises `AudioError` if it knows no such format, or for impossible numbers."
     import soundfile as sf
 
     try:
-        return sf.SoundFile(path)
+        decoder = _decoder()(_Section(file, part.pieces))
     except sf.SoundFileError as error:
-        with open(path, "rb") as file:
-            magic = file.read(4)
-        reason = "not audio, or no format that libsndfile knows"
-        if magic in (*_RIFF, *_AU, b"fLaC", b"OggS"):
-            reason = f"cannot be decoded ({getattr(error, 'error_string', error)})"
-        raise AudioError(path, reason) from None
+        file.seek(0)
+        known = file.read(4) in (*_CHUNKED, *_AU, b"fLaC", b"OggS")
+        text = f"cannot be decoded ({getattr(error, 'error_string', error)})"
+        raise AudioError(path, text if known else "not audio, or no format that libsndfile knows") from None
+    if decoder.format not in _FORMATS:
+        raise AudioError(path, f"is a {decoder.format_info} file, which does not say whether it is whole; convert it")
+    if not _RATES[0] <= decoder.samplerate <= _RATES[1]:
+        raise AudioError(path, f"its header says {decoder.samplerate} Hz, which is not between 1 kHz and 1 MHz")
+    if not 1 <= decoder.channels <= _MOST_CHANNELS:
+        raise AudioError(path, f"its header says {decoder.channels} channels, which is more than {_MOST_CHANNELS}")
+    return decoder
 
-
-def _check_frames(
+# %% ../nbs/01_audio.ipynb #1caf8636
+def _expected(
     path: Path,
-    file,  # Of `_open`
-):
-    "Raises `AudioError` for a file of no length, or of a length that its header leaves open."
-    if file.frames <= 0:
+    decoder,  # Of `_decode`
+    part: _Part,
+) -> int | None:  # Samples; None where only decoding will tell
+    "How many samples a part should give. Raises `AudioError` for none, or where libsndfile disagrees."
+    if decoder.format == "MP3" and part.samples is None:
+        raise AudioError(path, "cannot be decoded (mp3 frames of a free bit rate, or in another container)")
+    if decoder.frames <= 0:
         raise AudioError(path, "zero-length: holds no samples")
-    if file.frames >= _ENDLESS:
-        raise AudioError(path, "its header leaves its length open, and libsndfile cannot decode that")
+    if part.guessed:
+        return part.samples
+    width = _BYTES.get(decoder.subtype, 0) * decoder.channels
+    if part.sound_bytes is not None and width and part.sound_bytes // width != decoder.frames:
+        found = f"{part.sound_bytes} bytes of sound, which are not {decoder.frames} samples"
+        raise AudioError(path, f"its header contradicts itself: {found}")
+    return None if decoder.frames >= _ENDLESS else decoder.frames - part.raised
+
+
+@dataclass
+class _Sound:
+    "The parts of an open file, ready to be decoded."
+
+    path: Path
+    parts: list  # Of (_Part, decoder, samples that it should give)
+    sr: int  # Hz
+    notes: list[str] = field(default_factory=list)  # What there is to say at its end
+
+    @property
+    def length(self) -> int | None:  # Samples that the file should give; None where only decoding will tell
+        lengths = [expected for _, _, expected in self.parts]
+        return None if None in lengths else sum(lengths)
 
 # %% ../nbs/01_audio.ipynb #c0da97a4
+def _opened_part(
+    path: Path,
+    file: BinaryIO,
+    part: _Part,
+) -> tuple:  # The part, its decoder, samples that it should give
+    "Open a part and see how long it is. Raises `AudioError`."
+    decoder = _decode(path, file, part)
+    expected = _expected(path, decoder, part)
+    if part.guessed and decoder.frames < part.samples:
+        if not part.guess_header:
+            raise AudioError(
+                path, f"its length is unknown: libsndfile finds {decoder.frames} of {part.samples} samples"
+            )
+        part.pieces = [part.guess_header, *part.pieces]
+        decoder = _decode(path, file, part)
+    return part, decoder, expected
+
+
+@contextmanager
+def _sound(
+    path: Path,
+) -> Iterator[_Sound]:
+    "Open a sound file. Raises `AudioError` for one that is not whole, whatever is wrong with it."
+    with _opened(path) as file:
+        try:
+            file = _behind_tags(path, file)
+            parts = [_opened_part(path, file, part) for part in _parts(path, file)]
+        except AudioError:
+            raise
+        except (ValueError, LookupError, ArithmeticError, struct.error):
+            raise AudioError(path, "cannot be decoded (its header is broken, or cut off)") from None
+        except OSError as error:
+            raise AudioError(path, f"cannot be read ({error.strerror})") from None
+        rates = {decoder.samplerate for _, decoder, _ in parts}
+        if len(rates) > 1:
+            raise AudioError(path, f"holds {len(parts)} streams one after the other, of {sorted(rates)} Hz")
+        yield _Sound(path, parts, rates.pop(), [part.note for part, _, _ in parts if part.note])
+
+# %% ../nbs/01_audio.ipynb #bbf0f090
+_CHUNK = 2**20  # values to decode at a time
+
+
 def _read(
     path: Path,
-    file,  # Of `_open`
+    decoder,  # Of `_decode`
     count: int,  # Samples to read
-    start: int | None = None,  # First sample; by default where the last call ended
 ) -> np.ndarray:  # Mono float32, `count` samples or fewer
-    "Decode and mix. Raises `AudioError` where decoding fails or gives NaN or infinity."
+    "Decode and mix. Raises `AudioError` where decoding fails, or gives values that are no sound."
     import soundfile as sf
 
-    try:
-        if start:
-            file.seek(start)
-        x = file.read(count, dtype="float32", always_2d=True)
-    except sf.SoundFileError as error:
-        raise AudioError(path, f"cannot be decoded ({getattr(error, 'error_string', error)})") from None
-    x = x.mean(1, dtype=np.float32)
-    if not np.isfinite(x).all():
-        raise AudioError(path, "holds NaN or infinite samples")
-    return x
+    blocks, done, most = [], 0, max(1, _CHUNK // decoder.channels)
+    while done < count:
+        wanted = min(most, count - done)
+        try:
+            x = decoder.read(wanted, dtype="float32", always_2d=True)
+        except sf.SoundFileError as error:
+            raise AudioError(path, f"cannot be decoded ({getattr(error, 'error_string', error)})") from None
+        if len(x) and not (x.min() >= -_LOUDEST and x.max() <= _LOUDEST):  # not true of NaN, either
+            wrong = "samples beyond a million times full scale" if np.isfinite(x).all() else "NaN or infinite samples"
+            raise AudioError(path, f"holds {wrong}")
+        blocks.append(x.mean(1, dtype=np.float32))
+        done += len(x)
+        if len(x) < wanted:
+            break
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
 
 
 def _check_promise(
     path: Path,
-    file,  # Of `_open`
-    decoded: int,  # Number of samples
-    expected: int,  # Number of samples
-):
+    part: _Part,
+    decoder,  # Of `_decode`
+    decoded: int,  # Samples that it gave
+    expected: int | None,  # Samples that it should give
+) -> str:  # What to say about the difference
     "Raises `AudioError` where fewer samples decoded than a header promised."
-    grace = _MP3_GRACE if file.format == "MP3" else 0
-    if decoded < expected - grace:
-        raise AudioError(path, f"truncated: its header promises {file.frames} samples, {decoded} decode")
+    if expected is None:
+        return ""
+    surplus = part.surplus * decoder.samplerate // 48000 if decoder.subtype == "OPUS" else part.surplus
+    short = expected + surplus - decoded
+    if short > max(part.grace, part.noted):
+        raise AudioError(path, f"truncated: its header promises {expected + surplus} samples, {decoded} decode")
+    return f"promises {short} samples more than it holds" if short > part.grace else ""
 
-# %% ../nbs/01_audio.ipynb #bbf0f090
+# %% ../nbs/01_audio.ipynb #94cf6862
+def _blocks(
+    sound: _Sound,  # Is told the notes of its end
+    size: int,  # Samples in a block
+    first: int = 0,  # First sample to give
+    count: int | None = None,  # Samples to give; to the end by default
+) -> Iterator[np.ndarray]:  # Mono float32, at the file's own rate
+    "Decode a block at a time. Raises `AudioError`."
+    stop, done = (math.inf if count is None else first + count), 0
+    for part, decoder, expected in sound.parts:
+        begin, block = done, np.zeros(1)
+        if decoder.format not in ("MP3", "OGG") and first and expected:
+            done = decoder.seek(min(first, expected))  # these state where each sample is
+        while len(block) and done < stop:
+            wanted = size if done >= first else min(size, first - done)
+            block = _read(sound.path, decoder, min(wanted, stop - done))
+            if done >= first and len(block):
+                yield block
+            done += len(block)
+        if done < stop or not len(block):
+            note = _check_promise(sound.path, part, decoder, done - begin, expected)
+            sound.notes += [note] if note else []
+
+
+def _resampled(
+    blocks: Iterator[np.ndarray],
+    source_sr: int,  # Hz
+    sr: int,  # Hz
+) -> Iterator[np.ndarray]:
+    "The same sound at another rate, block by block."
+    import soxr
+
+    stream = soxr.ResampleStream(source_sr, sr, 1, dtype="float32", quality="HQ")
+    for x in blocks:
+        yield stream.resample_chunk(x)
+    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)  # what the filters still hold
+
+# %% ../nbs/01_audio.ipynb #afbdc1f4
+_MARGIN_S = 0.1  # longer than soxr's filters, seconds
+
+
+def _span(
+    start: int,  # First sample wanted, at `sr`
+    count: int | None,  # Samples wanted, at `sr`; to the end by default
+    source_sr: int,  # Sample rate of the file, Hz
+    sr: int,  # Sample rate of the result, Hz
+) -> tuple[int, int | None, int]:  # First sample to read, number to read, first sample to keep after resampling
+    "The part of a file to read for a cut."
+    divisor = math.gcd(source_sr, sr)
+    block_in, block_out = source_sr // divisor, sr // divisor  # the shortest spans of equal duration, samples
+    margin_s = 0 if source_sr == sr else _MARGIN_S
+    block = max(0, (start - math.ceil(margin_s * sr)) // block_out)
+    first, keep = block * block_in, start - block * block_out
+    if count is None:
+        return first, None, keep
+    end = math.ceil((start + count) * source_sr / sr) + math.ceil(margin_s * source_sr)
+    return first, end - first, keep
+
+# %% ../nbs/01_audio.ipynb #084246e2
 def _check_cut(
     sr: int,  # Hz
     start_s: float,
@@ -282,8 +1193,8 @@ def _check_cut(
     def is_number(value):
         return isinstance(value, (int, float, np.number)) and math.isfinite(value)
 
-    if not (isinstance(sr, (int, np.integer)) and sr > 0):
-        raise ParamsError(f"sr: expected a positive integer (Hz), found {sr!r}")
+    if not (isinstance(sr, (int, np.integer)) and 0 < sr <= _RATES[1]):
+        raise ParamsError(f"sr: expected a positive integer (Hz) of at most {_RATES[1]}, found {sr!r}")
     if not (is_number(start_s) and start_s >= 0):
         raise ParamsError(f"start_s: expected seconds from 0 on, found {start_s!r}")
     if not (duration_s is None or (is_number(duration_s) and duration_s > 0)):
@@ -305,9 +1216,44 @@ def _check_held(
     part = f"sound {start}" if duration_s is None else f"{duration_s:g} s {start}"
     raise AudioError(path, f"shorter than asked for: {part}, holds {held / sr:.2f} s")
 
-# %% ../nbs/01_audio.ipynb #94cf6862
+# %% ../nbs/01_audio.ipynb #1a9b2d95
+_BLOCK_S = 10.0  # Sound decoded at a time, seconds
+
+
+def _joined(
+    blocks: Iterator[np.ndarray],
+    skip: int,  # Samples to leave out at the beginning
+    count: int | None,  # Samples to keep; all by default
+) -> np.ndarray:
+    "Blocks as one array, in little more memory than it needs."
+    x, done = np.empty(0, np.float32), 0
+    for block in blocks:
+        skipped = min(skip, len(block))
+        skip, block = skip - skipped, block[skipped:]
+        if count is not None:
+            block = block[: count - done]
+        if done + len(block) > len(x):
+            x.resize(max(done + len(block), len(x) + len(x) // 2), refcheck=False)
+        x[done : done + len(block)] = block
+        done += len(block)
+    x.resize(done, refcheck=False)
+    return x
+
+
+def _warn(
+    path: Path,
+    notes: list[str],  # About its length
+    is_silent: bool,
+):
+    "Warn on behalf of whoever called `load_audio` or goes through `stream_audio`."
+    for note in dict.fromkeys(notes):
+        warnings.warn(LengthWarning(path, note), stacklevel=3)
+    if is_silent:
+        warnings.warn(f"{path}: silence, every sample read is zero", SilenceWarning, stacklevel=3)
+
+# %% ../nbs/01_audio.ipynb #adf6fe20
 def load_audio(
-    path: str | Path,  # wav, flac, ogg, opus, mp3, au or another format that libsndfile decodes
+    path: str | Path,  # wav, aiff, au, caf, w64, flac, ogg, opus or mp3
     sr: int,  # Sample rate of the result, Hz
     *,
     start_s: float = 0.0,  # Where to begin, seconds into the file
@@ -315,67 +1261,26 @@ def load_audio(
 ) -> np.ndarray:  # Mono waveform float32 [T], -1…1 (a lossy decoder may overshoot), `duration_s*sr` samples
     """Decode, mix to mono, resample; silence is legal and gives a `SilenceWarning`.
 
-    Raises `AudioError` with file and reason, and `ParamsError` for impossible numbers.
+    A file that promises a little more than it holds gives a `LengthWarning`. Raises `AudioError` with file and reason,
+    and `ParamsError` for impossible numbers.
     """
     _check_cut(sr, start_s, duration_s)
     path = Path(path)
-    counted = _check_file(path)
     start, count = round(start_s * sr), None if duration_s is None else round(duration_s * sr)
     wanted = start + (count or 1)
-    with _open(path) as file:
-        _check_frames(path, file)
-        source_sr = file.samplerate
-        if counted:
-            _check_held(path, wanted, int(file.frames * sr / source_sr + 0.5), sr, start_s, duration_s)
-        first, n_read, keep = _span(start, count, source_sr, sr, file.frames)
-        x = _read(path, file, n_read, first)
-        if counted:
-            _check_promise(path, file, first + len(x), first + n_read)
-    if source_sr != sr and len(x):
-        import soxr
-
-        x = soxr.resample(x, source_sr, sr, quality="HQ")
-    x = np.ascontiguousarray(x[keep:] if count is None else x[keep : keep + count])
+    with _sound(path) as sound:
+        if sound.length is not None:
+            _check_held(path, wanted, int(sound.length * sr / sound.sr + 0.5), sr, start_s, duration_s)
+        first, n_read, keep = _span(start, count, sound.sr, sr)
+        blocks = _blocks(sound, max(1, round(_BLOCK_S * sound.sr)), first, n_read)
+        if sound.sr != sr:
+            blocks = _resampled(blocks, sound.sr, sr)
+        x = _joined(blocks, keep, count)
     _check_held(path, wanted, start + len(x), sr, start_s, duration_s)
-    if not x.any():
-        warnings.warn(f"{path}: silence, every sample read is zero", SilenceWarning, stacklevel=2)
+    _warn(path, sound.notes, not x.any())
     return x
 
 # %% ../nbs/01_audio.ipynb #7e0a25e8
-def _blocks(
-    path: Path,
-    file,  # Of `_open`
-    size: int,  # Samples in a block
-    counted: bool,  # Does the header promise a number of samples?
-) -> Iterator[np.ndarray]:  # Mono float32, at the file's own rate
-    "Decode a block at a time. Raises `AudioError` as `load_audio` does."
-    done = 0
-    while done < file.frames:
-        wanted = min(size, file.frames - done)
-        x = _read(path, file, wanted)
-        done += len(x)
-        if len(x):
-            yield x
-        if len(x) < wanted:
-            break
-    if counted:
-        _check_promise(path, file, done, file.frames)
-
-
-def _resampled(
-    blocks: Iterator[np.ndarray],
-    source_sr: int,  # Hz
-    sr: int,  # Hz
-) -> Iterator[np.ndarray]:
-    "The same sound at another rate, block by block."
-    import soxr
-
-    stream = soxr.ResampleStream(source_sr, sr, 1, dtype="float32", quality="HQ")
-    for x in blocks:
-        yield stream.resample_chunk(x)
-    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)  # what the filters still hold
-
-# %% ../nbs/01_audio.ipynb #04996725
 def stream_audio(
     path: str | Path,  # As for `load_audio`
     sr: int,  # Sample rate of the result, Hz
@@ -387,19 +1292,16 @@ def stream_audio(
     Raises `AudioError` and `ParamsError` as soon as the first block is asked for.
     """
     _check_cut(sr, 0, block_s, "block_s")
-    path, silent = Path(path), True
-    counted = _check_file(path)
-    with _open(path) as file:
-        _check_frames(path, file)
-        blocks = _blocks(path, file, max(1, round(block_s * file.samplerate)), counted)
-        if file.samplerate != sr:
-            blocks = _resampled(blocks, file.samplerate, sr)
+    path, is_silent = Path(path), True
+    with _sound(path) as sound:
+        blocks = _blocks(sound, max(1, round(block_s * sound.sr)))
+        if sound.sr != sr:
+            blocks = _resampled(blocks, sound.sr, sr)
         for block in blocks:
-            silent = silent and not block.any()
+            is_silent = is_silent and not block.any()
             if len(block):
                 yield block
-    if silent:
-        warnings.warn(f"{path}: silence, every sample read is zero", SilenceWarning, stacklevel=2)
+    _warn(path, sound.notes, is_silent)
 
 # %% ../nbs/01_audio.ipynb #e8647186
 def windows(

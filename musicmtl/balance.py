@@ -13,6 +13,7 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor
 from .core import ParamsError
+from .ranks import averaged, same_random_numbers
 
 # %% ../nbs/24_balance.ipynb #17aff8bd
 def _vector(
@@ -54,6 +55,7 @@ class Balancer:
     needs = "none"  # "norms" or "gramian" where `update` needs the Gramian
     learns = False  # does `update` change anything? (a fixed balancer costs nothing)
     looks_back = False  # do the weights of a step follow from earlier steps only, so that `update` comes first?
+    _n_skipped, _epoch_is_due = 0, False  # steps in a row that `backward` left out; was one the first of its epoch?
 
     def __init__(
         self,
@@ -73,7 +75,7 @@ class Balancer:
 
     def update(
         self,
-        losses: Tensor,  # Unweighted losses [K]
+        losses: Tensor,  # Unweighted losses [K]; exactly 0: no labels in this step
         gramian: Tensor | None = None,  # ⟨∂Lᵢ/∂W, ∂Lⱼ/∂W⟩ [K, K]
         new_epoch: bool = False,  # Is this the first batch of an epoch?
     ) -> Tensor:  # Weights from now on [K]
@@ -105,6 +107,15 @@ def _check_state(self: Balancer, state: dict, keys: set[str]):
     "Raises `ParamsError` unless the state has these keys."
     if set(state) != keys:
         raise ParamsError(f"state of {self!r}: expected the keys {sorted(keys)}, found {sorted(state)}")
+
+# %% ../nbs/24_balance.ipynb #21d1cf5b
+@patch
+def _share(
+    self: Balancer,
+    labelled: Tensor,  # Tasks that had labels, bool [K]
+) -> Tensor:  # Scalar
+    "The weight that these tasks have together: what the others leave of K (exactly K where there are no others)."
+    return (self.n_tasks - self._weights[~labelled].sum()).clamp(min=0)
 
 # %% ../nbs/24_balance.ipynb #da384cdd
 class Equal(Balancer):
@@ -162,39 +173,88 @@ class DynamicWeightAverage(Balancer):
     ):
         super().__init__(torch.ones(_count(n_tasks), dtype=torch.float64))
         self.temperature = _number("temperature", temperature, 1e-6)
-        self._sum, self._steps, self._last = torch.zeros_like(self._weights), 0, None
+        self._sum, self._steps = torch.zeros_like(self._weights), torch.zeros_like(self._weights)
+        self._last = torch.full_like(self._weights, math.nan)  # mean of the last epoch with labels; NaN: none yet
 
     def update(self, losses: Tensor, gramian: Tensor | None = None, new_epoch: bool = False) -> Tensor:
         losses = _vector("losses", losses, self.n_tasks)
-        if new_epoch and self._steps:
-            mean = self._sum / self._steps
-            if self._last is not None:
-                self._weights = self.n_tasks * (mean / self._last / self.temperature).softmax(0)
-            self._last, self._sum, self._steps = mean, torch.zeros_like(mean), 0
-        self._sum, self._steps = self._sum + losses, self._steps + 1
+        if new_epoch:
+            self._end_epoch()
+        self._sum, self._steps = self._sum + losses, self._steps + (losses != 0)
         return self.weights
 
     def _args(self) -> str:
         return f"{self.n_tasks}, temperature={self.temperature:g}"
 
     def state_dict(self) -> dict:
-        last = None if self._last is None else self._last.clone()
-        return {"weights": self.weights, "sum": self._sum.clone(), "steps": self._steps, "last": last}
+        return {"weights": self.weights, "sum": self._sum, "steps": self._steps, "last": self._last}  # never in place
 
-    def load_state_dict(self, state: dict):
-        self._check_state(state, {"weights", "sum", "steps", "last"})
-        self._weights = _vector("weights", state["weights"], self.n_tasks)
-        self._sum, self._steps = _vector("sum", state["sum"], self.n_tasks), state["steps"]
-        self._last = None if state["last"] is None else _vector("last", state["last"], self.n_tasks)
+# %% ../nbs/24_balance.ipynb #cc77e4ca
+@patch
+def _end_epoch(self: DynamicWeightAverage):
+    "New weights for the tasks that have two epochs to compare."
+    ended = self._steps > 0
+    mean = torch.where(ended, self._sum / self._steps, self._last)
+    compared = ended & self._last.isfinite()
+    if compared.any():
+        rates = (mean[compared] / self._last[compared] / self.temperature).nan_to_num()
+        weights = self.weights
+        weights[compared] = self._share(compared) * rates.softmax(0)
+        self._weights = weights
+    self._last, self._sum, self._steps = mean, torch.zeros_like(mean), torch.zeros_like(mean)
+
+
+@patch
+def load_state_dict(self: DynamicWeightAverage, state: dict):
+    self._check_state(state, {"weights", "sum", "steps", "last"})
+    self._weights = _vector("weights", state["weights"], self.n_tasks)
+    self._sum = _vector("sum", state["sum"], self.n_tasks)
+    self._steps = torch.as_tensor(state["steps"], dtype=torch.float64).expand(self.n_tasks)
+    last = math.nan if state["last"] is None else state["last"]
+    self._last = torch.as_tensor(last, dtype=torch.float64).expand(self.n_tasks)
 
 # %% ../nbs/24_balance.ipynb #b6c11496
+def _adam(
+    values: Tensor,  # One per task [K]; is changed in place
+    lr: float,
+) -> torch.optim.Optimizer:
+    "Adam with a parameter per task: those without a gradient keep value, moments and count of steps."
+    return torch.optim.Adam(values.split(1), lr=lr, foreach=False)
+
+
+def _adam_step(
+    adam: torch.optim.Optimizer,  # Of `_adam`
+    gradient: Tensor,  # [n], of the labelled tasks
+    labelled: Tensor,  # bool [K], n of them true
+):
+    "A step of the tasks that had labels."
+    parts = iter(gradient.clamp(-1e100, 1e100).split(1))  # Adam squares them
+    for value, has_labels in zip(adam.param_groups[0]["params"], labelled.tolist(), strict=True):
+        value.grad = next(parts) if has_labels else None
+    adam.step()
+
+# %% ../nbs/24_balance.ipynb #521901e2
 def _adam_state(adam: torch.optim.Optimizer) -> dict:
     "State of an optimiser, copied: the next step must not change what was saved."
     return copy.deepcopy(adam.state_dict())
 
 
+def _load_adam(
+    adam: torch.optim.Optimizer,  # Of `_adam`
+    state: dict,  # Of `_adam_state`
+):
+    "Continue from a state."
+    n, (group,) = len(adam.param_groups[0]["params"]), state["param_groups"]
+    if len(group["params"]) == 1 < n:
+        whole, group = state["state"].get(0, {}), group | {"params": list(range(n))}
+        shares = range(n) if whole else ()
+        parts = {i: {name: x[i : i + 1] if x.ndim else x.clone() for name, x in whole.items()} for i in shares}
+        state = {"state": parts, "param_groups": [group]}
+    adam.load_state_dict(copy.deepcopy(state))
+
+# %% ../nbs/24_balance.ipynb #e559cab6
 class Uncertainty(Balancer):
-    "exp(−s), with s trained on Σ exp(−sᵢ)Lᵢ + sᵢ, the log-variances of Kendall et al. (2018)."
+    "exp(−s), with s trained on Σ exp(−sᵢ)Lᵢ + sᵢ, the log-variances of Kendall et al. (2018). Loss 0: no labels."
 
     learns = True
 
@@ -205,13 +265,14 @@ class Uncertainty(Balancer):
     ):
         self._s = torch.zeros(_count(n_tasks), dtype=torch.float64)
         self.lr = _number("lr", lr, 0)
-        self._adam = torch.optim.Adam([self._s], lr=lr, foreach=False)
+        self._adam = _adam(self._s, lr)
         super().__init__(torch.exp(-self._s))
 
     def update(self, losses: Tensor, gramian: Tensor | None = None, new_epoch: bool = False) -> Tensor:
         losses = _vector("losses", losses, self.n_tasks)
-        self._s.grad = 1 - torch.exp(-self._s) * losses
-        self._adam.step()
+        labelled = losses != 0  # where there are none, the objective is s alone, which falls without end
+        _adam_step(self._adam, (1 - torch.exp(-self._s) * losses)[labelled], labelled)
+        self._s.clamp_(-80, 80)  # weights that single precision can hold
         self._weights = torch.exp(-self._s)
         return self.weights
 
@@ -224,7 +285,7 @@ class Uncertainty(Balancer):
     def load_state_dict(self, state: dict):
         self._check_state(state, {"log_variances", "adam"})
         self._s.copy_(_vector("log_variances", state["log_variances"], self.n_tasks))
-        self._adam.load_state_dict(state["adam"])
+        _load_adam(self._adam, state["adam"])
         self._weights = torch.exp(-self._s)
 
 # %% ../nbs/24_balance.ipynb #0434ab8e
@@ -250,8 +311,12 @@ class GradNorm(Balancer):
             raise ParamsError(f"initial: expected one of {', '.join(_INITIAL)}, found {initial!r}")
         self.initial, self.alpha = initial, _number("alpha", alpha, 0)
         self.lr, self.decay = _number("lr", lr, 0), _number("decay", decay, 0, 1)
-        self._adam = torch.optim.Adam([self._weights], lr=lr, foreach=False)
-        self._initial_losses = self._average = None
+        self._adam = _adam(self._weights, lr)
+        self._initial_losses, self._average = (
+            torch.zeros(n_tasks).double(),
+            torch.zeros(n_tasks).double(),
+        )  # 0: none yet
+        self._due = torch.zeros(n_tasks, dtype=torch.bool)  # tasks whose L(0) of this epoch is still to come
         if initial == "log_classes":
             if n_classes is None:
                 raise ParamsError("n_classes: expected the classes of each task for initial='log_classes', found None")
@@ -270,18 +335,16 @@ def _set_initial(
     "Move L(0) as `initial` says."
     if self.initial == "log_classes":
         return
+    labelled = losses > 0
     if self.initial == "ema":
-        average = self._average
-        if average is not None:
-            losses = torch.where(losses > 0, self.decay * average + (1 - self.decay) * losses, average)
-        self._average = losses
-    old = self._initial_losses
-    if old is None:
-        self._initial_losses = losses.clone()
-    elif new_epoch and self.initial != "first":
-        self._initial_losses = torch.where(losses > 0, losses, old)
-    else:
-        self._initial_losses = torch.where(old > 0, old, losses)  # a task that had no labels until now
+        old = self._average
+        losses = torch.where(old > 0, self.decay * old + (1 - self.decay) * losses, losses)
+        self._average = losses = torch.where(labelled, losses, old)
+    due = self._initial_losses <= 0
+    if self.initial != "first":
+        due = due | self._due | new_epoch
+    self._initial_losses = torch.where(labelled & due, losses, self._initial_losses)
+    self._due = due & ~labelled
 
 # %% ../nbs/24_balance.ipynb #4d9e8de9
 def targets(
@@ -303,21 +366,39 @@ def targets(
 def step(
     self: GradNorm,
     losses: Tensor | Sequence[float],  # Unweighted losses [K], not negative
-    norms: Tensor | Sequence[float],  # Unweighted norms ‖∂Lᵢ/∂W‖ [K]
+    norms: Tensor | Sequence[float],  # Unweighted norms ‖∂Lᵢ/∂W‖ [K]; exactly 0: no labels, left out of this step
     new_epoch: bool = False,  # Is this the first batch of an epoch?
 ) -> Tensor:  # Weights from now on [K]
     "One step of the weights. Raises `ParamsError` on numbers that are not finite, negative, or not one per task."
     losses = _vector("losses", losses, self.n_tasks, least=0)
     norms = _vector("norms", norms, self.n_tasks, least=0)
     self._set_initial(losses, new_epoch)
-    w = self._weights
-    G = w.abs() * norms
-    w.grad = (G - targets(losses, self._initial_losses, G, self.alpha)).sign() * w.sign() * norms
-    self._adam.step()
-    w.mul_(self.n_tasks / w.sum())  # Adam keeps its moments; only the weights are scaled
+    labelled = norms > 0
+    if labelled.sum() > 1:
+        self._move(losses[labelled], norms[labelled], labelled)
     return self.weights
 
 
+@patch
+def _move(
+    self: GradNorm,
+    losses: Tensor,  # Of the labelled tasks [n]
+    norms: Tensor,  # Of the labelled tasks [n]
+    labelled: Tensor,  # bool [K]
+):
+    "Adam's step of the labelled tasks' weights, and the scaling to the sum that they had."
+    before, share = self.weights, self._share(labelled)
+    w = before[labelled]
+    G = w.abs() * norms
+    distance = (G - targets(losses, self._initial_losses[labelled], G, self.alpha)).sign().nan_to_num()
+    _adam_step(self._adam, distance * w.sign() * norms, labelled)
+    w = self._weights[labelled]
+    if w.sum() > share / 2:
+        self._weights[labelled] = w * (share / w.sum())  # Adam keeps its moments; only the weights are scaled
+    else:
+        self._weights.copy_(before)  # a step as long as the weights themselves: nothing sound is left to scale
+
+# %% ../nbs/24_balance.ipynb #389477b3
 @patch
 def update(
     self: GradNorm,
@@ -336,22 +417,22 @@ def update(
 @patch
 def state_dict(self: GradNorm) -> dict:
     "Weights, Adam's moments, L(0) and the moving average."
-    losses = {"initial": self._initial_losses, "average": self._average}
-    copies = {name: None if values is None else values.clone() for name, values in losses.items()}
-    return {"weights": self.weights, "adam": _adam_state(self._adam), **copies}
+    values = {"initial": self._initial_losses, "average": self._average, "due": self._due}
+    return {"weights": self.weights, "adam": _adam_state(self._adam)} | {name: x.clone() for name, x in values.items()}
 
 
 @patch
 def load_state_dict(self: GradNorm, state: dict):
     "Continue from a state. Raises `ParamsError` for one of another balancer."
-    self._check_state(state, {"weights", "adam", "initial", "average"})
+    state = {"due": [False] * self.n_tasks} | state
+    self._check_state(state, {"weights", "adam", "initial", "average", "due"})
 
     def vector(name):
-        return None if state[name] is None else _vector(name, state[name], self.n_tasks)
+        return _vector(name, [0.0] * self.n_tasks if state[name] is None else state[name], self.n_tasks)
 
     self._weights.copy_(vector("weights"))
-    self._adam.load_state_dict(state["adam"])
-    self._initial_losses, self._average = vector("initial"), vector("average")
+    _load_adam(self._adam, state["adam"])
+    self._initial_losses, self._average, self._due = vector("initial"), vector("average"), vector("due").bool()
 
 # %% ../nbs/24_balance.ipynb #44c48685
 class Aggregate(Balancer):
@@ -367,7 +448,8 @@ class Aggregate(Balancer):
         if not callable(weighting):
             raise ParamsError(f"weighting: expected a callable from Gramian to weights, found {weighting!r}")
         super().__init__(torch.ones(_count(n_tasks) if n_tasks is not None else 0, dtype=torch.float64))
-        self.weighting = weighting
+        self.weighting, self._of_some = weighting, {}  # the method, and its copies for some of the tasks
+        self._remembers = isinstance(weighting, torch.nn.Module) and hasattr(weighting, "reset")
 
     def update(self, losses: Tensor, gramian: Tensor | None = None, new_epoch: bool = False) -> Tensor:
         K = len(losses)
@@ -378,22 +460,90 @@ class Aggregate(Balancer):
         gramian = gramian.detach().to("cpu", torch.float64)
         if not gramian.isfinite().all():
             raise ParamsError(f"gramian: expected finite numbers, found {gramian.tolist()}")
-        with torch.no_grad():
-            self._weights = _vector(f"weights of {self!r}", self.weighting(gramian), K)
+        with torch.no_grad(), same_random_numbers():
+            self._weights = _vector(f"weights of {self!r}", self._weigh(losses, gramian), K)
         return self.weights
 
     def _args(self) -> str:
         return type(self.weighting).__name__
 
-    def state_dict(self) -> dict:
-        has_state = hasattr(self.weighting, "state_dict")
-        return {"weights": self.weights, "weighting": self.weighting.state_dict() if has_state else {}}
+# %% ../nbs/24_balance.ipynb #a49e9a31
+@patch
+def _weigh(
+    self: Aggregate,
+    losses: Tensor,  # [K]
+    gramian: Tensor,  # [K, K], float64 on the CPU
+) -> Tensor:  # [K]
+    "Weights of the tasks that have a gradient at W, and what is left for the others."
+    sends = gramian.diagonal() > 0
+    if sends.all():
+        return self.weighting(gramian)
+    weights = torch.zeros(len(sends), dtype=torch.float64)
+    if sends.any():
+        try:
+            weights[sends] = self._for(sends)(gramian[sends][:, sends])
+        except ValueError:
+            weights = torch.where(sends, self.weighting(gramian), 0)
+    elsewhere = ~sends & (torch.as_tensor(losses).cpu() != 0)
+    weights[elsewhere] = weights[sends].mean() if sends.any() else 1 / len(sends)
+    return weights
 
-    def load_state_dict(self, state: dict):
-        self._check_state(state, {"weights", "weighting"})
-        self._weights = state["weights"].clone()
-        if state["weighting"]:
-            self.weighting.load_state_dict(state["weighting"])
+# %% ../nbs/24_balance.ipynb #f0277cf1
+@patch
+def _for(
+    self: Aggregate,
+    sends: Tensor,  # bool [K]
+) -> Callable:
+    "The method as it is used for these tasks."
+    if not self._remembers:
+        return self.weighting
+    combination = "".join(str(int(sent)) for sent in sends)
+    if combination not in self._of_some:
+        self._of_some[combination] = copy.deepcopy(self.weighting)
+        self._of_some[combination].reset()
+    return self._of_some[combination]
+
+
+def _memory(weighting: torch.nn.Module) -> dict:
+    "Plain values and tensors that each part of a weighting holds, by part and name."
+    plain, own = (bool, int, float, str, tuple, Tensor, type(None)), vars(torch.nn.Module())
+    memory = {}
+    for part, module in weighting.named_modules():
+        values = {name: value for name, value in (vars(module) | module._buffers).items() if name not in own}
+        memory[part] = {name: copy.deepcopy(value) for name, value in values.items() if isinstance(value, plain)}
+    return memory
+
+
+def _remember(weighting: torch.nn.Module, memory: dict):
+    "Set what `_memory` gave."
+    for part, module in weighting.named_modules():
+        for name, value in memory[part].items():
+            setattr(module, name, copy.deepcopy(value))
+
+# %% ../nbs/24_balance.ipynb #738926fc
+@patch
+def state_dict(self: Aggregate) -> dict:
+    "The last weights, and what the method remembers."
+    state = {}
+    if self._remembers:
+        state = {name: _memory(weighting) for name, weighting in {"all": self.weighting, **self._of_some}.items()}
+    elif hasattr(self.weighting, "state_dict"):
+        state = self.weighting.state_dict()
+    return {"weights": self.weights, "weighting": state}
+
+
+@patch
+def load_state_dict(self: Aggregate, state: dict):
+    "Continue from a state. Raises `ParamsError` for one of another balancer."
+    self._check_state(state, {"weights", "weighting"})
+    self._weights, memories = state["weights"].clone(), state["weighting"]
+    if not self._remembers:
+        if memories:
+            self.weighting.load_state_dict(memories)
+        return
+    self._of_some = {name: copy.deepcopy(self.weighting) for name in memories if name != "all"}
+    for name, memory in memories.items():
+        _remember(self._of_some.get(name, self.weighting), memory)
 
 # %% ../nbs/24_balance.ipynb #c5257c6d
 def _row(
@@ -520,17 +670,7 @@ def fan_out(
     "Give each of K heads its own view of `h`, and catch the K gradients that come back. Free until `watch` is called."
     return FanOut(h, K)
 
-# %% ../nbs/24_balance.ipynb #8d3f962d
-def _averaged(x: Tensor) -> Tensor:
-    "Mean over the processes of a data-parallel run."
-    dist = torch.distributed
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return x
-    x = x.contiguous()
-    dist.all_reduce(x)
-    return x / dist.get_world_size()
-
-
+# %% ../nbs/24_balance.ipynb #5d00fbd4
 def gramian(
     rows: Tensor,  # K gradients [K, |W|]
 ) -> Tensor:  # [K, K], float64
@@ -539,45 +679,75 @@ def gramian(
     rows = rows.cpu().double() if rows.device.type == "mps" else rows.double()  # MPS knows no float64
     return rows @ rows.T
 
-# %% ../nbs/24_balance.ipynb #a08ccbd3
+# %% ../nbs/24_balance.ipynb #523d26e1
+_PATIENCE = 100  # steps in a row; a scaler that halves its factor 100 times has long left single precision
+
+
+def _learn(
+    balancer: Balancer,
+    losses: Tensor,  # [K]
+    gramian: Tensor | None,  # [K, K]
+    new_epoch: bool,
+    scaled: bool,  # May the loss have been scaled?
+) -> bool:  # False: skipped
+    "The balancer's update, where all numbers are finite. Raises `ParamsError` where that is no overflow."
+    finite = (
+        losses.isfinite() if gramian is None else losses.isfinite() & gramian.diagonal().isfinite().to(losses.device)
+    )
+    new_epoch = new_epoch or balancer._epoch_is_due
+    if finite.all():
+        balancer._n_skipped, balancer._epoch_is_due = 0, False
+        balancer.update(losses, gramian, new_epoch)
+        return True
+    balancer._n_skipped, balancer._epoch_is_due = balancer._n_skipped + 1, new_epoch
+    if not scaled or balancer._n_skipped > _PATIENCE:
+        where = ", ".join(map(str, (~finite).nonzero().flatten().tolist()))
+        norms = "" if gramian is None else f", squared gradient norms {gramian.diagonal().tolist()}"
+        raise ParamsError(
+            f"losses: expected finite numbers, found {losses.tolist()}{norms} (task {where}); "
+            f"{balancer._n_skipped} steps in a row: this is no overflow that a loss scaler repairs"
+        )
+    return False
+
+# %% ../nbs/24_balance.ipynb #8133049d
 def backward(
-    losses: Sequence[Tensor] | Tensor,  # Unweighted scalar losses, one per task
+    losses: Sequence[Tensor] | Tensor,  # Unweighted scalar losses, one per task; exactly 0: no labels in this step
     fan: FanOut,  # Whose views the heads were given
     balancer: Balancer,  # Is updated
     W: Tensor | Sequence[Tensor] | None = None,  # Shared layer's weight (or weights), if the balancer needs gradients
     new_epoch: bool = False,  # Is this the first batch of an epoch?
     run: Callable = Tensor.backward,  # Starts the backward pass; Lightning's `manual_backward` may scale the loss
-) -> dict:  # losses [K], weights [K] of this step, total Σ wᵢLᵢ, gramian [K, K] if needed; all detached
+) -> dict:  # losses [K], weights [K] of this step, total Σ wᵢLᵢ, gramian [K, K] if needed, all detached; finite
     """Gradients of the balanced loss for all parameters in one backward pass, then the balancer's update.
 
-    Raises `ParamsError` for losses or a balancer of another number of tasks, and for a missing W.
+    Raises `ParamsError` for losses or a balancer of another number of tasks, for a missing W, and for numbers that are
+    not finite, unless a scaler may be the cause: then the update is skipped, and `finite` is False.
     """
     losses = torch.stack(list(losses)) if not isinstance(losses, Tensor) else losses
+    losses = losses.float() if losses.dtype in (torch.float16, torch.bfloat16) else losses
     if losses.shape != (len(fan),):
         raise ParamsError(f"losses: expected one scalar per head [{len(fan)}], found {list(losses.shape)}")
     if balancer.n_tasks not in (0, len(fan)):
         raise ParamsError(f"balancer: expected {len(fan)} tasks, found {balancer!r}")
     if balancer.needs != "none" and W is None:
         raise ParamsError("W: expected the shared layer's weight, found None")
-    seen = _averaged(losses.detach().clone()) if balancer.learns else losses.detach()
+    seen, scaled = averaged(losses.detach().clone()), run is not Tensor.backward
     if balancer.needs == "gramian":
         return _backward_gramian(losses, seen, fan, balancer, W, new_epoch, run)
+    log = {"losses": seen, "finite": True}
     if balancer.looks_back:
-        balancer.update(seen, None, new_epoch)
-    weights = balancer.weights
-    log = {"losses": seen, "weights": weights}
+        log["finite"] = _learn(balancer, seen, None, new_epoch, scaled)
+    log["weights"] = weights = balancer.weights
     total = (weights.to(losses) * losses).sum()
     if balancer.needs == "norms":
-        rows = _caught_rows(total, fan, W, run)
-        inverse = torch.where(weights != 0, 1 / weights, 0).to(rows)
-        log["gramian"] = gramian(_averaged(rows * inverse[:, None]))
+        log["gramian"] = _unweighted_gramian(_caught_rows(total, fan, W, run), weights)
     else:
         run(total)
     if balancer.learns and not balancer.looks_back:
-        balancer.update(seen, log.get("gramian"), new_epoch)
+        log["finite"] = _learn(balancer, seen, log.get("gramian"), new_epoch, scaled)
     return log | {"total": (weights.to(seen) * seen).sum()}
 
-# %% ../nbs/24_balance.ipynb #a907b9dd
+# %% ../nbs/24_balance.ipynb #d97064af
 def _scale_of(
     total: Tensor,  # Scalar loss
 ) -> list[Tensor]:  # Filled by the backward pass
@@ -601,9 +771,26 @@ def _caught_rows(
     scale = _scale_of(total)
     fan.watch(W)
     run(total)
-    return fan.shared_gradients() / scale[0]
+    return _unscaled(fan.shared_gradients(), scale[0])
 
-# %% ../nbs/24_balance.ipynb #5d00fbd4
+
+def _unscaled(
+    rows: Tensor,  # [K, |W|]
+    scale: Tensor,  # Of `_scale_of`
+) -> Tensor:  # [K, |W|]; half precision would not hold it, and becomes single
+    "Gradients free of the loss's factor."
+    return (rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows) / scale
+
+
+def _unweighted_gramian(
+    rows: Tensor,  # Gradients of the weighted losses [K, |W|]
+    weights: Tensor,  # [K]
+) -> Tensor:  # [K, K]
+    "Gramian of the unweighted losses' gradients; 0 where a weight is 0."
+    inverse = torch.where(weights != 0, 1 / weights, 0).to(rows)
+    return gramian(averaged(rows * inverse[:, None]))
+
+# %% ../nbs/24_balance.ipynb #e0f82d5d
 def _backward_gramian(
     losses: Tensor,  # [K]
     seen: Tensor,  # The same, averaged over processes
@@ -613,13 +800,14 @@ def _backward_gramian(
     new_epoch: bool,
     run: Callable,  # As for `backward`
 ) -> dict:  # As of `backward`
-    "The backward pass with weights that come from its own Gramian."
+    "The backward pass with weights from its own Gramian; NaN where that overflows, so that the scaler skips the step."
     log, total = {"losses": seen}, losses.sum()
     scale = _scale_of(total)
 
     def weigh(rows):  # called in the middle of the backward pass, when all heads have their gradients
-        log["gramian"] = gramian(_averaged(rows / scale[0]))
-        log["weights"] = balancer.update(seen, log["gramian"], new_epoch)
+        log["gramian"] = gramian(averaged(_unscaled(rows, scale[0])))
+        log["finite"] = _learn(balancer, seen, log["gramian"], new_epoch, run is not Tensor.backward)
+        log["weights"] = balancer.weights if log["finite"] else torch.full_like(rows[:, 0], math.nan)
         return log["weights"].to(rows)
 
     fan.watch(W)._tap.weigh = weigh

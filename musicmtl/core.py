@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['MADE_UP', 'AudioError', 'CorpusError', 'ParamsError', 'RunError', 'InUse', 'repo_root', 'cache_dir', 'locked',
            'sweep', 'temporary_beside', 'atomic', 'read_json', 'seed_everything', 'stable_hash', 'generator',
-           'progress', 'made_up']
+           'whole_number', 'end_with', 'progress', 'made_up']
 
 # %% ../nbs/00_core.ipynb #2c7aed33
-import contextlib, errno, fcntl, hashlib, json, os, random, re, shutil, sys, time, uuid, warnings
+import contextlib, errno, fcntl, hashlib, json, os, random, re, shutil, sys, threading, time, uuid, warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 import numpy as np
@@ -253,11 +253,14 @@ def sweep(
 @contextlib.contextmanager
 def temporary_beside(
     path: str | Path,  # Final name of a file or a folder
+    *,
+    clean: bool = True,  # Remove first what killed writers of the same left; False where `sweep` did so for all
 ) -> Iterator[Path]:  # Hidden name in the same folder; nothing is there yet
     "A name to write to; what is still there when the block ends is removed, by `sweep` where the process is killed."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    sweep(path.parent, _mark(path))
+    if clean:
+        sweep(path.parent, _mark(path))
     unique = f"{_mark(path)}{uuid.uuid4().hex[:12]}"
     suffix = path.suffix if len(os.fsencode(path.suffix)) <= 40 else ""
     lock, temporary = path.with_name(f"{unique}.lock"), path.with_name(f"{unique}.tmp{suffix}")
@@ -376,6 +379,33 @@ def generator(
 ) -> np.random.Generator:  # Independent stream
     "NumPy generator whose numbers depend on `parts` alone."
     return np.random.default_rng(stable_hash(*parts))
+
+# %% ../nbs/00_core.ipynb #05ce1806
+def whole_number(
+    name: str,  # Of the parameter, for the message
+    value: object,  # A whole number of any type
+    least: int = 1,  # Smallest that is allowed
+    expected: str = "a whole number",  # For the message, as in "a whole number of Hz"
+) -> int:
+    "A whole number as an `int`. Raises `ParamsError` for anything else, and for one below `least`."
+    is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not is_number or value != value or abs(value) == float("inf") or value != int(value) or value < least:
+        raise ParamsError(f"{name}: expected {expected}, at least {least}, found {value!r}")
+    return int(value)
+
+# %% ../nbs/00_core.ipynb #aed00347
+def end_with(
+    driver: int,  # Process number of the parent
+) -> None:
+    "From now on, end this process when its parent has ended, within a second. For workers, as they start."
+
+    def watch():
+        while os.getppid() == driver:
+            time.sleep(1)
+        os._exit(1)
+
+    if not any(thread.name == "end with the driver" for thread in threading.enumerate()):
+        threading.Thread(target=watch, name="end with the driver", daemon=True).start()
 
 # %% ../nbs/00_core.ipynb #71408c92
 def progress(

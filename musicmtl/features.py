@@ -13,7 +13,7 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool1d, pad
-from .core import ParamsError
+from .core import ParamsError, whole_number
 from .pitch import PitchGrid, check_wave, log_f0, pyin
 
 # %% ../nbs/03_features.ipynb #920f7d9c
@@ -43,12 +43,13 @@ def to_db(
     x: Tensor,  # Power, or magnitude with `power=1` [B, ...]
     power: int = 2,  # 2: power, 1: magnitude
     top_db: float | None = 80.0,  # Floor below each clip's own maximum, dB; None for no floor
+    top: Tensor | None = None,  # Maximum of each whole clip where x is a part of it, dB [B]
 ) -> Tensor:  # dB re 1 [B, ...]
     "`librosa.power_to_db` (amin 1e-10) or, with `power=1`, `amplitude_to_db` (amin 1e-5), with a floor per clip."
     db = x.clamp_min(1e-10 if power == 2 else 1e-5).log10_().mul_(10.0 if power == 2 else 20.0)
     if top_db is None:
         return db
-    floor = db.flatten(1).amax(1) - top_db
+    floor = (db.flatten(1).amax(1) if top is None else top) - top_db
     return torch.maximum(db, floor.view(-1, *[1] * (db.ndim - 1)))
 
 # %% ../nbs/03_features.ipynb #f32568e3
@@ -136,6 +137,15 @@ def _peaks(
 _EDGES = torch.from_numpy(np.linspace(-0.5, 0.5, 101))  # of the histogram, in semitones
 
 
+def _hundredths(
+    hz: Tensor,  # Frequencies [n]
+) -> Tensor:  # 0 … 99 [n]
+    "How far each is from the nearest semitone: bins of the histogram."
+    deviation = torch.remainder(12 * torch.log2(hz / 27.5), 1.0)
+    deviation = torch.where(deviation >= 0.5, deviation - 1, deviation)
+    return (torch.bucketize(deviation, _EDGES.to(hz.device), right=True) - 1).clamp(0, 99)
+
+
 def estimate_tuning(
     P: Tensor,  # Power spectrogram [B, F, n_fft//2+1], frames before bins
     sr: float,  # Hz
@@ -152,12 +162,8 @@ def estimate_tuning(
     heights[clip, column] = height
     median = (heights.nanmedian(1)[0] - (-heights).nanmedian(1)[0]) / 2  # of the lower and the upper middle
     is_loud = height >= median[clip]
-    deviation = torch.remainder(12 * torch.log2(hz[is_loud] / 27.5), 1.0)
-    deviation = torch.where(deviation >= 0.5, deviation - 1, deviation)
-    edges = _EDGES.to(P.device)
-    bins = (torch.bucketize(deviation, edges, right=True) - 1).clamp(0, 99)
-    votes = torch.bincount(clip[is_loud] * 100 + bins, minlength=100 * B).view(B, 100)
-    return torch.where(count > 0, edges[votes.argmax(1)], 0.0)
+    votes = torch.bincount(clip[is_loud] * 100 + _hundredths(hz[is_loud]), minlength=100 * B).view(B, 100)
+    return torch.where(count > 0, _EDGES.to(P.device)[votes.argmax(1)], 0.0)
 
 # %% ../nbs/03_features.ipynb #40b2457b
 def contrast_bands(
@@ -201,14 +207,24 @@ def _valley_peak(
     return smallest.mean(-1), largest.mean(-1)
 
 
+def _extremes(
+    S: Tensor,  # Magnitudes [B, F, n]
+    bands: list,  # From `contrast_bands`
+) -> tuple[Tensor, Tensor]:  # [B, F, 7] each
+    "Peaks and valleys of all bands."
+    extremes = (_valley_peak(S[..., first:last], k) for first, last, k in bands)
+    valley, peak = zip(*extremes, strict=True)
+    return torch.stack(peak, -1), torch.stack(valley, -1)
+
+
 def spectral_contrast(
     S: Tensor,  # Magnitude spectrogram [B, F, n], frames before bins
     bands: list,  # From `contrast_bands`
+    tops: tuple = (None, None),  # Of peaks and valleys in the whole clip where S is a part of it, dB [B]
 ) -> Tensor:  # dB [B, F, 7]
     "`librosa.feature.spectral_contrast` per clip (Jiang et al., 2002)."
-    extremes = (_valley_peak(S[..., first:last], k) for first, last, k in bands)
-    valley, peak = zip(*extremes, strict=True)
-    return to_db(torch.stack(peak, -1)) - to_db(torch.stack(valley, -1))
+    peak, valley = _extremes(S, bands)
+    return to_db(peak, top=tops[0]) - to_db(valley, top=tops[1])
 
 # %% ../nbs/03_features.ipynb #2f936ee6
 def onset_strength(
@@ -228,10 +244,24 @@ def tempogram(
     onsets: Tensor,  # Onset strength [B, F]
 ) -> Tensor:  # [B, F, 384], float64; zero where there is no onset
     "`librosa.feature.tempogram` per clip (Grosche, Müller and Kurth, 2010); lag 0 first."
-    n, x = TEMPOGRAM_LAGS, onsets.double()
+    return _lags(_onset_windows(onsets.double()))
+
+
+def _onset_windows(
+    x: Tensor,  # Onset strength [B, F], float64
+) -> Tensor:  # [B, F, 384], a view
+    "The stretch of onset strength around each frame; beyond the ends it fades out."
+    n = TEMPOGRAM_LAGS
     ramp = torch.arange(n // 2, dtype=x.dtype, device=x.device) / (n // 2)
-    frames = torch.cat([x[:, :1] * ramp, x, x[:, -1:] * ramp.flip(0)], 1).unfold(1, n, 1)[:, : x.shape[1]]
-    X = torch.fft.rfft(frames * stft_window("hann", n).to(x.device), 2 * n)
+    return torch.cat([x[:, :1] * ramp, x, x[:, -1:] * ramp.flip(0)], 1).unfold(1, n, 1)[:, : x.shape[1]]
+
+
+def _lags(
+    frames: Tensor,  # From `_onset_windows` [B, F, 384]
+) -> Tensor:  # [B, F, 384]
+    "Autocorrelation of each window, the largest value one."
+    n = TEMPOGRAM_LAGS
+    X = torch.fft.rfft(frames * stft_window("hann", n).to(frames.device), 2 * n)
     r = torch.fft.irfft(X.real.square() + X.imag.square(), 2 * n)[..., :n]
     top = r.abs().amax(-1, keepdim=True)
     return r / torch.where(top < torch.finfo(r.dtype).tiny, 1.0, top)
@@ -283,12 +313,19 @@ FEATURES = (
     "prosody",
 )
 _EXACT = FEATURES[2:-1]  # need the transform in double precision
+_WHOLE = (  # name, least value, words
+    ("sr", 1, "a whole number of Hz"),
+    ("n_fft", 2, "an even number of samples"),
+    ("hop", 1, "a whole number of samples"),
+    ("n_mels", 1, "a whole number"),
+    ("n_mfcc", 1, "a whole number"),
+)
 _CHOICES = {"window": WINDOWS, "mel": ("slaney", "htk"), "power": (1, 2), "compress": ("db", "log10p")}
 
 
-def _is_int(value: object, low: int) -> bool:
-    "Is it an integer (no truth value) of at least `low`?"
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= low
+def _is_level(value: object) -> bool:
+    "Is it a finite number of decibels above 0, and no truth value?"
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and 0 < value < np.inf
 
 
 def _check(ok: bool, name: str, expected: str, found: object):
@@ -305,21 +342,18 @@ def _check_bank(
     def check(ok, name, expected):
         _check(ok, name, expected, config[name])
 
-    sr, n_fft, hop, features = (config[name] for name in ("sr", "n_fft", "hop", "features"))
-    check(isinstance(sr, (int, float)) and sr > 0, "sr", "a positive number (Hz)")
-    check(_is_int(n_fft, 2) and n_fft % 2 == 0, "n_fft", "an even number of samples")
-    check(_is_int(hop, 1) and hop <= n_fft, "hop", f"1 to n_fft={n_fft} samples")
+    n_fft, hop, features = (config[name] for name in ("n_fft", "hop", "features"))
+    check(n_fft % 2 == 0, "n_fft", "an even number of samples")
+    check(hop <= n_fft, "hop", f"1 to n_fft={n_fft} samples")
     unknown = [name for name in features if name not in FEATURES]
     _check(not unknown, "features", f"some of {', '.join(FEATURES)}", unknown)
     check(features and len(set(features)) == len(features), "features", "at least one, each once")
     n_mels, n_mfcc, top_db = config["n_mels"], config["n_mfcc"], config["top_db"]
-    check(_is_int(n_mels, 1), "n_mels", "a positive integer")
     fits = "mfcc" not in features or n_mfcc <= n_mels
-    check(_is_int(n_mfcc, 1) and fits, "n_mfcc", f"1 to n_mels={n_mels}")
+    check(fits, "n_mfcc", f"1 to n_mels={n_mels}")
     for name, known in _CHOICES.items():
-        check(config[name] in known, name, f"one of {known}")
-    positive = isinstance(top_db, (int, float)) and top_db > 0
-    check(top_db is None or positive, "top_db", "a positive number or None")
+        check(config[name] in known and not isinstance(config[name], bool), name, f"one of {known}")
+    check(top_db is None or _is_level(top_db), "top_db", "a positive number or None")
 
 # %% ../nbs/03_features.ipynb #a4e273bb
 class FeatureBank(nn.Module):
@@ -330,7 +364,7 @@ class FeatureBank(nn.Module):
 
     def __init__(
         self,
-        sr: float,  # Sample rate of the clips, Hz
+        sr: int,  # Sample rate of the clips, Hz; 22050.0 is taken as 22050
         n_fft: int,  # Window and transform length, samples (even)
         hop: int,  # Samples between frames
         features: tuple | list | str,  # Names out of `FEATURES`
@@ -353,8 +387,14 @@ class FeatureBank(nn.Module):
         self.config = {"sr": sr, "n_fft": n_fft, "hop": hop, "features": list(features), "window": window}
         self.config |= {"n_mels": n_mels, "mel": mel, "power": power, "compress": compress, "n_mfcc": n_mfcc}
         self.config |= {"top_db": top_db, "dtype": str(dtype).removeprefix("torch.")}
+        for name, least, words in _WHOLE:
+            integer = name == "sr" or not isinstance(self.config[name], (float, np.floating))
+            _check(integer, name, words, self.config[name])
+            self.config[name] = whole_number(name, self.config[name], least, words)
         _check_bank(self.config)
-        self.sr, self.n_fft, self.hop, self.features = sr, n_fft, hop, features
+        self.config |= {"power": int(power), "top_db": top_db if top_db is None else float(top_db)}
+        self.sr, self.n_fft, self.hop = (self.config[name] for name in ("sr", "n_fft", "hop"))
+        self.features = features
         self.exact = torch.float64 if any(name in _EXACT for name in features) else dtype
         self._make_filters()
 
@@ -416,9 +456,18 @@ def spectrum(
     B, T = wave.shape
     padded = self.window.new_zeros(B, T + self.n_fft)
     padded[:, self.n_fft // 2 : self.n_fft // 2 + T] = wave
+    return self._power_of(padded)
+
+
+@patch
+def _power_of(
+    self: FeatureBank,
+    padded: Tensor,  # Clips with what lies before and behind them [B, T + n_fft], in the window's type
+) -> Tensor:  # Power [B, F, n_fft//2+1]
+    "Squared magnitude of the transform of all whole frames."
     frames = padded.unfold(-1, self.n_fft, self.hop)
-    P = padded.new_empty(B, frames.shape[1], self.n_fft // 2 + 1)
-    step = 64 if wave.device.type == "cpu" else frames.shape[1]  # a CPU's cache holds 64 frames, not a clip
+    P = padded.new_empty(len(padded), frames.shape[1], self.n_fft // 2 + 1)
+    step = 64 if padded.device.type == "cpu" else frames.shape[1]  # a CPU's cache holds 64 frames, not a clip
     for some, power in zip(frames.split(step, 1), P.split(step, 1), strict=True):
         X = torch.view_as_real(torch.fft.rfft(some * self.window)).square_()
         torch.add(X[..., 0], X[..., 1], out=power)
@@ -438,6 +487,7 @@ def _filter(
 def _log_mel(
     self: FeatureBank,
     S: Tensor,  # Magnitude [B, F, n]
+    top: Tensor | None = None,  # Of the whole clip, dB [B]
 ) -> tuple[Tensor, Tensor | None]:  # Compressed [B, F, M], and in dB where that is needed
     "The mel spectrogram as it was asked for and, for the cepstrum, in dB."
     if self.config["power"] == 2:
@@ -445,7 +495,7 @@ def _log_mel(
     mel = _filter(S, self.mel_filters, self.groups)
     db, in_db = None, self.config["compress"] == "db"
     if in_db or "mfcc" in self.features:
-        db = to_db(mel, self.config["power"], self.config["top_db"])
+        db = to_db(mel, self.config["power"], self.config["top_db"], top)
     return (db if in_db else torch.log10(10000 * mel + 1)), db
 
 # %% ../nbs/03_features.ipynb #20956e0a
@@ -454,9 +504,11 @@ def _chroma(
     self: FeatureBank,
     P: Tensor,  # Power [B, F, n]
     sr: float,  # Hz
+    tuning: Tensor | None = None,  # Of the whole clip [B]
 ) -> Tensor:  # [B, F, 12]
     "Energy of the twelve pitch classes, the largest of each frame one; silent frames stay zero."
-    filters = chroma_filters(sr, 2 * (P.shape[-1] - 1), estimate_tuning(P, sr))
+    tuning = estimate_tuning(P, sr) if tuning is None else tuning
+    filters = chroma_filters(sr, 2 * (P.shape[-1] - 1), tuning)
     x = P @ filters.transpose(1, 2)
     top = x.amax(-1, keepdim=True)
     return x / torch.where(top < torch.finfo(x.dtype).tiny, 1.0, top)
@@ -507,23 +559,49 @@ def _compute(
     wave: Tensor,  # Clips [B, T]
 ) -> dict[str, Tensor]:  # Name -> [B, C, F]
     "All features but prosody."
-    P, out = self.spectrum(wave), {}
-    S = P.to(self.dtype, copy=True).sqrt_() if set(self.features) - _FROM_POWER else None
-    if {"mel", "mfcc"} & set(self.features):
-        out["mel"], db = self._log_mel(S)
-        if "mfcc" in self.features:
-            out["mfcc"] = db @ self.dct
-    if "chroma" in self.features:
-        out["chroma"] = self._chroma(P, self.sr)
-    if "spectral_contrast" in self.features:
-        out["spectral_contrast"] = spectral_contrast(S, self.bands)
-    if "lps" in self.features:
-        out["lps"] = to_db(P.to(self.dtype), top_db=self.config["top_db"])
+    P = self.spectrum(wave)
+    S = self._magnitude(P)
+    out = self._framewise(P, S, {})
     if "tempogram" in self.features:
         out["tempogram"] = self._tempogram(P.to(self.dtype))
     out.update(self._transposed(P, S))
-    spectral = [name for name in self.features if name != "prosody"]
-    return {name: out[name].transpose(1, 2).to(self.dtype).contiguous() for name in spectral}
+    return self._result(out)
+
+
+@patch
+def _magnitude(self: FeatureBank, P: Tensor) -> Tensor | None:
+    "Root of the power, where a feature needs it."
+    return P.to(self.dtype, copy=True).sqrt_() if set(self.features) - _FROM_POWER else None
+
+
+@patch
+def _framewise(
+    self: FeatureBank,
+    P: Tensor,  # Power [B, F, n]
+    S: Tensor | None,  # Magnitude [B, F, n]
+    whole: dict,  # What the whole clip says where P is a part of it: maxima in dB and tuning, [B] each
+) -> dict[str, Tensor]:  # Name -> [B, F, C]
+    "Features of a frame that depend on no other frame, but for `whole`."
+    out = {}
+    if {"mel", "mfcc"} & set(self.features):
+        out["mel"], db = self._log_mel(S, whole.get("mel"))
+        if "mfcc" in self.features:
+            out["mfcc"] = db @ self.dct
+    if "chroma" in self.features:
+        out["chroma"] = self._chroma(P, self.sr, whole.get("tuning"))
+    if "spectral_contrast" in self.features:
+        tops = whole.get("peak"), whole.get("valley")
+        out["spectral_contrast"] = spectral_contrast(S, self.bands, tops)
+    if "lps" in self.features:
+        out["lps"] = to_db(P.to(self.dtype), top_db=self.config["top_db"], top=whole.get("lps"))
+    return out
+
+
+@patch
+def _result(self: FeatureBank, out: dict) -> dict[str, Tensor]:  # Name -> [B, C, F]
+    "Those that were asked for, frames last."
+    names = [name for name in self.features if name in out]
+    return {name: out[name].transpose(1, 2).to(self.dtype).contiguous() for name in names}
 
 # %% ../nbs/03_features.ipynb #d62a1994
 @patch
@@ -546,6 +624,107 @@ def forward(
     if "prosody" in self.features:
         out["prosody"] = prosody(wave, self.pitch).to(self.dtype)
     return {name: out[name] for name in self.features}
+
+# %% ../nbs/03_features.ipynb #2847fa70
+@patch(as_prop=True)
+def streams(self: FeatureBank) -> bool:
+    "Can all features of the bank be computed by `stream`?"
+    return not {"prosody", "chroma_transposed", "spectral_contrast_transposed"} & set(self.features)
+
+
+@patch
+def _powers(
+    self: FeatureBank,
+    blocks,  # Iterator of parts of one clip [1, T]
+):  # -> Iterator of power spectrograms [1, F, n_fft//2+1] of consecutive frames
+    "`spectrum` of a clip that comes in parts."
+    half = self.n_fft // 2
+    rest = self.window.new_zeros(1, half)
+    for block in blocks:
+        check_wave(block, 1, "a block of a clip")
+        rest = torch.cat([rest, block.to(rest)], 1)
+        n = (rest.shape[1] - self.n_fft) // self.hop + 1
+        if n > 0:
+            yield self._power_of(rest[:, : (n - 1) * self.hop + self.n_fft])
+            rest = rest[:, n * self.hop :]
+    rest = torch.cat([rest, rest.new_zeros(1, half)], 1)
+    if rest.shape[1] >= self.n_fft:
+        yield self._power_of(rest)
+
+# %% ../nbs/03_features.ipynb #8a19f942
+@patch
+def _levels(self: FeatureBank, P: Tensor) -> dict[str, Tensor]:  # Name -> maximum, dB [1]
+    "Loudest values of a part of a clip."
+    S, found = self._magnitude(P), {}
+    if {"mel", "mfcc"} & set(self.features):
+        mel = _filter(S.square() if self.config["power"] == 2 else S, self.mel_filters, self.groups)
+        found["mel"] = to_db(mel, self.config["power"], None)
+    if "spectral_contrast" in self.features:
+        peak, valley = _extremes(S, self.bands)
+        found |= {"peak": to_db(peak, top_db=None), "valley": to_db(valley, top_db=None)}
+    if "lps" in self.features:
+        found["lps"] = to_db(P.to(self.dtype), top_db=None)
+    if "tempogram" in self.features:
+        found["onsets"] = to_db(_filter(P.to(self.dtype), self.onset_filters, self.onset_groups), top_db=None)
+    return {name: x.flatten(1).amax(1) for name, x in found.items()}
+
+
+@patch
+def _whole(
+    self: FeatureBank,
+    blocks,  # Iterator of parts of one clip [1, T]
+) -> dict[str, Tensor]:  # Name -> [1]
+    "What a long clip says as a whole: the loudest values and the tuning."
+    whole, heights, bins = {}, [], []
+    for P in self._powers(blocks):
+        for name, level in self._levels(P).items():
+            whole[name] = torch.maximum(level, whole.get(name, level))
+        if "chroma" in self.features:
+            _, hz, height = _peaks(P, self.sr / self.n_fft, min(4000.0, self.sr / 2))
+            heights.append(height)
+            bins.append(_hundredths(hz).to(torch.uint8))
+    if "chroma" in self.features:
+        whole["tuning"] = _EDGES[_commonest(torch.cat(heights), torch.cat(bins))].to(P.device)[None]
+    return whole
+
+
+def _commonest(
+    heights: Tensor,  # Of all peaks of a clip [n]
+    bins: Tensor,  # Their hundredths [n]
+) -> int:  # 50, which is no deviation, where there is no peak
+    "The commonest hundredth of the peaks at or above the median."
+    if not len(heights):
+        return 50
+    median = (heights.median() - (-heights).median()) / 2
+    return int(torch.bincount(bins[heights >= median].long(), minlength=100).argmax())
+
+# %% ../nbs/03_features.ipynb #5ec8c3e7
+@patch
+@torch.no_grad()
+def stream(
+    self: FeatureBank,
+    read,  # () -> iterator of the parts of one clip [1, T], `sr` Hz; called once or twice
+):  # -> Iterator of dicts: name -> [1, C, F] of consecutive frames
+    """The features of one long clip; the parts of each, joined, are what `forward` gives.
+
+    Raises `ParamsError` where a feature cannot be computed in parts.
+    """
+    _check(self.streams, "features", "none that needs the whole clip at once", self.features)
+    whole, rises, last = self._whole(read()), [], None
+    for P in self._powers(read()):
+        if out := self._framewise(P, self._magnitude(P), whole):
+            yield self._result(out)
+        if "tempogram" in self.features:
+            mel = _filter(P.to(self.dtype), self.onset_filters, self.onset_groups)
+            mel = to_db(mel, top=whole["onsets"])
+            last = mel[:, :1] if last is None else last
+            rises.append(torch.cat([last, mel], 1).diff(dim=1).clamp_min(0).mean(-1))
+            last = mel[:, -1:]
+    if "tempogram" in self.features:
+        rise = torch.cat(rises, 1)
+        onsets = pad(rise[:, 1:], (1 + self.n_fft // (2 * self.hop), 0))[:, : rise.shape[1]]
+        for frames in _onset_windows(onsets.double()).split(1024, 1):
+            yield self._result({"tempogram": _lags(frames)})
 
 # %% ../nbs/03_features.ipynb #8f7016eb
 @patch

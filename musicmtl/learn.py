@@ -4,21 +4,24 @@
 
 # %% auto #0
 __all__ = ['Windows', 'Items', 'EpochBatches', 'MultiTask', 'outputs', 'probabilities', 'EpochOutputs', 'StepTimes', 'Plateau',
-           'fit']
+           'n_devices', 'fit']
 
 # %% ../nbs/25_learn.ipynb #9b9c343b
-import contextlib, json, logging, os, time, warnings
+import contextlib, json, logging, math, os, shutil, time, warnings, zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 import lightning as L, numpy as np, pandas as pd, torch
 from torch import nn
 from fastcore.basics import patch
+from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch.utils.data import Dataset, Sampler, default_convert
 from .balance import Balancer
 from .tasks import Task
 from .core import ParamsError, RunError, atomic, generator, seed_everything, stable_hash
-from .balance import Equal, fan_out, backward
+from .balance import Equal, backward, fan_out
+from .ranks import averaged, from_first, is_rank, launch, n_ranks
 
 # %% ../nbs/25_learn.ipynb #b53f4c5b
 class Windows(Dataset):
@@ -92,14 +95,14 @@ class EpochBatches(Sampler):
     def __init__(
         self,
         n: int,  # Items
-        batch_size: int,  # Items per batch
+        batch_size: int,  # Items per batch, all processes together
         *,
         seed: int = 0,
         steps: int | None = None,  # Batches per epoch; None: all items once
         drop_last: bool = True,  # Leave out an incomplete last batch (batch norm cannot use a batch of one)
         shuffle: bool = True,  # False: in order, for evaluation
         rank: int = 0,  # Number of this process under data-parallel training
-        world_size: int = 1,  # Number of processes; each gets its share of the batches
+        world_size: int = 1,  # Number of processes; each gets its part of every batch
         data: Dataset | None = None,  # What the items are of; is told the epoch if it has a `set_epoch` (random cuts)
     ):
         if n < 1:
@@ -108,7 +111,7 @@ class EpochBatches(Sampler):
         self.rank, self.world_size, self.epoch, self.data = rank, world_size, 0, data
         n_whole, n_all = n // self.batch_size, -(-n // self.batch_size)
         self.per_round = n_whole if drop_last else n_all  # batches until all items were drawn
-        self.steps = max(1, (steps or self.per_round) // world_size)
+        self.steps = steps or self.per_round
 
     def set_epoch(self, epoch: int):
         "Name the epoch that comes next."
@@ -132,14 +135,14 @@ def _cut(
 @patch
 def __iter__(self: EpochBatches) -> Iterator[np.ndarray]:
     "Batches of the epoch that `set_epoch` named."
-    needed = self.steps * self.world_size
     if self.shuffle:
         rng, batches = generator(self.seed, "epoch", self.epoch), []
-        while len(batches) < needed:
+        while len(batches) < self.steps:
             batches += self._cut(rng.permutation(self.n))[: self.per_round]
     else:
         batches = self._cut(np.arange(self.n))
-    yield from batches[:needed][self.rank :: self.world_size]
+    for batch in batches[: self.steps]:
+        yield np.array_split(batch, self.world_size)[self.rank]
 
 # %% ../nbs/25_learn.ipynb #71df1d45
 class MultiTask(L.LightningModule):
@@ -165,7 +168,7 @@ class MultiTask(L.LightningModule):
         self.lr, self.weight_decay, self.decay, self.seed = lr, weight_decay, decay, seed
         self.automatic_optimization = False
         self.steps_log, self.valid_log = [], []
-        self._valid_sum = self._valid_n = 0
+        self._valid_sum = self._valid_n = self._n_overflows = 0
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         "The optimiser of the network's parameters."
@@ -178,14 +181,33 @@ class MultiTask(L.LightningModule):
 
 # %% ../nbs/25_learn.ipynb #d7292189
 @patch
+def task_loss(
+    self: MultiTask,
+    k: int,  # Number of the task
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    weight: float = 1.0,  # 0 where this process has no item of its own
+) -> torch.Tensor:  # Scalar
+    "Unweighted loss of a task; of several processes, their mean over processes is the loss of the whole batch."
+    task = self.tasks[k]
+    if n_ranks() == 1:
+        return task.loss(logits, target)
+    if isinstance(task, Task):
+        return weight * task.loss(logits, target, lambda total: averaged(weight * total))
+    n = torch.tensor(weight * len(logits), device=logits.device)  # a task of the caller's: a mean over items
+    return task.loss(logits, target) * n / averaged(n)
+
+
+@patch
 def losses(
     self: MultiTask,
     logits: Sequence[torch.Tensor],  # One per task
     targets: Sequence[torch.Tensor],  # One per task
+    weight: float = 1.0,  # As for `task_loss`
 ) -> torch.Tensor:  # [K]
-    "Unweighted losses."
-    pairs = zip(self.tasks, logits, targets, strict=True)
-    return torch.stack([task.loss(scores, target) for task, scores, target in pairs])
+    "Unweighted losses of all tasks."
+    pairs = enumerate(zip(logits, targets, strict=True))
+    return torch.stack([self.task_loss(k, scores, target, weight) for k, (scores, target) in pairs])
 
 
 @patch
@@ -193,10 +215,22 @@ def _plain_losses(
     self: MultiTask,
     x: torch.Tensor,
     targets: Sequence[torch.Tensor],
+    weight: float = 1.0,
 ) -> torch.Tensor:  # [K]
     "Unweighted losses of a network that is just called."
     out = self.net(x)
-    return self.losses([out] if isinstance(out, torch.Tensor) else out, targets)
+    return self.losses([out] if isinstance(out, torch.Tensor) else out, targets, weight)
+
+# %% ../nbs/25_learn.ipynb #593cd2ec
+def _counts(
+    tasks: Sequence[Task],
+    what: str,  # "mass" or "n_labelled"
+    targets: Sequence[torch.Tensor],  # One per task
+) -> torch.Tensor:  # [K]
+    "How much of a batch is labelled for each task."
+    pairs = zip(tasks, targets, strict=True)
+    counts = [getattr(task, what)(target) if hasattr(task, what) else len(target) for task, target in pairs]
+    return torch.stack([torch.as_tensor(count, device=targets[0].device) for count in counts])
 
 
 @patch
@@ -205,38 +239,69 @@ def training_step(
     batch: tuple,  # x, and one target per task
     batch_idx: int,
 ):
-    "One backward pass, one step of the optimiser."
+    "One backward pass, one step of the optimiser. Raises `RunError` where the numbers are no longer finite."
     x, targets = batch
-    optimiser = self.optimizers()
+    optimiser, counts = self.optimizers(), averaged(_counts(self.tasks, "mass", targets))
     optimiser.zero_grad()
 
     def run(total):
         return self.manual_backward(total if self.penalty is None else total + self.penalty(self.net))
 
     if len(self.tasks) == 1:
-        losses, log = self._plain_losses(x, targets), {"weights": torch.ones(1)}
+        losses = self._plain_losses(x, targets)
+        log = {"weights": torch.ones(1), "losses": averaged(losses.detach())}
         run(losses.sum())
     else:
         fan = fan_out(self.net.shared(x), len(self.tasks))
         losses = self.losses(self.net.heads(list(fan)), targets)
         log = backward(losses, fan, self.balancer, self.net.shared_weight, new_epoch=batch_idx == 0, run=run)
-    optimiser.step()
-    self._record(losses.detach(), log)
+    if (counts > 0).any():
+        optimiser.step()
+    self._record(log["losses"], log, counts)
 
-# %% ../nbs/25_learn.ipynb #593cd2ec
+# %% ../nbs/25_learn.ipynb #b605f35f
 @patch
 def _record(
+    self: MultiTask,
+    losses: torch.Tensor,  # Of the whole batch [K]
+    log: dict,  # Of `balance.backward`
+    counts: torch.Tensor | None = None,  # Labelled items of each task [K]; None: there are some
+):
+    "Keep weights, losses and gradient norms of a step as plain numbers; NaN for the losses of tasks without labels."
+    norms = log["gramian"].diagonal().sqrt() if "gramian" in log else torch.full_like(losses, float("nan"))
+    self._check_finite(losses, log)
+    self.log("loss", losses.sum(), prog_bar=True, logger=False)
+    if counts is not None:
+        losses, norms = (torch.where(counts > 0, x, float("nan")) for x in (losses, norms.to(losses)))
+    numbers = *losses.tolist(), *log["weights"].tolist(), *norms.tolist()
+    self.steps_log.append([self.current_epoch, len(self.steps_log), *numbers])
+
+# %% ../nbs/25_learn.ipynb #6bf18e9a
+_PATIENCE = 50  # steps in a row that a loss scaler may lose
+
+
+@patch
+def _check_finite(
     self: MultiTask,
     losses: torch.Tensor,  # [K]
     log: dict,  # Of `balance.backward`
 ):
-    "Keep one step's weights, losses and gradient norms as plain numbers."
-    norms = log["gramian"].diagonal().sqrt() if "gramian" in log else torch.full_like(losses, float("nan"))
-    numbers = *losses.tolist(), *log["weights"].tolist(), *norms.tolist()
-    self.steps_log.append([self.current_epoch, len(self.steps_log), *numbers])
-    self.log("loss", losses.sum(), prog_bar=True, logger=False)
+    "Raises `RunError` that names the tasks where losses or gradients are not finite and no scaler can mend it."
+    bad = ~losses.isfinite()
+    if not log.get("finite", True) and "gramian" in log:
+        bad |= ~log["gramian"].diagonal().isfinite().to(bad.device)
+    self._n_overflows = self._n_overflows + 1 if bad.any() else 0
+    scaler = getattr(self.trainer.precision_plugin, "scaler", None) if self._n_overflows else None
+    if not self._n_overflows or (scaler is not None and self._n_overflows <= _PATIENCE):
+        return
+    names = ", ".join(task.name for task, is_bad in zip(self.tasks, bad.tolist(), strict=True) if is_bad)
+    raise RunError(
+        f"training diverged at epoch {self.current_epoch}, step {len(self.steps_log)}: expected finite losses and "
+        f"gradients, found others for {names} (losses {losses.tolist()}); {self._n_overflows} steps in a row. "
+        "Lower the learning rate, or look at the targets of these tasks"
+    )
 
-
+# %% ../nbs/25_learn.ipynb #69d8e9cd
 @patch(as_prop=True)
 def history(self: MultiTask) -> pd.DataFrame:  # Columns epoch, step, task, loss, weight, norm; a row per step and task
     "Losses, weights and gradient norms of every training step."
@@ -247,7 +312,7 @@ def history(self: MultiTask) -> pd.DataFrame:  # Columns epoch, step, task, loss
     columns |= {name: numbers[:, 2 + i * K : 2 + (i + 1) * K].ravel() for i, name in enumerate(names)}
     return pd.DataFrame(columns)
 
-# %% ../nbs/25_learn.ipynb #6bf18e9a
+# %% ../nbs/25_learn.ipynb #806d0214
 @patch
 def validation_step(
     self: MultiTask,
@@ -256,14 +321,19 @@ def validation_step(
 ):
     "Add the losses of a batch."
     x, targets = batch
-    losses = self._plain_losses(x, targets)
-    self._valid_sum = self._valid_sum + losses.detach().cpu().double() * len(x)
-    self._valid_n = self._valid_n + len(x)
+    weight = float(self.trainer.val_dataloaders.n_own(batch_idx) > 0)
+    losses = averaged(self._plain_losses(x, targets, weight).detach())
+    counts = averaged(weight * _counts(self.tasks, "n_labelled", targets)).cpu().double()
+    self._valid_sum = self._valid_sum + losses.cpu().double() * counts
+    self._valid_n = self._valid_n + counts
 
 
 @patch
 def on_validation_epoch_end(self: MultiTask):
-    "Keep the means."
+    "Keep the means. Raises `RunError` where they are not finite though there are labels."
+    for task, total in zip(self.tasks, self._valid_sum, strict=True):
+        if not total.isfinite():
+            raise RunError(f"validation after epoch {self.current_epoch}: the loss of {task.name} is {total.item()}")
     self.valid_log.append([self.current_epoch, *(self._valid_sum / self._valid_n).tolist()])
     self._valid_sum = self._valid_n = 0
 
@@ -295,11 +365,20 @@ def on_load_checkpoint(self: MultiTask, checkpoint: dict):
 @patch
 def on_train_batch_start(self: MultiTask, batch: tuple, batch_idx: int):
     "Seed the global generators and set the learning rate of the step."
-    seed_everything(stable_hash(self.seed, "step", self.current_epoch, batch_idx) % 2**31)
+    rank = (self.global_rank,) if self.global_rank else ()
+    seed_everything(stable_hash(self.seed, "step", self.current_epoch, batch_idx, *rank) % 2**31)
     if self.decay:
         left = (1 - self.global_step / self.trainer.estimated_stepping_batches) ** float(self.decay)
         for group in self.optimizers().param_groups:
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * left
+
+
+@patch
+def on_train_batch_end(self: MultiTask, outputs, batch: tuple, batch_idx: int):
+    "Give all processes the running statistics of the first one, at the end of an epoch."
+    if n_ranks() > 1 and self.trainer.is_last_batch:
+        for buffer in self.net.buffers():
+            from_first(buffer)
 
 # %% ../nbs/25_learn.ipynb #3d606058
 @torch.inference_mode()
@@ -448,12 +527,18 @@ def on_train_start(self: Plateau, trainer: L.Trainer, module: MultiTask):
 # %% ../nbs/25_learn.ipynb #df64344a
 @patch
 def on_train_epoch_end(self: Plateau, trainer: L.Trainer, module: MultiTask):
-    "Look at the validation loss of the epoch that has just ended. Raises `ParamsError` where there is none."
+    """Look at the validation loss of the epoch that has just ended. Raises `ParamsError` where there is none.
+
+    A task without labels in the validation set has no part in it.
+    """
     if not module.valid_log or module.valid_log[-1][0] != module.current_epoch:
         raise ParamsError(
             "Plateau: expected a validation loss after every epoch, found none; give `fit` a validation set"
         )
-    loss, group = sum(module.valid_log[-1][1:]), trainer.optimizers[0].param_groups[0]
+    losses = [loss for loss in module.valid_log[-1][1:] if not math.isnan(loss)]
+    if not losses:
+        raise ParamsError("Plateau: expected labels in the validation set, found none for any task")
+    loss, group = sum(losses), trainer.optimizers[0].param_groups[0]
     if loss < self.best:
         self.best, self.best_epoch = loss, module.current_epoch
         if self.restore:
@@ -510,16 +595,41 @@ def _check_settings(
         )
 
 # %% ../nbs/25_learn.ipynb #cc89dfd5
-def _save(
-    trainer: L.Trainer,
-    path: Path,
-):
-    "Write a checkpoint that is whole or absent."
-    if not trainer.is_global_zero:
-        trainer.save_checkpoint(path)  # waits for the first process and writes nothing
-        return
-    with atomic(path) as temporary:
-        trainer.save_checkpoint(temporary)
+class _WholeFiles(TorchCheckpointIO):
+    "Writes checkpoints that are whole or absent. Raises `RunError` where there is no room."
+
+    def __init__(
+        self,
+        start: Path | None,  # Checkpoint that the training goes on from: known to be whole
+    ):
+        self.newest = start
+
+    def save_checkpoint(self, checkpoint, path, storage_options=None):
+        path = Path(path)
+        try:
+            with atomic(path) as temporary:
+                torch.save(checkpoint, temporary)
+                with open(temporary, "rb") as written:
+                    os.fsync(written.fileno())
+                if path == self.newest:
+                    os.replace(path, path.with_name("previous.ckpt"))
+            self.newest = path
+        except (OSError, RuntimeError) as error:  # PyTorch's own writer gives a RuntimeError
+            need = sum(value.nbytes for value in _tensors(checkpoint)) / 1e6
+            free = shutil.disk_usage(path.parent).free / 1e6
+            raise RunError(
+                f"{path} cannot be written: expected room for {need:.1f} MB, found {free:.1f} MB free "
+                f"({str(error).splitlines()[0]}); nothing is lost, the same call goes on from the checkpoint before"
+            ) from error
+
+
+def _tensors(values) -> Iterator[torch.Tensor]:
+    "All tensors in nested dicts and lists."
+    if isinstance(values, torch.Tensor):
+        yield values
+    elif isinstance(values, dict | list | tuple):
+        for value in values.values() if isinstance(values, dict) else values:
+            yield from _tensors(value)
 
 
 class _SaveLast(Checkpoint):
@@ -529,9 +639,29 @@ class _SaveLast(Checkpoint):
         self.path = path
 
     def on_train_epoch_end(self, trainer, module):
-        _save(trainer, self.path)
+        trainer.save_checkpoint(self.path)
+
+# %% ../nbs/25_learn.ipynb #82e2c4e8
+def _damage(path: Path) -> str | None:
+    "What is wrong with a checkpoint; None if it is whole."
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+        return f"{bad} has another checksum" if bad else None
+    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+        return str(error)
 
 
+def _whole(*paths: Path) -> Path | None:
+    "The first checkpoint that is there and whole; warns of each that is damaged."
+    for path in paths:
+        if path.exists():
+            if not (damage := _damage(path)):
+                return path
+            warnings.warn(f"{path} is damaged ({damage}); going on from the checkpoint before, if any", stacklevel=3)
+    return None
+
+# %% ../nbs/25_learn.ipynb #a7424378
 def _restore(
     module: MultiTask,
     path: Path,
@@ -546,7 +676,7 @@ def _restore(
             callback.load_state_dict(checkpoint["callbacks"][callback.state_key])
     return module.eval()
 
-# %% ../nbs/25_learn.ipynb #82e2c4e8
+# %% ../nbs/25_learn.ipynb #e1ea3adb
 class _Batches:
     "The batches of a data set, in the order of a sampler of index arrays."
 
@@ -558,9 +688,15 @@ class _Batches:
     def __len__(self) -> int:
         return len(self.sampler)
 
+    def n_own(self, index: int) -> int:
+        "Items in this process's part of a batch, where they come in order."
+        sampler = self.sampler
+        whole = min(sampler.batch_size, sampler.n - index * sampler.batch_size)
+        return (whole + sampler.world_size - 1 - sampler.rank) // sampler.world_size
+
     def __iter__(self) -> Iterator:
         for items in self.sampler:
-            yield default_convert(self.data[items])
+            yield default_convert(self.data[items if len(items) else np.array([0])])
 
 
 def _loader(
@@ -573,12 +709,14 @@ def _loader(
     share = {"rank": trainer.global_rank, "world_size": trainer.world_size}
     return _Batches(data, EpochBatches(len(data), batch_size, data=data, **share, **kwargs))
 
-# %% ../nbs/25_learn.ipynb #a7424378
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its start-up lines name the machine
+# %% ../nbs/25_learn.ipynb #c89d6f3c
+for _part in ("lightning.pytorch", "lightning.fabric"):
+    logging.getLogger(_part).setLevel(logging.WARNING)  # start-up lines name the machine
 _EXPECTED_WARNINGS = (
     ".*LeafSpec.* is deprecated",  # Lightning's own use of a name that PyTorch has renamed
     "Found .* in eval mode at the start of training",  # frozen parts of a network
     "GPU available but not used",  # the device is an argument
+    "find_unused_parameters=True was specified",  # whether a head is used depends on the batch's labels
 )
 
 
@@ -614,40 +752,107 @@ def _trainer(
         **kwargs,
     )
 
-# %% ../nbs/25_learn.ipynb #e1ea3adb
+# %% ../nbs/25_learn.ipynb #37d44233
+def _train(
+    module: MultiTask,
+    train: Dataset,
+    valid: Dataset | None,
+    root: Path,
+    start: Path | None,  # Checkpoint to go on from
+    sizes: dict,  # epochs, batch_size, steps_per_epoch
+    callbacks: Sequence[L.Callback],
+    machine: dict,  # Passed to Lightning's Trainer
+):
+    "Train to the end and write `final.ckpt`; all processes of a training come here."
+    plugins = [_WholeFiles(start), *([] if is_rank() else [LightningEnvironment()])]
+    options = {"limit_val_batches": None if valid is not None else 0, "plugins": plugins, **machine}
+    validation, batch_size = [], sizes["batch_size"]
+    with _without_expected_warnings():
+        trainer = _trainer(root, sizes["epochs"], callbacks, **options)
+        loader = _loader(train, trainer, batch_size, seed=module.seed, steps=sizes["steps_per_epoch"])
+        if valid is not None:
+            validation = _loader(valid, trainer, batch_size, shuffle=False, drop_last=False)
+        trainer.fit(module, loader, validation, ckpt_path=start, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    trainer.save_checkpoint(root / "final.ckpt")
+    if trainer.is_global_zero:
+        for name in ("last", "previous"):
+            (root / f"{name}.ckpt").unlink(missing_ok=True)
+
+# %% ../nbs/25_learn.ipynb #a2cde577
+_STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
+
+
+def n_devices(
+    device: str,  # Lightning's accelerator
+    devices: int | str,  # As for `fit`
+) -> tuple[int, bool]:  # Devices on this machine, and whether they are CPUs
+    "How many processes train together on a machine. Raises `ParamsError`."
+    try:
+        with _without_expected_warnings():
+            found = L.Trainer(accelerator=device, devices=devices, logger=False, plugins=[LightningEnvironment()])
+    except Exception as error:  # Lightning has many ways to say so
+        reason = str(error).splitlines()[0]
+        raise ParamsError(f"devices: expected a number of them or auto, found {devices!r}: {reason}") from error
+    return found.num_devices, isinstance(found.accelerator, L.pytorch.accelerators.CPUAccelerator)
+
+
+def _machine(
+    device: str,
+    devices: int | str,
+    num_nodes: int,
+    strategy: str,
+    precision: str,
+) -> tuple[dict, int]:  # Arguments of Lightning's Trainer, devices on a machine
+    "How Lightning is to train. Raises `ParamsError`."
+    if strategy not in _STRATEGIES:
+        raise ParamsError(f"strategy: expected one of {', '.join(_STRATEGIES)}, found {strategy!r}")
+    if not isinstance(num_nodes, int) or num_nodes < 1:
+        raise ParamsError(f"num_nodes: expected a number of machines, 1 or more, found {num_nodes!r}")
+    machine = {"accelerator": device, "devices": devices, "precision": precision}
+    n, on_cpu = (1, True) if (devices, num_nodes) == (1, 1) else n_devices(device, devices)
+    if n * num_nodes > 1:
+        machine |= {"num_nodes": num_nodes, "strategy": _STRATEGIES[2] if strategy == "auto" else strategy}
+        machine["sync_batchnorm"] = not on_cpu
+    return machine, n
+
+# %% ../nbs/25_learn.ipynb #73221b19
 def fit(
     module: MultiTask,  # What to train; is trained in place
     train: Dataset,  # Training windows or items
     valid: Dataset | None = None,  # Validation windows or items, for losses after each epoch
     *,
     epochs: int,  # Passes (or groups of `steps_per_epoch` steps)
-    batch_size: int = 64,  # Items per step
+    batch_size: int = 64,  # Items per step, all devices together
     root: str | Path,  # Folder of this training
     steps_per_epoch: int | None = None,  # None: all items once
     device: str = "auto",  # Lightning's accelerator: "auto", "cpu", "gpu"
-    devices: int | str = 1,  # Data-parallel over so many
+    devices: int | str = 1,  # So many on each machine; "auto": all there are
+    num_nodes: int = 1,  # Machines
+    strategy: str = "auto",  # Lightning's: "auto" or one of its "ddp"
     precision: str = "32-true",  # Lightning's precision, e.g. "bf16-mixed"
     settings: dict | None = None,  # What else identifies this training (corpus, protocol, ...)
     callbacks: Sequence[L.Callback] = (),  # Further Lightning callbacks
 ) -> MultiTask:  # Trained, in evaluation mode, with `history` and `valid_history`
-    "Train to the end, from wherever an earlier call was stopped. Raises `RunError` if `root` has other settings."
-    root, valid_batches = Path(root), None if valid is not None else 0
-    sizes = {"epochs": epochs, "batch_size": batch_size, "steps_per_epoch": steps_per_epoch, "windows": len(train)}
-    found = _training_settings(module, callbacks, **sizes, precision=precision)
+    """Train to the end, from wherever an earlier call was stopped.
+
+    Raises `RunError` if `root` has other settings or no room, and `ParamsError` for devices that are not there.
+    """
+    root = Path(root).absolute()
+    sizes = {"epochs": epochs, "batch_size": batch_size, "steps_per_epoch": steps_per_epoch}
+    found = _training_settings(module, callbacks, **sizes, windows=len(train), precision=precision)
     _check_settings(root, found | json.loads(json.dumps(settings or {})))
-    last, final = root / "last.ckpt", root / "final.ckpt"
-    if final.exists():
+    if final := _whole(root / "final.ckpt"):
         return _restore(module, final, callbacks)
-    with _without_expected_warnings():
-        machine = {"accelerator": device, "devices": devices, "precision": precision}
-        trainer = _trainer(root, epochs, callbacks, limit_val_batches=valid_batches, **machine)
-        loader = _loader(train, trainer, batch_size, seed=module.seed, steps=steps_per_epoch)
-        validation = []
-        if valid is not None:
-            validation = _loader(valid, trainer, batch_size, shuffle=False, drop_last=False)
-        trainer.fit(module, loader, validation, ckpt_path=last if last.exists() else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    _save(trainer, final)
-    last.unlink(missing_ok=True)
-    return module.eval()
+    machine, n = _machine(device, devices, num_nodes, strategy, precision)
+    n_items, n_processes = min(batch_size, len(train)), n * num_nodes
+    if n_items < n_processes:
+        raise ParamsError(f"batch_size: expected an item for each of {n_processes} devices, found {n_items}")
+    start = _whole(root / "last.ckpt", root / "previous.ckpt")
+    arguments = module, train, valid, root, start, sizes, callbacks, machine
+    if n_processes == 1 or is_rank():
+        _train(*arguments)
+        return module.eval()
+    launch(n, num_nodes, root, _train, *arguments)
+    return _restore(module, root / "final.ckpt", callbacks)

@@ -7,7 +7,7 @@ __all__ = ['Task', 'classification', 'class_weights', 'distribution', 'multilabe
 
 # %% ../nbs/23_tasks.ipynb #01c8f7a9
 import functools, math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 import numpy as np, torch
 import torch.nn.functional as F
@@ -30,15 +30,27 @@ def _weight(
 def _masked_mean(
     values: Tensor,
     mask: Tensor,  # bool, same shape
+    average: Callable,  # Mean of a tensor over processes
 ) -> Tensor:  # Scalar
     "Mean of `values` where `mask`; 0, with a gradient, where nothing is left. Without a branch that waits for a GPU."
-    return torch.where(mask, values, 0).sum() / mask.sum().clamp(min=1)
+    return torch.where(mask, values, 0).sum() / _divisor(average(mask.sum()))
+
+
+def _divisor(total: Tensor) -> Tensor:
+    "A sum of weights, or 1 where it is 0."
+    return torch.where(total > 0, total, 1)
+
+
+def _alone(total: Tensor) -> Tensor:
+    "The mean over one process."
+    return total
 
 # %% ../nbs/23_tasks.ipynb #513fa204
 def _classification_loss(
     logits: Tensor,  # [B, C] or [B, answers, C]
     target: Tensor,  # int64 [B] or [B, answers], −1 for missing
     weights: tuple[float, ...] | None,  # Of the classes [C]
+    average: Callable,  # Mean of a tensor over processes
 ) -> Tensor:  # Scalar, nats
     "Mean over items, weighted or not, and sum over answers."
     weight = None if weights is None else _weight(weights, logits.device, logits.dtype)
@@ -46,35 +58,35 @@ def _classification_loss(
     per_item = F.cross_entropy(scores, target, reduction="none", ignore_index=-1, weight=weight)
     mask = target != -1
     if weights is None:
-        return (torch.where(mask, per_item, 0).sum(0) / mask.sum(0).clamp(min=1)).sum()
+        return (torch.where(mask, per_item, 0).sum(0) / _divisor(average(mask.sum(0)))).sum()
     total = (_weight(weights, logits.device, per_item.dtype)[target.clamp(min=0)] * mask).sum(0)
-    return (per_item.sum(0) / torch.where(total > 0, total, 1)).sum()
+    return (per_item.sum(0) / _divisor(average(total))).sum()
 
 # %% ../nbs/23_tasks.ipynb #51b3c16c
-def _distribution_loss(logits: Tensor, target: Tensor, weights: None = None) -> Tensor:
+def _distribution_loss(logits: Tensor, target: Tensor, weights: None, average: Callable) -> Tensor:
     "Cross-entropy with a distribution, mean over rows without NaN, nats."
     mask = target.isfinite().all(-1)
     per_item = -(torch.where(mask[..., None], target, 0) * F.log_softmax(logits, -1)).sum(-1)
-    return _masked_mean(per_item, mask)
+    return _masked_mean(per_item, mask, average)
 
 
-def _multilabel_loss(logits: Tensor, target: Tensor, weights: None = None) -> Tensor:
+def _multilabel_loss(logits: Tensor, target: Tensor, weights: None, average: Callable) -> Tensor:
     "Binary cross-entropy, mean over entries that are not NaN, nats."
     mask = target.isfinite()
     per_entry = F.binary_cross_entropy_with_logits(logits, torch.where(mask, target, 0), reduction="none")
-    return _masked_mean(per_entry, mask)
+    return _masked_mean(per_entry, mask, average)
 
 
-def _regression_loss(logits: Tensor, target: Tensor, weights: None = None) -> Tensor:
+def _regression_loss(logits: Tensor, target: Tensor, weights: None, average: Callable) -> Tensor:
     "Mean squared error over entries that are not NaN."
     mask = target.isfinite()
-    return _masked_mean((logits - torch.where(mask, target, 0)) ** 2, mask)
+    return _masked_mean((logits - torch.where(mask, target, 0)) ** 2, mask, average)
 
 
-def _absolute_regression_loss(logits: Tensor, target: Tensor, weights: None = None) -> Tensor:
+def _absolute_regression_loss(logits: Tensor, target: Tensor, weights: None, average: Callable) -> Tensor:
     "Mean absolute error over entries that are not NaN."
     mask = target.isfinite()
-    return _masked_mean((logits - torch.where(mask, target, 0)).abs(), mask)
+    return _masked_mean((logits - torch.where(mask, target, 0)).abs(), mask, average)
 
 
 _LOSSES = {
@@ -133,11 +145,13 @@ def loss(
     self: Task,
     logits: Tensor,  # Head's output [B, n_out], or [B, answers, n_out]; regression and multilabel: any shape
     target: Tensor,  # int64 codes [B] or [B, answers], −1 for missing; other kinds: shape of `logits`, NaN for missing
+    average: Callable = _alone,  # Mean of a tensor over the processes that share the batch
 ) -> Tensor:  # Scalar; nats for the first three kinds
     """The training loss: mean over what is labelled, 0 if nothing is.
 
-    With class weights it is divided by the sum of the labelled items' weights. Raises `ParamsError` on shapes that do
-    not fit.
+    With class weights it is divided by the sum of the labelled items' weights. Where processes share a batch, each
+    divides by the mean of what all would divide by: the mean of their losses is that of the whole batch. Raises
+    `ParamsError` on shapes that do not fit.
     """
     items = logits.shape[:1] + ((self.answers,) if self.answers > 1 else ())
     expected = items if self.kind == "classification" else logits.shape
@@ -149,7 +163,7 @@ def loss(
         raise ParamsError(f"logits of {self.name!r}: expected [..., {self.n_out}], found {list(logits.shape)}")
     if target.shape != expected:
         raise ParamsError(f"target of {self.name!r}: expected {list(expected)}, found {list(target.shape)}")
-    return _LOSSES[self.kind](logits, target, self.class_weights)
+    return _LOSSES[self.kind](logits, target, self.class_weights, average)
 
 # %% ../nbs/23_tasks.ipynb #5d6cf4f7
 def classification(
@@ -223,15 +237,47 @@ def predict(
 
 # %% ../nbs/23_tasks.ipynb #8d8c65d1
 @patch
+def _labelled(
+    self: Task,
+    target: Tensor,  # As for `loss`
+) -> Tensor:  # bool [B, ...]
+    "Answers, or single entries of them, that are there."
+    if self.kind == "classification":
+        return target != -1
+    return target.isfinite().all(-1) if self.kind == "distribution" else target.isfinite()
+
+
+@patch
 def known(
     self: Task,
     target: Tensor,  # As for `loss`
 ) -> Tensor:  # bool [B]
     "Items that have an answer, or a part of one."
-    if self.kind == "classification":
-        return (target != -1).flatten(1).any(1) if target.ndim > 1 else target != -1
-    finite = target.isfinite().flatten(1) if target.ndim > 1 else target.isfinite()[:, None]
-    return finite.all(1) if self.kind == "distribution" else finite.any(1)
+    labelled = self._labelled(target)
+    return labelled.flatten(1).any(1) if labelled.ndim > 1 else labelled
+
+# %% ../nbs/23_tasks.ipynb #d28fa11f
+@patch
+def n_labelled(
+    self: Task,
+    target: Tensor,  # As for `loss`
+) -> Tensor:  # Scalar
+    "Number of labelled items; where an item has several entries, each counts as its part."
+    labelled = self._labelled(target)
+    dtype = torch.float32 if target.device.type == "mps" else torch.float64
+    return labelled.sum().to(dtype) / max(1, labelled[:1].numel())
+
+
+@patch
+def mass(
+    self: Task,
+    target: Tensor,  # As for `loss`
+) -> Tensor:  # Scalar; 0: nothing is labelled
+    "What the mean of the loss is divided by: labelled items, or the sum of their class weights."
+    if self.class_weights is None:
+        return self.n_labelled(target)
+    weights = _weight(self.class_weights, target.device, torch.float32)[target.clamp(min=0)]
+    return torch.where(self._labelled(target), weights, 0).sum() / self.answers
 
 # %% ../nbs/23_tasks.ipynb #84b6b0bb
 _OF_CLASSES = ("micro_f1", "macro_f1", "accuracy")  # take the predicted class; other metrics take probabilities

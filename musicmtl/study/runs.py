@@ -12,6 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from fastcore.basics import patch
 from ..core import ParamsError, RunError, atomic, locked, read_json, repo_root
+from ..learn import n_devices
+from ..ranks import hosting
 from .registry import find_study, main_studies, notebooks_folder, studies
 from .results import machine
 from .settings import CommonSettings, describe, parameter_cell, resolve, run_id
@@ -286,6 +288,14 @@ def _explained(what):
         raise SystemExit(130) from None
 
 # %% ../../nbs/study/49_runs.ipynb #342dae67
+def _hosting(settings):
+    "The context in which a study runs, on this host or with its help (`ranks.hosting`)."
+    n = settings.devices
+    if n == "auto" or n < 1:
+        n, _ = n_devices(settings.device, n)
+    return hosting(n, settings.num_nodes)
+
+
 def _main(argv):
     "Command line of `run`; leaves by `SystemExit` where something is wrong."
     with _explained("musicmtl.runs"):
@@ -299,14 +309,18 @@ def _main(argv):
         if args.study is None:
             raise ParamsError(f"expected a study: {', '.join(studies())}, or all")
     pairs += [("preset", preset) for preset in args.preset] + ([("cluster", args.cluster)] if args.cluster else [])
-    names = main_studies() if args.study == "all" else (args.study,)
+    names, settings = main_studies() if args.study == "all" else (args.study,), []
     for study in names:  # all that is wrong with any of them is said before the first is run
         with _explained(study):
             given = {"preset": "smoke", **_given(pairs)}
-            resolve(find_study(study).settings, study, given)
-    for study in names:
-        with _explained(study):
-            _run_one(study, args.again, given)
+            settings.append(resolve(find_study(study).settings, study, given))
+    with _explained("musicmtl.runs"), _hosting(settings[0]) as helped:
+        if helped:
+            helped.serve()
+            return
+        for study in names:
+            with _explained(study):
+                _run_one(study, args.again, given)
 
 
 def main(

@@ -18,6 +18,7 @@ from .claims import claim_rows, save_claims
 from .evidence import interval
 from .jobs import Results, jobs_folder, on_cluster, run_jobs
 from .results import RUN_COLUMNS, TIME_COLUMNS, collect, machine, rows_of_run, save_figures
+from .preparation import name_in_tables
 from .runs import Run, open_run, output_folder
 from .settings import CommonSettings
 from .settings import parameters as _parameters
@@ -100,6 +101,8 @@ def run(self: Study, data, settings: CommonSettings):  # -> `Outcome`
         for words, jobs in self.stages(data, settings).items():
             if jobs:
                 run_jobs(jobs, data, settings, root, words)
+    if settings.corpus == "folder":
+        data = data.called(name_in_tables(data.name, data.corpus.root, output_folder(run) / "data"))
     return Outcome(self, data, settings, run, root)
 
 # %% ../../nbs/study/50_skeleton.ipynb #145ae01d

@@ -117,7 +117,7 @@ def _class_names(ax, positions: dict, loose) -> list:
     look = dict(ha="center", va="center", fontsize=7.5, path_effects=rim, zorder=5)
     texts = []
     for name, xy in positions.items():
-        text = ax.text(*xy, drawable(name), style="italic" if name in loose else "normal", **look)
+        text = ax.text(*xy, drawable(name, 32), style="italic" if name in loose else "normal", **look)
         text.set_in_layout(False)
         texts.append(text)
     return texts

@@ -11,6 +11,7 @@ __all__ = ['TASKS', 'METHODS', 'PROTOCOLS', 'VERDICTS', 'METRICS', 'CORPORA', 'N
 # %% ../../nbs/viz/30_style.ipynb #3e8d6d95
 import contextlib, io, re, sys, unicodedata
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 import numpy as np
@@ -25,7 +26,6 @@ if TYPE_CHECKING:  # matplotlib is loaded by the first figure
 # %% ../../nbs/viz/30_style.ipynb #cdfa3099
 _STYLE = {
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.labelsize": 9,
@@ -47,11 +47,24 @@ _STYLE = {
 }
 
 
+_OTHER_SCRIPTS = ("Noto Sans CJK JP", "Noto Sans CJK SC", "Hiragino Sans", "Yu Gothic", "Microsoft YaHei")
+_OTHER_SCRIPTS += ("Malgun Gothic", "WenQuanYi Zen Hei", "IPAGothic", "Noto Sans", "Arial Unicode MS", "Noto Emoji")
+
+
+@cache
+def _fonts() -> list[str]:
+    "DejaVu Sans, which comes with matplotlib; what it lacks is taken from fonts that are installed."
+    from matplotlib.font_manager import fontManager
+
+    installed = {font.name for font in fontManager.ttflist}
+    return ["DejaVu Sans", *(name for name in _OTHER_SCRIPTS if name in installed)]
+
+
 def _settings() -> dict:
     "matplotlib's settings for all figures."
     import seaborn as sns
 
-    return {**sns.axes_style("ticks"), **_STYLE}
+    return {**sns.axes_style("ticks"), **_STYLE, "font.sans-serif": _fonts()}
 
 # %% ../../nbs/viz/30_style.ipynb #be5fc955
 @contextlib.contextmanager

@@ -379,7 +379,7 @@ def train_network(data: GenreData, settings: Settings, job: NetworkJob, root) ->
     optimiser = {"lr": settings.lr, "weight_decay": settings.weight_decay, "decay": settings.decay}
     module = MultiTask(net, tasks, balancer(job, tasks, settings.gradnorm_lr), seed=job.seed, **optimiser)
     length = {"epochs": settings.epochs, "steps_per_epoch": settings.steps_per_epoch}
-    hardware = {"device": settings.device, "precision": settings.precision, "root": job.folder(root) / "network"}
+    hardware = {**settings.hardware, "root": job.folder(root) / "network"}
     identity = {
         "protocol": asdict(job.protocol),
         "corpus": data.fingerprint,
@@ -436,7 +436,7 @@ def with_predictor(
         Items(embedding[cut.train], (y[cut.train],)),
         epochs=settings.predictor_epochs,
         batch_size=settings.predictor_batch_size,
-        device=settings.device,
+        **{**settings.hardware, "precision": "32-true"},
         root=job.folder(root) / "predictor",
         callbacks=[watch] if leaky else [],
     )

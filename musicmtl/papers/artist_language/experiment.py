@@ -429,7 +429,7 @@ def train_network(
     weights = balancer(trial, tasks, settings.gradnorm_lr)
     module = MultiTask(net, tasks, weights, lr=settings.lr, decay=settings.decay, seed=trial.seed)
     length = {"epochs": settings.epochs, "steps_per_epoch": settings.steps_per_epoch}
-    hardware = {"device": settings.device, "precision": settings.precision, "root": job.folder(root) / "network"}
+    hardware = {**settings.hardware, "root": job.folder(root) / "network"}
     identity = {"protocol": asdict(trial.protocol), "corpus": data.fingerprint, "fold": job.fold, "songs": trial.songs}
     windows, began = windows_of(data, cut, cut.train, codes), time.perf_counter()
     fit(module, windows, batch_size=settings.batch_size, settings=identity, **length, **hardware)

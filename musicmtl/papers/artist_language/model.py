@@ -216,13 +216,15 @@ def leave_one_song_out(
     if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
         raise ParamsError(f"folds: expected a whole number of at least 2, found {folds!r}")
     songs_of, fold, dealt = _songs_by_artist(corpus, seed), np.full(len(corpus), -1), 0
-    single = sorted(artist for artist, rows in songs_of.items() if len(rows) < 2)
+    same = corpus.recordings()
+    single = sorted(artist for artist, rows in songs_of.items() if len(set(same[rows])) < 2)
     if single:
         needs = f"corpus {corpus.name!r}: leaving one song out needs two of every artist"
         raise CorpusError(f"{needs}, found one of {', '.join(single[:5])}")
     for rows in songs_of.values():
-        fold[rows] = (dealt + np.arange(len(rows))) % folds
-        dealt += len(rows)
+        place = {song: dealt + number for number, song in enumerate(dict.fromkeys(same[rows].tolist()))}
+        fold[rows] = [place[song] % folds for song in same[rows].tolist()]
+        dealt += len(place)
     if (fold < 0).any():
         raise CorpusError(f"corpus {corpus.name!r}: {(fold < 0).sum()} tracks have no artist")
     return fold

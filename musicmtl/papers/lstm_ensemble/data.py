@@ -7,7 +7,6 @@ __all__ = ['SEGMENTS', 'SEGMENT_FEATURES', 'TIMBRE', 'CHROMA', 'LOUDNESS', 'COLU
            'SegmentData', 'segment_data', 'Standardiser', 'load_msd']
 
 # %% ../../../nbs/papers/lstm_ensemble/data.ipynb #c0c7d7d4
-import zipfile, zlib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,17 @@ import numpy as np, pandas as pd, torch
 from torch import Tensor
 from fastcore.basics import patch
 from ...core import *
+from musicmtl.tables import (
+    files_below,
+    hdf5_array,
+    is_litter,
+    names_of,
+    npz_names,
+    open_hdf5,
+    read_lines,
+    read_npz,
+    there,
+)
 from ...corpus import Corpus
 from ...pitch import check_wave
 from ...features import FeatureBank, dct_filters
@@ -278,72 +288,39 @@ class Standardiser:
 
 # %% ../../../nbs/papers/lstm_ensemble/data.ipynb #42389610
 _FLAT = SEGMENTS * SEGMENT_FEATURES
-_DAMAGE = (zipfile.BadZipFile, EOFError, OSError, zlib.error)
-_UNKNOWN_ZIP = (NotImplementedError, RuntimeError)  # another method of compression, a password
-
-
-def _read_npz(path: Path, file, wanted: tuple) -> dict:
-    "The arrays `wanted` of an open .npz file."
-    archive = np.load(file, allow_pickle=False)
-    if isinstance(archive, np.ndarray):
-        raise CorpusError(f"{path}: expected an .npz archive, found a single array")
-    _check_keys(path, archive.files, wanted)
-    return {name: _array(path, archive, name) for name in wanted}
 
 
 def _arrays(path: Path, wanted: tuple) -> dict:
-    "The arrays `wanted` of an .npz file. Raises `CorpusError`."
-    try:
-        with open(path, "rb") as file:  # numpy would leave a damaged file open
-            return _read_npz(path, file, wanted)
-    except CorpusError:
-        raise  # it is a ValueError too
-    except FileNotFoundError:
-        raise CorpusError(f"{path}: missing") from None
-    except (*_DAMAGE, *_UNKNOWN_ZIP):
-        raise CorpusError(f"{path}: not a whole .npz archive (damaged or cut short)") from None
-    except ValueError as error:  # numpy takes anything else for a pickle
-        found = f"something else ({str(error)[:60]})"
-        raise CorpusError(f"{path}: expected an .npz archive, found {found}") from None
-
-# %% ../../../nbs/papers/lstm_ensemble/data.ipynb #deb6c2a1
-def _check_keys(path: Path, found: list, wanted: tuple) -> None:
-    "Raise `CorpusError` where an array is missing, or the file is one of variable length."
-    if any(name.startswith("inputs_") for name in found):
-        some = ", ".join(sorted(found)[:3])
+    "The arrays `wanted` of an .npz file. Raises `CorpusError`, also for a file of variable length."
+    variable = sorted(name for name in npz_names(path) if name.startswith("inputs_"))
+    if variable:
         raise CorpusError(
-            f"{path}: holds songs of variable length ({some} …, padded with NaN); "
+            f"{path}: holds songs of variable length ({', '.join(variable[:3])} …, padded with NaN); "
             f"expected the file of fixed length, {SEGMENTS} segments per song"
         )
-    for name in wanted:
-        if name not in found:
-            there = f"only {', '.join(found) or 'none'}"
-            raise CorpusError(_expected(path, f"array {name!r}", "to be there", there))
-
-
-def _array(path: Path, archive, name: str) -> np.ndarray:
-    "One array of an open archive. Raises `CorpusError` where it would have to be unpickled."
-    what, wanted = f"array {name!r}", "numbers or text"
-    try:
-        array = archive[name]
-    except ValueError:
-        raise CorpusError(_expected(path, what, wanted, "pickled objects, which are never loaded")) from None
-    if array.dtype == object:
-        raise CorpusError(_expected(path, what, wanted, "objects"))
-    return array
+    return read_npz(path, wanted)
 
 # %% ../../../nbs/papers/lstm_ensemble/data.ipynb #d4151edb
+def _float32(array: np.ndarray) -> np.ndarray:
+    "The same as float32; numbers that it cannot hold become infinite, which the checks refuse."
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
+
+
 def _inputs(path: Path, array: np.ndarray) -> np.ndarray:
     "`inputs` as float32 [N, 120, 25]. Raises `CorpusError`."
     what, shape = "array 'inputs'", (SEGMENTS, SEGMENT_FEATURES)
     if array.dtype.kind not in "fiu" or array.shape[1:] not in ((_FLAT,), shape):
         wanted = f"numbers [N, {_FLAT}] or [N, {SEGMENTS}, {SEGMENT_FEATURES}]"
         raise CorpusError(_expected(path, what, wanted, _found(array)))
-    finite = np.isfinite(array.reshape(len(array), _FLAT)).all(1)
+    if not len(array):
+        raise CorpusError(_expected(path, what, "at least one song", "none"))
+    x = _float32(array.reshape(len(array), _FLAT))
+    finite = np.isfinite(x).all(1)
     if not finite.all():
         row, found = int(finite.argmin()), "NaN or infinity (files of variable length are padded with NaN)"
         raise CorpusError(_expected(path, f"{what}, row {row}", "finite numbers", found))
-    return array.reshape(len(array), *shape).astype(np.float32)
+    return x.reshape(len(array), *shape)
 
 # %% ../../../nbs/papers/lstm_ensemble/data.ipynb #d387a67a
 def _targets(path: Path, array: np.ndarray, n: int, n_classes: int) -> np.ndarray:
@@ -362,7 +339,10 @@ def _classes(path: Path, array: np.ndarray) -> tuple:
     "`label_map` as names. Raises `CorpusError`."
     if array.ndim != 1 or array.dtype.kind not in "SU" or not len(array):
         raise CorpusError(_expected(path, "array 'label_map'", "a list of names", _found(array)))
-    return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in array.tolist())
+    names = tuple(names_of(array.tolist(), f"{path}: array 'label_map'"))
+    if "" in names or len(set(names)) < len(names):
+        raise CorpusError(_expected(path, "array 'label_map'", "names that differ", ", ".join(map(repr, names))))
+    return names
 
 # %% ../../../nbs/papers/lstm_ensemble/data.ipynb #46fabdd1
 def _labelled(path: Path) -> tuple:
@@ -391,7 +371,7 @@ def _npz_parts(root: Path, n_classes: int) -> tuple:
             raise CorpusError(_expected(file, "array 'label_map'", "the names of the training file", names))
         parts[part], classes = (x, y), names
     test = [root / f"msd-{n_classes}-genre-test-{kind}.npz" for kind in ("inputs", "targets")]
-    if all(file.is_file() for file in test):
+    if all(map(there, test)):
         parts["test"] = _test_part(*test, n_classes)
     return parts, classes
 
@@ -407,19 +387,15 @@ def _load_npz(root: Path, n_classes: int) -> SegmentData:
 # %% ../../../nbs/papers/lstm_ensemble/data.ipynb #84b318f0
 def _read_cls(path: Path) -> dict:
     "Song id -> style from a .cls file. Raises `CorpusError`."
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CorpusError(f"{path}: not readable as text ({type(error).__name__})") from None
-    styles = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        song, _, style = line.partition("\t")
-        song, style = song.strip(), style.partition("\t")[0].strip()
-        if not song or not style:
+    styles, lines = {}, {}
+    for number, line in read_lines(path, comment="#"):
+        song, style = (cell.strip() for cell in (line + "\t").split("\t")[:2])
+        if not song or not style or '"' in line:
             raise CorpusError(_expected(path, f"line {number}", "an id, a tab and a style", repr(line[:40])))
-        styles[song] = style
+        if styles.setdefault(song, style) != style:
+            found = f"{style!r}, and {styles[song]!r} in line {lines[song]}"
+            raise CorpusError(_expected(path, f"line {number}", f"one style for {song}", found))
+        lines.setdefault(song, number)
     if not styles:
         raise CorpusError(f"{path}: no styles in it")
     return styles
@@ -430,66 +406,83 @@ _H5 = {"segments_timbre": 12, "segments_pitches": 12, "segments_loudness_start":
 
 def _h5_segments(path: Path, arrays: dict) -> np.ndarray:
     "Segments [S, 25] of one song's arrays. Raises `CorpusError`."
-    n = len(arrays["segments_timbre"])
+    n = len(np.atleast_1d(arrays["segments_timbre"]))
+    columns = []
     for name, width in _H5.items():
         array, shape = arrays[name], (n, width) if width else (n,)
         if array.shape != shape or array.dtype.kind not in "fiu":
             raise CorpusError(_expected(path, f"analysis/{name}", f"numbers {list(shape)}", _found(array)))
-        if not np.isfinite(array).all():
+        columns.append(_float32(array).reshape(n, width or 1))
+        if not np.isfinite(columns[-1]).all():
             raise CorpusError(_expected(path, f"analysis/{name}", "finite numbers", "NaN or infinity"))
-    return np.concatenate([arrays[name].reshape(n, -1) for name in _H5], 1).astype(np.float32)
+    return np.concatenate(columns, 1)
 
 
-def _read_h5(path: Path, file) -> tuple:
-    "Track id, artist and segments [S, 25] of an open file. Raises `CorpusError`."
-    for name in ("analysis/songs", "metadata/songs", *(f"analysis/{array}" for array in _H5)):
-        if name not in file:
-            raise CorpusError(_expected(path, name, "to be there", "nothing"))
-    if len(file["analysis/songs"]) != 1:
-        raise CorpusError(_expected(path, "analysis/songs", "one song per file", len(file["analysis/songs"])))
-
-    def text(table, column):
-        return bytes(file[table][column][0]).decode("utf-8", "replace").strip("\0 ")
-
-    track = text("analysis/songs", "track_id")
-    artist = text("metadata/songs", "artist_id") or text("metadata/songs", "artist_name")
-    return track, artist, _h5_segments(path, {name: file[f"analysis/{name}"][()] for name in _H5})
+def _h5_text(path: Path, file, table: str, column: str) -> str:
+    "A name in the one row of a table. Raises `CorpusError`."
+    row = hdf5_array(path, file, table)
+    if column not in (row.dtype.names or ()):
+        raise CorpusError(_expected(path, table, f"a column {column!r}", row.dtype.names))
+    return names_of([row[column][0]], f"{path}: {table}, column {column!r}")[0].strip("\0 ")
 
 # %% ../../../nbs/papers/lstm_ensemble/data.ipynb #99344964
-def _h5_song(path: Path) -> tuple:
-    "Track id, artist and segments [S, 25] of one song's file. Raises `CorpusError`."
-    import h5py
+def _read_h5(path: Path, file) -> tuple | None:
+    "Track id, artist and segments [S, 25] of an open file; None for one that is no song's. Raises `CorpusError`."
+    about = file.get("analysis/songs")
+    n_songs = len(about) if about is not None and about.shape else 0
+    if n_songs != 1 and not path.stem.startswith("TR"):
+        return None  # a summary
+    for name in ("analysis/songs", "metadata/songs"):
+        if len(np.atleast_1d(hdf5_array(path, file, name))) != 1:
+            raise CorpusError(_expected(path, name, "one song per file", len(file[name])))
+    track = _h5_text(path, file, "analysis/songs", "track_id")
+    artist = _h5_text(path, file, "metadata/songs", "artist_id")
+    artist = artist or _h5_text(path, file, "metadata/songs", "artist_name")
+    if path.stem.startswith("TR") and track != path.stem:
+        raise CorpusError(_expected(path, "track_id", f"the name of the file, {path.stem}", repr(track)))
+    arrays = {name: hdf5_array(path, file, f"analysis/{name}") for name in _H5}
+    return track, artist, _h5_segments(path, arrays)
 
-    try:
-        with h5py.File(path, "r") as file:
-            return _read_h5(path, file)
-    except CorpusError:
-        raise
-    except OSError:
-        raise CorpusError(f"{path}: not a whole HDF5 file (damaged or cut short)") from None
-    except (ValueError, KeyError) as error:
-        raise CorpusError(f"{path}: expected the Million Song Dataset's tables ({error})") from None
+# %% ../../../nbs/papers/lstm_ensemble/data.ipynb #4f6e096f
+def _h5_reason(path: Path, song: tuple | None, styles: dict, known: dict) -> str | None:
+    "Why a song is passed over; None: it is used. Raises `CorpusError` where it contradicts an earlier one."
+    if song is None:
+        return "not one song's file"
+    track, _, x = song
+    if track not in styles:
+        return "no style"
+    if len(x) < SEGMENTS:
+        return f"fewer than {SEGMENTS} segments" if len(x) else "no segments"
+    if track in known:
+        if not np.array_equal(known[track], central(x)):
+            raise CorpusError(_expected(path, "track_id", "a song of its own", f"{track!r} again, with other segments"))
+        return "the same song again"
+    return None
 
 
 def _h5_songs(files: list, styles: dict, left_out: Counter):
     "Track id, artist, segments and style of each song that can be used; the others are counted in `left_out`."
-    short, unlabelled = f"fewer than {SEGMENTS} segments", "no style"
+    known = {}
     for path in progress(files, "reading songs", unit="file"):
         if path.stem.startswith("TR") and path.stem not in styles:
-            left_out[unlabelled] += 1
+            left_out["no style"] += 1
             continue  # the name is the id: no need to open it
-        track, artist, x = _h5_song(path)
-        if track not in styles:
-            left_out[unlabelled] += 1
-        elif len(x) < SEGMENTS:
-            left_out[short] += 1
-        else:
-            yield track, artist, central(x), styles[track]
+        with open_hdf5(path) as file:
+            song = _read_h5(path, file)
+        reason = _h5_reason(path, song, styles, known)
+        if reason:
+            left_out[reason] += 1
+            continue
+        track, artist, x = song
+        known[track] = central(x)
+        yield track, artist, known[track], styles[track]
 
-# %% ../../../nbs/papers/lstm_ensemble/data.ipynb #4f6e096f
+# %% ../../../nbs/papers/lstm_ensemble/data.ipynb #a7830793
 def _load_h5(root: Path, cls: Path) -> SegmentData:
     "The data set's own files. Raises `CorpusError`."
-    files, left_out = sorted(root.rglob("*.h5")), Counter()
+    (files, n_litter), left_out = files_below(root, ".h5"), Counter()
+    if n_litter:
+        left_out["hidden files"] = n_litter
     songs = list(_h5_songs(files, _read_cls(cls), left_out))
     if not songs:
         wanted = f"no song with {SEGMENTS} segments and a style in {cls}"
@@ -515,9 +508,10 @@ def load_msd(
         raise ParamsError(f"n_classes: expected 10 or 25, found {n_classes!r}")
     if cls is None and any(root.glob(f"msd-{n_classes}-genre-*.npz")):
         return _load_npz(root, n_classes)
-    if not any(root.rglob("*.h5")):
+    if not files_below(root, ".h5")[0]:
         raise CorpusError(f"corpus 'msd': neither msd-{n_classes}-genre-train.npz nor any .h5 file in {root}")
     found = [Path(cls).expanduser()] if cls is not None else sorted(root.glob("*.cls"))
+    found = [path for path in found if cls is not None or not is_litter(path.name)]
     if len(found) != 1:
         wanted = f"expected one .cls file with the styles in {root}"
         raise CorpusError(f"corpus 'msd': {wanted}, found {len(found)}; name it by cls=")

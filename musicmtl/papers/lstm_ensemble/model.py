@@ -16,6 +16,7 @@ from torch import nn, Tensor
 from fastcore.basics import patch
 from ...core import *
 from ...learn import MultiTask
+from ...ranks import averaged
 from ...tasks import Task, classification, regression
 from .data import SEGMENT_FEATURES, SEGMENTS
 
@@ -378,7 +379,7 @@ class WeightedTraining(MultiTask):
 def _weighted_step(self: WeightedTraining, k: int, optimiser, outputs: list, targets: list, extra) -> Tensor:
     "A step on the loss of task `k` and `extra`; the loss."
     self.net.zero_grad()
-    loss = self.tasks[k].loss(outputs[k], targets[k])
+    loss = self.task_loss(k, outputs[k], targets[k])
     self.manual_backward(loss + extra)
     optimiser.step()
     return loss.detach()
@@ -396,7 +397,7 @@ def training_step(self: WeightedTraining, batch: tuple, batch_idx: int) -> None:
         outputs = self.net(x)  # with what the snippets' step has just changed, as coded
     l2 = self.l2 * sum(0.5 * weight.square().sum() for weight in self.net.combination.parameters())
     second = self._weighted_step(1, joint, outputs, targets, l2)
-    self._record(torch.stack([first, second]), {"weights": torch.ones(2)})
+    self._record(averaged(torch.stack([first, second])), {"weights": torch.ones(2)})
 
 # %% ../../../nbs/papers/lstm_ensemble/model.ipynb #22c3fba2
 def log_posteriors(

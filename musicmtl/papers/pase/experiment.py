@@ -602,7 +602,7 @@ class PretrainingData(Data):
     @property
     def name(self) -> str:
         "Name of all corpora together."
-        return self.corpus_name
+        return self._name or self.corpus_name
 
     @property
     def fingerprint(self) -> str:
@@ -774,8 +774,7 @@ def pretrain(
         epochs=settings.epochs,
         steps_per_epoch=settings.steps_per_epoch,
         batch_size=settings.batch_size,
-        device=settings.device,
-        precision=settings.precision,
+        **settings.hardware,
         root=job.folder(root) / "network",
         settings={"job": job.name, "clips": pool.store.manifest["corpus"]},
     )
@@ -980,8 +979,7 @@ def train_learner(
         clips["valid"],
         epochs=settings.tune_epochs,
         batch_size=settings.tune_batch,
-        device=settings.device,
-        precision=settings.precision,
+        **settings.hardware,
         root=job.folder(root) / "network",
         callbacks=[Plateau(0.5, settings.patience - 1, reductions=0)],
         settings={"job": job.name, "corpus": target.corpus.fingerprint},

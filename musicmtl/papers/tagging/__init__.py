@@ -2,5 +2,6 @@
 
 from .metric import *
 from .model import *
+from .tagger import *
 
 STUDIES = {"tagging": "musicmtl.papers.tagging.figures"}

@@ -58,7 +58,8 @@ from ...viz import n_parameters
 from .metric import NOTIONS, MetricTask, TripletNet, Triplets, cosine_matrix, published_recalls
 from .metric import tag_notions
 from .model import SCHEDULES, SR, WINDOW, Crops, LogitNet, Musicnn, MusicnnEmbedding, Schedule
-from .model import TagAndEmbed, TagNet, clip_means, freeze, load_net, make_net, save_net
+from .model import TagAndEmbed, TagNet, clip_means, freeze
+from .tagger import load_net, make_net, save_net
 from .model import tag_scores
 
 # %% ../../../nbs/papers/tagging/experiment.ipynb #c91a476a
@@ -210,7 +211,7 @@ class Settings(CommonSettings):
     corpus: Literal["miniature", "folder", "magnatagatune"] = "miniature"  # Input corpus
     seed: int = 0  # Of a folder's split; the first of the networks
     split: Literal["homework", "folder", "clean"] = "homework"  # Which folders of MagnaTagATune, and of Miniature
-    checkpoint: str | None = place()  # A trained Musicnn in place of the pre-training
+    checkpoint: str | None = place()  # A Musicnn trained on the corpus's tags, in place of the pre-training
     recording: str | None = place(which=True)  # A sound file of which a taggram is drawn
 
     clip_s: float = 8.0  # Length of a clip, s
@@ -708,8 +709,7 @@ def train_network(
             *datasets,
             epochs=schedule.epochs,
             batch_size=settings.triplets if recipe.embeds else settings.batch_size,
-            device=settings.device,
-            precision="64-true" if recipe.double else settings.precision,
+            **{**settings.hardware, **({"precision": "64-true"} if recipe.double else {})},
             root=job.folder(root) / "network",
             callbacks=[schedule.plateau(), clock],
             settings={"corpus": data.fingerprint, "job": job.name},
@@ -720,6 +720,9 @@ def train_network(
 def read_checkpoint(data: TaggedClips, settings: Settings) -> Musicnn:
     "The checkpoint of the settings. Raises `RunError` for a file that is none, `ParamsError` for other tags."
     net, names = load_net(settings.checkpoint)
+    n_outputs = net.config.get("n_classes")
+    if names is None and n_outputs == len(data.classes):  # a public file has none; the setting says whose they are
+        names = data.classes
     if not isinstance(net, Musicnn) or names != data.classes:
         expected = f"a Musicnn for the {len(data.classes)} tags of {data.name}"
         raise ParamsError(f"checkpoint: expected {expected}, found {type(net).__name__} for {names}")

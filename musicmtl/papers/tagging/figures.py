@@ -20,7 +20,7 @@ from .experiment import CURVE_COLUMNS, EMBEDDINGS, KS, NETS, NOTION_COLUMNS, TAG
 from .experiment import Reading, Settings, curve_rows, notion_rows, prepare, read, references
 from .experiment import rows, rows_of, scores, stages, tag_rows, times
 from .metric import NOTIONS, neighbours, notion_block, tag_notions
-from .model import Tagger, load_net
+from .tagger import Tagger, load_net
 from ...study import Outcome, Study, Table, best_rows, in_order
 
 # %% ../../../nbs/papers/tagging/figures.ipynb #522f0336

@@ -270,7 +270,7 @@ def with_one_array(file):
         (with_a_hole, "damaged or cut short"),
         (lambda file: file.write_text("not an archive"), "something else"),
         (lambda file: file.write_bytes(pickle.dumps([1])), "something else"),
-        (lambda file: file.write_bytes(b""), "damaged or cut short"),
+        (lambda file: file.write_bytes(b""), "empty"),
         (with_one_array, "single array"),
         (lambda file: file.unlink(), "missing"),
     ],

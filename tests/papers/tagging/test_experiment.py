@@ -38,7 +38,8 @@ from musicmtl.papers.tagging.experiment import (
     trials,
 )
 from musicmtl.papers.tagging.metric import NOTIONS, cosine_matrix, published_recall
-from musicmtl.papers.tagging.model import TAGS, WINDOW, load_net, make_net, save_net
+from musicmtl.papers.tagging.model import TAGS, WINDOW
+from musicmtl.papers.tagging.tagger import load_net, make_net, save_net
 from musicmtl.study import interval
 
 

@@ -2,22 +2,18 @@
 
 import copy
 import pickle
-import tracemalloc
 import warnings
 
 import numpy as np
-import pandas as pd
 import pytest
-import soundfile as sf
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
+from taggers import music, n_trained, random_norms, tiny
 
 from musicmtl import metrics
 from musicmtl.balance import Equal, GradNorm, Uncertainty
-from musicmtl.core import AudioError, ParamsError, RunError, seed_everything
+from musicmtl.core import ParamsError, RunError, seed_everything
 from musicmtl.learn import Items, MultiTask, fit
 from musicmtl.viz import n_parameters
 from musicmtl.papers.tagging.model import (
@@ -37,35 +33,13 @@ from musicmtl.papers.tagging.model import (
     Musicnn,
     MusicnnEmbedding,
     TagAndEmbed,
-    Tagger,
     clip_means,
     freeze,
-    load_net,
-    make_net,
-    save_net,
-    stream_windows,
     tag_scores,
 )
 from musicmtl.tasks import multilabel, regression
 
 TAGGERS = (CNN1D, CNN2D, FCN, Musicnn)
-
-
-def music(clips=2, samples=WINDOW, seed=0):
-    "Chords under noise [clips, samples]."
-    random = torch.Generator().manual_seed(seed)
-    hz = 110 * 2 ** (torch.randint(0, 36, (clips, 3), generator=random) / 12)
-    t = torch.arange(samples) / SR
-    chords = 0.2 * torch.sin(2 * torch.pi * hz[..., None] * t).sum(1)
-    return chords + 0.05 * torch.randn(clips, samples, generator=random)
-
-
-def n_trained(net):
-    return sum(weight.numel() for weight in net.parameters() if weight.requires_grad)
-
-
-def tiny():
-    return Musicnn(width_divisor=16)
 
 
 # Sizes
@@ -193,17 +167,6 @@ def plain_musicnn(net, x):
     out = torch.cat([F.max_pool1d(out, 188), F.avg_pool1d(out, 188)], 1).squeeze(2)
     h = F.relu(norm(dense(out, "dense1"), "bn"))
     return torch.sigmoid(dense(h, "dense2"))
-
-
-def random_norms(net):
-    "Batch norms as after a training."
-    for module in net.modules():
-        if hasattr(module, "running_mean"):
-            torch.nn.init.normal_(module.running_mean, std=0.3)
-            torch.nn.init.uniform_(module.running_var, 0.5, 2)
-            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-            torch.nn.init.normal_(module.bias, std=0.3)
-    return net.eval()
 
 
 def test_musicnn_is_its_layers_one_by_one():
@@ -490,146 +453,3 @@ def test_tag_scores_are_scikit_learns_and_nan_where_there_is_no_curve():
 
 
 # Files
-
-
-@pytest.mark.parametrize(
-    "net",
-    [
-        CNN1D(4, 2),
-        FCN(width_divisor=8),
-        tiny(),
-        LinearEmbedding(width_divisor=512),
-        CNNEmbedding(64, 4),
-        MusicnnEmbedding(8, front=(6, 2), backend=4),
-        TagAndEmbed(tiny(), 8),
-    ],
-    ids=lambda net: type(net).__name__,
-)
-def test_every_network_comes_back_from_its_file(net, tmp_path):
-    random_norms(net)
-    classes = list("abcd") if type(net) is CNN1D else None
-    save_net(net, tmp_path / "n.pt", classes)
-    again, names = load_net(tmp_path / "n.pt")
-    assert type(again) is type(net) and not again.training and again.config == net.config
-    assert names == (("a", "b", "c", "d") if classes else None if "Embedding" in type(net).__name__ else TAGS)
-    torch.testing.assert_close(again.embed(music()), net.embed(music()), rtol=0, atol=0)
-    assert [p.name for p in tmp_path.iterdir()] == ["n.pt"]
-    assert not any("spec.mel_scale.fb" in k for k in torch.load(tmp_path / "n.pt", weights_only=True)["state"])
-
-
-def test_a_frozen_embedding_comes_back_frozen(tmp_path):
-    save_net(MusicnnEmbedding(8, front=(6, 2), backend=4, frozen_norm=True), tmp_path / "n.pt")
-    again = load_net(tmp_path / "n.pt")[0].train()
-    assert n_trained(again) == n_trained(MusicnnEmbedding(8, front=(6, 2), backend=4))
-    assert not again.layer1.training and again.projection.training
-
-
-def test_broken_network_files_are_refused_in_one_sentence(tmp_path):
-    save_net(tiny(), path := tmp_path / "n.pt")
-    saved = torch.load(path, weights_only=True)
-    for change, message in (
-        ({"net": "Transformer"}, "expected a configuration of CNN1D"),
-        ({"config": {"n_classes": 3}}, "size mismatch"),
-        ({"state": {}}, "expected the weights of Musicnn, found others"),
-        ({"config": {"depth": 3}}, "configuration"),
-    ):
-        torch.save({**saved, **change}, tmp_path / "bad.pt")
-        with pytest.raises(RunError, match=message) as error:
-            load_net(tmp_path / "bad.pt")
-        assert "\n" not in str(error.value)
-    with pytest.raises(ParamsError, match="expected a configuration"):
-        make_net("CNN3D", {})
-    with pytest.raises(ParamsError, match="expected the names of the network's 3 outputs"):
-        Tagger(CNN1D(3))
-
-
-# Whole recordings
-
-
-@given(sizes=st.lists(st.integers(0, 40), max_size=30), length=st.integers(1, 12), part=st.floats(0.05, 1))
-@settings(max_examples=200, deadline=None)
-def test_windows_of_a_stream_are_those_of_the_whole(sizes, length, part):
-    x, hop = np.arange(sum(sizes), dtype=np.float32), max(1, round(length * part))
-    blocks = np.split(x, np.cumsum(sizes))[:-1] if sizes else []
-    found = list(stream_windows(blocks, length, hop))
-    expected = [x[start : start + length] for start in range(0, len(x) - length + 1, hop)]
-    assert len(found) == len(expected)
-    assert all((one == other).all() for one, other in zip(found, expected, strict=True))
-
-
-def write(path, seconds, sr=22050):
-    "A stereo file, of chords under noise."
-    x = music(1, int(seconds * SR))[0].numpy()
-    sf.write(path, np.resize(np.stack([x, 0.5 * x], 1), (int(seconds * sr), 2)), sr)
-    return path
-
-
-@pytest.mark.parametrize("ext", ["wav", "mp3", "ogg"])
-def test_tags_do_not_depend_on_the_blocks(ext, tmp_path):
-    from musicmtl.audio import load_audio, windows
-
-    tagger = Tagger(random_norms(tiny()), batch_size=4)
-    path = write(tmp_path / f"a.{ext}", 20.5)
-    tags, other = (tagger.tag(path, hop_s=1.0, block_s=seconds) for seconds in (0.2, 60.0))
-    np.testing.assert_allclose(tags.windows, other.windows, atol=2e-5)
-    if ext == "wav":
-        np.testing.assert_array_equal(tags.windows, other.windows)
-    x = torch.from_numpy(windows(load_audio(path, SR), WINDOW, SR).copy())
-    assert tags.windows.shape == (18, 50) == (len(x), 50) and tags.start_s.tolist() == list(range(18))
-    np.testing.assert_allclose(tags.windows, tagger.net(x).detach(), atol=2e-5)
-    np.testing.assert_allclose(tags.overall, tags.windows.mean(0))
-    assert list(tags.frame().columns) == list(TAGS) and tags.top(3).index[0] == TAGS[tags.overall.argmax()]
-    embeddings = tagger.embed(path)
-    assert embeddings.windows.shape == (6, tagger.net.width) and embeddings.names is None
-
-
-def test_a_long_file_needs_no_more_memory_than_a_short_one(tmp_path):
-    class Mean(torch.nn.Module):
-        config = {"n_classes": 2}
-
-        def probabilities(self, x):
-            return torch.stack([x.mean(1), x.std(1)], 1)
-
-    tagger, peaks = Tagger(Mean(), ("a", "b")), []
-    for seconds in (60, 600):
-        path = write(tmp_path / f"{seconds}.wav", seconds, SR)
-        tracemalloc.start()
-        assert len(tagger.tag(path, block_s=5.0).windows) == seconds // 3
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[1] < 1.2 * peaks[0] < 12e6  # ten minutes are 38 MB
-
-
-def test_recordings_that_cannot_be_tagged_are_refused(tmp_path):
-    tagger = Tagger(tiny())
-    with pytest.raises(AudioError, match="shorter than one window of 3 s"):
-        tagger.tag(write(tmp_path / "a.wav", 2.9, SR))
-    assert len(tagger.tag(write(tmp_path / "b.wav", 3, SR)).windows) == 1
-    (tmp_path / "c.wav").write_text("no sound")
-    with pytest.raises(AudioError, match="not audio, but text"):
-        tagger.tag(tmp_path / "c.wav")
-    for hop_s in (0, 3.5, "1"):
-        with pytest.raises(ParamsError, match="hop_s"):
-            tagger.tag(tmp_path / "b.wav", hop_s=hop_s)
-    with pytest.raises(ParamsError, match="expected a network with tags, found CNNEmbedding"):
-        Tagger(CNNEmbedding(16, 8)).tag(tmp_path / "b.wav")
-    assert Tagger(CNNEmbedding(16, 2)).embed(tmp_path / "b.wav").windows.shape == (1, 8)
-
-
-def test_a_published_file_makes_a_tagger(tmp_path):
-    net = random_norms(tiny())
-    torch.save(net.state_dict(), tmp_path / "Musicnn.pth")
-    path = write(tmp_path / "a.wav", 4, SR)
-    tagger = Tagger.load(tmp_path / "Musicnn.pth")
-    assert tagger.classes == TAGS and repr(tagger) == "Tagger(Musicnn, 50 tags)"
-    np.testing.assert_allclose(tagger.tag(path).windows, Tagger(net).tag(path).windows)
-    torch.save(Musicnn(3, width_divisor=16).state_dict(), tmp_path / "three.pth")
-    with pytest.raises(ParamsError, match="names of the network's 3 outputs"):
-        Tagger.load(tmp_path / "three.pth")
-    assert Tagger.load(tmp_path / "three.pth", ("a", "b", "c")).classes == ("a", "b", "c")
-
-
-def test_recordings_can_be_tagged(data):
-    row = pd.read_csv(data / "albums" / "tracks.csv").iloc[0]
-    tags = Tagger(random_norms(CNN1D())).tag(data / "albums" / row.path)
-    assert len(tags.windows) == int(row.duration_s // 3) and np.isfinite(tags.windows).all()
