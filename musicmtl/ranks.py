@@ -6,7 +6,7 @@
 __all__ = ['n_ranks', 'averaged', 'from_first', 'same_random_numbers', 'Team', 'team', 'hosting', 'is_rank', 'launch']
 
 # %% ../nbs/18_ranks.ipynb #bd33b3c4
-import contextlib, json, os, signal, socket, sys, threading, time
+import contextlib, json, os, socket, sys, time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -16,7 +16,7 @@ import cloudpickle, torch
 import torch.distributed as dist
 from joblib.externals.loky import get_reusable_executor
 from fastcore.basics import patch
-from .core import ParamsError, RunError
+from .core import ParamsError, RunError, end_with
 
 # %% ../nbs/18_ranks.ipynb #c5576a0e
 _groups = {}
@@ -143,18 +143,6 @@ def team(
     return Team(devices, num_nodes, int(number), num_nodes, address, int(port))
 
 # %% ../nbs/18_ranks.ipynb #c0157b75
-def _end_with(parent: int):
-    "From now on, end this process when its parent has ended."
-
-    def watch():
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    if not any(thread.name == "end with parent" for thread in threading.enumerate()):
-        threading.Thread(target=watch, name="end with parent", daemon=True).start()
-
-
 def _rank(
     file: Path,  # Holds a function and its arguments
     environment: dict[str, str],
@@ -163,7 +151,7 @@ def _rank(
     threads: int,
 ):
     "Call the function as one of several ranks."
-    _end_with(parent)
+    end_with(parent)
     before, sys.path[:] = dict(os.environ), path
     os.environ.clear()
     os.environ.update(environment)
