@@ -3,8 +3,8 @@
 #   make study                run all studies (preset mini), write figures/ and figures/report.html
 #   make study STUDY=agf PRESET=smoke
 #                             one study, half a minute: a first look (figures stay in runs/agf/)
-#   make study STUDY=agf CORPUS=folder ROOT=~/Music TARGET=artist
-#                             one study on your own music
+#   make study STUDY=agf ROOT=~/Music TARGET=artist
+#                             one study on your own music (a folder as it is, unless CORPUS says what is in it)
 #   make claims               the sweeps behind figures/data/claims.csv: long, and resumed where they were stopped
 #   make report               only the report, from the tables that are there
 #
@@ -25,7 +25,9 @@ TARGET ?=
 
 VENV  := .venv
 PY    := $(VENV)/bin/python
-PARAM  = $(if $($(1)),-p $(2) "$($(1))")
+# What a variable holds, as one word of the shell: neither make nor the shell looks into it.
+WORD   = '$(subst ','\'',$(value $(1)))'
+PARAM  = $(if $(value $(1)),-p $(2) $(call WORD,$(1)))
 QUIET := TQDM_DISABLE=1 OMP_NUM_THREADS=1
 # Large tensors come back from the allocator instead of being mapped and cleared anew at every training step (glibc).
 export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
@@ -47,12 +49,12 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@echo "setup: done"
 
 study: setup
-	@$(PY) -m musicmtl.runs $(STUDY) --preset $(PRESET) $(call PARAM,CORPUS,corpus) $(call PARAM,ROOT,root) $(call PARAM,TARGET,target)
+	@$(PY) -m musicmtl.runs $(call WORD,STUDY) --preset $(call WORD,PRESET) $(call PARAM,CORPUS,corpus) $(call PARAM,ROOT,root) $(call PARAM,TARGET,target)
 	@$(PY) -m musicmtl.report
 	@echo "study: figures/report.html holds the result"
 
 claims: setup
-	@$(PY) -m musicmtl.runs $(STUDY) --preset claims
+	@$(PY) -m musicmtl.runs $(call WORD,STUDY) --preset claims
 	@$(PY) -m musicmtl.report
 
 report: setup
