@@ -147,7 +147,6 @@ def _rank(
     file: Path,  # Holds a function and its arguments
     environment: dict[str, str],
     path: list[str],  # Where modules are found
-    parent: int,  # Number of the process that waits
     threads: int,
 ):
     "Call the function as one of several ranks."
@@ -187,8 +186,9 @@ def _start(
     quiet = {
         "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR")
     }  # PyTorch warns of unused parameters
-    executor = get_reusable_executor(max_workers=len(self.own), timeout=600, env=quiet)
-    rest = list(sys.path), os.getpid(), max(1, torch.get_num_threads() // len(self.own))
+    start = {"env": quiet, "initializer": end_with, "initargs": (os.getpid(),)}
+    executor = get_reusable_executor(max_workers=len(self.own), timeout=600, **start)
+    rest = list(sys.path), max(1, torch.get_num_threads() // len(self.own))
     running = [executor.submit(_rank, file, shared | self.variables(rank, port), *rest) for rank in self.own]
     waiting, why = running, None
     try:
