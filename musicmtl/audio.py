@@ -85,7 +85,8 @@ class _Section(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = 0) -> int:
         base = (0, self.position, self.starts[-1])[whence]
-        self.position = max(0, base + offset)
+        if base + offset >= 0:  # a file on disk stays where it is, too
+            self.position = base + offset
         return self.position
 
     def tell(self) -> int:
@@ -296,11 +297,11 @@ def _chunked_part(
     form: _Chunks,
 ) -> _Part:
     "Raises `AudioError` for a file that is cut off, or whose chunks do not fill it."
-    long_length = 0
+    long_start, long_length, pieces = 0, 0, [(0, size)]
     for name, start, length in _chunks(file, size, form):
         if name == b"ds64":
             file.seek(start)
-            long_length = struct.unpack("<QQ", file.read(16))[1]
+            long_start, long_length = start + 8, struct.unpack("<QQ", file.read(16))[1]
         elif name == b"fmt ":
             _check_riff_format(path, file, start, form.length[0])
         elif name == form.sound:
@@ -310,7 +311,9 @@ def _chunked_part(
             stop, held = start + length, max(0, length - form.within)
             if not is_open:
                 _check_behind(path, file, size, form, stop, held)
-            return _Part([(0, size)], sound_bytes=held)
+            elif long_start:  # libsndfile would believe the zero there
+                pieces = [(0, long_start), struct.pack("<Q", length), (long_start + 8, size)]
+            return _Part(pieces, sound_bytes=held)
     raise AudioError(path, f"cannot be decoded (there is no chunk {form.sound.decode()} in it)")
 
 # %% ../nbs/01_audio.ipynb #d703a598
@@ -793,7 +796,7 @@ def _counting_run(
     return run
 
 # %% ../nbs/01_audio.ipynb #e9f54a32
-_WITH_CHECKSUM = (b"LAME", b"Lavc", b"Lavf")  # encoders that put one behind their Xing header
+_ENCODERS = (b"LAME", b"Lavc", b"Lavf")  # that name themselves behind their Xing header
 
 
 def _crc16(
@@ -820,7 +823,7 @@ def _read_info(
     numbers = [struct.unpack(">I", data[at : at + 4])[0] if at else None for at in run.fields]
     run.frames, run.bytes = numbers
     lame = side + 120  # the encoder's name, behind frames, bytes, 100 places in time, and quality
-    if data[lame : lame + 4] in _WITH_CHECKSUM and len(data) >= lame + 36:
+    if data[lame : lame + 4] == b"LAME" and len(data) >= lame + 36:  # ffmpeg's own checksum is wrong in some modes
         (stated,) = struct.unpack(">H", data[lame + 34 : lame + 36])
         if stated and stated != _crc16(data[: lame + 34]):
             raise AudioError(path, "damaged: the header of its first frame does not match its checksum")
@@ -834,7 +837,7 @@ def _check_uncounted(
 ):
     "Raises `AudioError` where a first frame has what belongs to a Xing header, but not that."
     file.seek(start + frame.side + 120)
-    if frame.kind[1] == 3 and file.read(4) in _WITH_CHECKSUM:
+    if frame.kind[1] == 3 and file.read(4) in _ENCODERS:
         raise AudioError(path, "damaged: the header of its first frame, which counts the others, is broken")
 
 # %% ../nbs/01_audio.ipynb #d3312faa
@@ -1085,6 +1088,8 @@ def _expected(
     "How many samples a part should give. Raises `AudioError` for none, or where libsndfile disagrees."
     if decoder.format == "MP3" and not part.samples:
         raise AudioError(path, "cannot be decoded (mp3 frames of a free bit rate, or in another container)")
+    if decoder.frames <= 0 and part.sound_bytes:
+        raise AudioError(path, f"zero-length as libsndfile reads it, but {part.sound_bytes} bytes of sound follow")
     if decoder.frames <= 0:
         raise AudioError(path, "zero-length: holds no samples")
     if part.guessed:
