@@ -150,7 +150,6 @@ def _rank(
     threads: int,
 ):
     "Call the function as one of several ranks."
-    end_with(parent)
     before, sys.path[:] = dict(os.environ), path
     os.environ.clear()
     os.environ.update(environment)
