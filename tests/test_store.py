@@ -584,11 +584,11 @@ def test_what_is_no_file_is_never_opened(tmp_path):
     shutil.copy(tmp_path / "a" / "0.wav", tmp_path / "a" / latin)
     paths = ["0.wav", "pipe.wav", "device.wav", "loop.wav", "folder.wav", "socket.wav", "x" * 300 + ".wav", "a\0b.wav"]
     paths += ["0.wav/x.wav", "gone.wav", latin]
-    corpus = Corpus(pd.DataFrame({"track_id": paths, "path": paths}, dtype=object), tmp_path / "a", name="no files")
+    names = [*paths[:7], "a b.wav", *paths[8:-1], "latin"]  # the table is text, whatever the names on disk are
+    corpus = Corpus(pd.DataFrame({"track_id": names, "path": paths}, dtype=object), tmp_path / "a", name="no files")
     for _ in range(2):
         store = extract(corpus, make_bank(), tmp_path / "s", shard_tracks=4)
     assert set(store.ok) - {10} == {0} and store.failed["reason"].str.len().gt(0).all()
-    assert store.index["track_id"].iloc[-1] == r"Beyonc\udce9.wav"
     reasons = dict(zip(store.failed["track_id"], store.failed["reason"], strict=True))
     for name in ("pipe.wav", "device.wav", "socket.wav"):
         assert reasons[name] == "is a device, a pipe or a socket, not a file"
