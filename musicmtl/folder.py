@@ -251,13 +251,13 @@ def _divided(group: Sequence[int], paths: Sequence[Path], mark: Callable) -> lis
 _SAID = ("artist", "album", "title", "genre", "genres", "language", "gender", "veteran", "tags", "instruments", "split")
 
 
-def _clip(row: pd.Series, path: str) -> tuple:
+def _clip(row: dict, path: str) -> tuple:
     "What a row is a recording of. Without a start, the length only describes the file."
     extent = (row["start_s"], row["duration_s"]) if row["start_s"] >= 0 else None
     return os.path.normpath(path), extent
 
 
-def _contradictions(row: pd.Series, other: pd.Series) -> list[str]:
+def _contradictions(row: dict, other: dict) -> list[str]:
     "Columns in which two rows say different things."
     return [column for column in _SAID if None not in (row[column], other[column]) and row[column] != other[column]]
 
@@ -280,11 +280,12 @@ def with_doubles_marked(
     "The corpus that knows which songs are there twice, with a note that names them."
     table, first = corpus.table, originals([corpus.path(row) for row in range(len(corpus))])
     seen, doubles, against = {}, [], Counter()
-    for row, values in table.iterrows():
+    rows = table.to_dict("records")
+    for row, values in enumerate(rows):
         original = seen.setdefault(_clip(values, table["path"][first[row]]), row)
         if original != row:
             doubles.append(f"{values['track_id']} (as {table['track_id'][original]})")
-            against.update(_contradictions(values, table.loc[original]))
+            against.update(_contradictions(values, rows[original]))
     if not doubles:
         return corpus
     are = "songs are" if len(doubles) > 1 else "song is"
@@ -443,7 +444,11 @@ def _unlisted(paths: Sequence[str], found: Listing) -> list[str]:
     missing = sorted(path for path in named if not os.path.lexists(found.root / path))
     extra = sorted(set(found.paths) - named)
     notes = [f"files of tracks.csv that are not there: {len(missing)}, {_some(missing)}"] if missing else []
-    return notes + ([f"left out: {len(extra)} audio files without a row, {_some(extra)}"] if extra else [])
+    if extra:
+        several = "s" if len(extra) > 1 else ""
+        notes.append(f"left out: {len(extra)} audio file{several} without a row, {_some(extra)}")
+    others = {kind: [path for path in paths if path not in named] for kind, paths in found.left_out.items()}
+    return notes + Listing(found.root, [], others).missed
 
 # %% ../nbs/19_folder.ipynb #922e2fff
 def from_table(
@@ -502,6 +507,6 @@ def load_folder(
     root = Path(root)
     if corpus_name is not None and corpus_name.casefold() in RESERVED:
         raise ParamsError(f"corpus_name: expected a name of its own, found that of the corpus {corpus_name!r}")
-    name, table = corpus_name or folder_name(root), root / "tracks.csv"
+    name, table = folder_name(root) if corpus_name is None else corpus_name, root / "tracks.csv"
     corpus = with_doubles_marked(from_table(table, name) if there(table) else from_tags(root, name))
-    return corpus.with_table(corpus.table, *_spellings(corpus))
+    return corpus.with_notes(*_spellings(corpus))

@@ -80,9 +80,10 @@ def cells(
 
 
 def execute(study: str, params: dict) -> None:
-    "Execute a study's notebook here, without a kernel."
-    scope = {"__name__": "__main__"}
+    "Execute a study's notebook here, without a kernel; as IPython does, the sources of its cells are kept in `In`."
+    scope = {"__name__": "__main__", "In": [""]}
     for number, source in enumerate(cells(study, params)):
+        scope["In"].append(source)
         exec(compile(source, f"{study}.ipynb, code cell {number}", "exec"), scope)
 
 

@@ -7,7 +7,7 @@ __all__ = ['kept_arrays', 'history_arrays', 'read_history', 'Job', 'one_core', '
            'best_device']
 
 # %% ../../nbs/study/44_jobs.ipynb #807aff7e
-import io, math, os, threading, time, warnings, zipfile
+import io, math, os, threading, warnings, zipfile
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from joblib import Parallel, delayed, parallel_config
 from joblib.parallel import get_active_backend
-from ..core import InUse, RunError, atomic, locked, progress
+from ..core import InUse, RunError, atomic, end_with, locked, progress
 from .settings import CommonSettings, training_id
 
 # %% ../../nbs/study/44_jobs.ipynb #934e5cfb
@@ -153,19 +153,6 @@ def one_core(
 _one_job = threading.Lock()  # The global generators have one state for all threads
 
 
-def _end_with(
-    driver: int,  # Process number of the parent
-):
-    "End this process within a second of its driver. Called in a worker as it starts."
-
-    def watch():
-        while os.getppid() == driver:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="end with the driver", daemon=True).start()
-
-
 def _train(job, data, settings, root, driver, wait) -> bool:  # Whether the result is there now
     "Train one job; what it found is in its file and does not travel back."
     with _one_job, one_core(quiet=os.getpid() != driver):
@@ -193,7 +180,7 @@ def _side_by_side(jobs, data, settings, root, wait):
         yield from _on_dask(client, jobs, data, *how)
         return
     calls = (delayed(_train)(job, data, *how) for job in jobs)
-    start = {"initializer": _end_with, "initargs": (os.getpid(),)}
+    start = {"initializer": end_with, "initargs": (os.getpid(),)}
     yield from zip(jobs, Parallel(n_jobs=settings.n_jobs, return_as="generator", **start)(calls), strict=True)
 
 

@@ -82,6 +82,26 @@ def test_every_claim_is_asked_under_each_of_its_protocols():
     assert untrained["verdict"] == impossible["verdict"] == "not testable here"
 
 
+@pytest.mark.parametrize(
+    "preset, verdicts", [("smoke", {"not testable here"}), ("mini", {"holds", "not testable here"})]
+)
+def test_smoke_lists_effects_and_judges_none(preset, verdicts):
+    board = board_of()
+    board.settings = SimpleNamespace(preset=preset)
+    rows = claim_rows("raters", "items", board, TESTS)
+    assert {row["verdict"] for row in rows} == verdicts and rows[0]["low"] > 0 and rows[0]["n"] == 2
+    assert ("preset smoke" in rows[0]["rule"]) == (preset == "smoke")
+    assert rows[1]["rule"] == "no rater was asked twice"
+
+
+def test_a_corpus_that_leaves_nothing_to_compare_tests_no_claim():
+    board = board_of()
+    board.data = SimpleNamespace(not_testable="one task left, taste: nobody has smelt anything")
+    rows = claim_rows("raters", "items", board, TESTS, both=("R1",))
+    assert len(rows) == 3 and {row["verdict"] for row in rows} == {"not testable here"}
+    assert {row["rule"] for row in rows} == {board.data.not_testable} and not any("effect" in row for row in rows)
+
+
 def rows_with(n, effect, board=None):
     "Rows of a run, all on `n` networks with the same effect."
     rows = claim_rows("raters", "items", board or board_of(), TESTS, both=("R1",))

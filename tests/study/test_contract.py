@@ -14,7 +14,8 @@ from folders import FAULTS, add_faults, write_folder
 from processes import Forked, environment, execute, the_run
 
 from musicmtl.core import CorpusError, ParamsError, repo_root
-from musicmtl.study import CLAIM_COLUMNS, RESULT_COLUMNS, claims_of, main_studies, number, published, studies, verdict
+from musicmtl.study import CLAIM_COLUMNS, RESULT_COLUMNS, VERDICTS, claims_of, main_studies, number, published, studies
+from musicmtl.study import verdict
 from musicmtl.study.report import write_report
 from musicmtl.study.runs import main
 
@@ -157,15 +158,16 @@ def test_the_papers_numbers_stand_beside_ours(study, runs):
 
 
 @every_main_study
-def test_every_claim_is_judged_by_its_rule(study, runs):
+def test_every_claim_has_its_effect_or_a_reason_and_smoke_judges_none(study, runs):
     table = pd.read_csv(runs.whole(study) / "figures" / "data" / "claims.csv")
     rules = claims_of(study)
     assert set(table.claim) == set(table[table.protocol == "corrected"].claim) == set(rules)
     tested = table.effect.notna()
-    assert tested.any() and (table.verdict != "not testable here").eq(tested).all()
+    assert tested.any() and set(table.verdict) == {"not testable here"}
     for row in table[tested].itertuples():
-        assert row.verdict == verdict(row.low, row.high, rules[row.claim]["test"]), row.claim
-        assert row.low <= row.high and row.n > 0 and rules[row.claim]["rule"] in row.rule
+        assert verdict(row.low, row.high, rules[row.claim]["test"]) in VERDICTS[:3], row.claim  # at a larger preset
+        assert row.low <= row.high and row.n > 0 and row.rule.startswith("preset smoke trains for a few steps only; ")
+        assert row.rule.endswith(f"{rules[row.claim]['effect']}; {rules[row.claim]['rule']}")
     assert table[~tested].rule.str.len().gt(10).all()  # a reason
 
 

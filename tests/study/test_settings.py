@@ -12,12 +12,16 @@ from musicmtl.core import ParamsError, RunError, repo_root
 from musicmtl.study import (
     CommonSettings,
     check,
+    describe,
     find_study,
     neutral,
     parameter_cell,
     parameters,
+    place,
+    read_given,
     resolve,
     run_id,
+    studies,
     training_id,
     which,
 )
@@ -129,11 +133,178 @@ def test_the_parameters_cell_is_read_with_its_comments(tmp_path):
 
 
 def test_a_notebooks_names_are_its_parameters():
-    "Modules, functions and what IPython keeps are none; a plain value with an unknown name is refused."
-    scope = {"preset": "smoke", "seed": 5, "json": json, "In": [""], "Out": {}, "_i1": "x", "test": parameters}
-    assert parameters(find_study("agf").settings, "agf", scope).seed == 5
+    "Modules, functions, what IPython keeps and what readers have are none; an unknown name from papermill is refused."
+    cell = "\n".join(f"{name} = None" for name in parameter_cell(NOTEBOOKS[0]))
+    scope = {"preset": "smoke", "seed": 5, "json": json, "Out": {}, "_i1": "x", "test": parameters, "lr": "mine"}
+    scope |= {"In": ["", cell, "seed = 5"], "sede": 1}
+    settings = find_study("agf").settings
+    assert parameters(settings, "agf", scope).seed == 5 and parameters(settings, "agf", scope).lr == 0.003
+    scope["In"] = ["", cell, "# Parameters\nseed = 5\nlr = 0.1\n"]
+    assert parameters(settings, "agf", {**scope, "lr": 0.1}).lr == 0.1
+    scope["In"] = ["", cell, "# Parameters\nsede = 1\n", "%time seed = 3"]
     with pytest.raises(ParamsError, match="unknown name 'sede'"):
-        parameters(find_study("agf").settings, "agf", {**scope, "sede": 1})
+        parameters(settings, "agf", scope)
+    scope["In"] += [cell, "settings"]  # run again, from the top
+    assert parameters(settings, "agf", scope).seed == 5
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda file: file.stem)
+def test_the_first_cells_of_a_study_can_be_run_twice(notebook):
+    "With variables of the reader's in between, some of them called as settings are."
+    cells = [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
+    parameters_cell, settings_cell = ("".join(cell["source"]) for cell in cells[:2])
+    scope = {"__name__": "__main__"}
+    exec(parameters_cell, scope)
+    exec(settings_cell, scope)
+    first = scope["settings"]
+    own = {"BLOCKS": (2, 3), "mine": "x", "lr": 7.0, "seeds": [1, 2], "epochs": {}, "variants": None, "x": float("nan")}
+    scope |= own | {"seed": 99, "corpus": "folder", "data": first, "size": str}
+    exec(parameters_cell, scope)
+    exec(settings_cell, scope)
+    assert scope["settings"] == first and scope["mine"] == "x"
+
+
+TEXTS = [
+    ("kind", "b", "b"),
+    ("n", "3", 3),
+    ("x", "1e-3", 1e-3),
+    ("x", "2", 2.0),
+    ("x", "None", None),
+    ("names", "a,b", ("a", "b")),
+    ("names", "['a', \"b, c\"]", ("a", "b, c")),
+    ("names", "(007, no)", ("007", "no")),
+    ("names", "", ()),
+    ("names", 7, ("7",)),  # papermill makes a number of it
+    ("numbers", "0.5", (0.5,)),
+    ("numbers", 0.5, (0.5,)),
+    ("numbers", "[1, 1e-2]", (1.0, 0.01)),
+    ("choice", "10", 10),
+    ("choice", "both", "both"),
+    ("deep", "true", True),
+    ("deep", "False", False),
+    ("word", "2024", "2024"),
+    ("word", 2024, "2024"),
+    ("word", "-1e3", "-1e3"),
+    ("word", "none", "none"),
+    ("word", "$HOME 'and' \"more\"", "$HOME 'and' \"more\""),
+]
+
+
+@dataclass(frozen=True)
+class Asked(Settings):
+    numbers: tuple[float, ...] = ()
+    choice: Literal[10, 25, "both"] = "both"
+    word: str | None = None
+    root: str | None = place()
+    corpus: Literal["miniature", "folder"] = "miniature"
+
+
+@pytest.mark.parametrize("name, text, value", TEXTS)
+def test_text_is_read_as_the_declared_type_wants_it(name, text, value):
+    found = read_given(Asked, "s", {name: text})[name]
+    assert found == value and type(found) is type(value)
+    assert read_given(Asked, "s", {name: found if found is not None else "none"})[name] == value  # read twice: the same
+
+
+@given(valid)
+def test_what_was_written_as_text_comes_back(values):
+    texts = {name: json.dumps(value) if isinstance(value, list) else str(value) for name, value in values.items()}
+    texts = {name: text for name, text in texts.items() if text not in ("inf", "-inf")}
+    expected = asdict(check(Asked, {name: values[name] for name in texts}))
+    assert read_given(Asked, "s", texts) == {name: expected[name] for name in texts}
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [("n", "1.5"), ("n", "1e3"), ("n", ""), ("n", True), ("x", "nan"), ("x", "1e999"), ("x", ""), ("deep", "maybe")]
+    + [("kind", "A"), ("names", "{a: 1}"), ("names", "[a, [b]]"), ("names", "a,,b"), ("numbers", "1,x")]
+    + [
+        ("word", 1.5),
+        ("word", True),
+        ("choice", "11"),
+        ("root", ""),
+        ("root", "~nobody-of-that-name/x"),
+        ("root", "\udce9"),
+    ],
+)
+def test_text_that_cannot_be_read_so_gets_one_sentence(name, text):
+    with pytest.raises(ParamsError, match=f"parameters: {name} must") as error:
+        read_given(Asked, "s", {name: text})
+    assert "\n" not in str(error.value)
+
+
+def test_places_are_those_that_the_caller_sees(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    places = {"music": "music", "2024": "2024", "-music": "-music", "~/Music": "home/Music", "My $Music": "My $Music"}
+    for text, expected in places.items():
+        assert read_given(Asked, "s", {"root": text}) == {"root": str(tmp_path / expected)}
+    assert read_given(Asked, "s", {"root": 2024, "word": "music"}) == {"root": str(tmp_path / "2024"), "word": "music"}
+
+
+def test_a_root_without_a_corpus_is_a_folder_of_music(tmp_path):
+    (tmp_path / "s-smoke.yaml").write_text("n: 5\n")
+    (tmp_path / "s-paper.yaml").write_text("corpus: miniature\n")
+    corpora = [{}, {"root": "m"}, {"root": "m", "corpus": "miniature"}, {"root": "m", "preset": "paper"}]
+    found = [resolve(Asked, "s", given, tmp_path).corpus for given in corpora]
+    assert found == ["miniature", "folder", "miniature", "miniature"]
+    for study in studies():
+        settings = find_study(study).settings
+        if study == "agf_truth":
+            with pytest.raises(ParamsError, match="agf_truth takes no folder of music"):
+                resolve(settings, study, {"root": "/music"})
+        else:
+            assert resolve(settings, study, {"root": "/music"}).corpus == "folder"
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"seeds": 0}, "seeds must be 1 or more, found 0"),
+        ({"batch_size": "-8"}, "batch_size must be 1 or more, found -8"),
+        ({"seed": -1}, "seed must be 0 or more, found -1"),
+        ({"lr": "-1e-3"}, "lr must be 0 or more, found -0.001"),
+        ({"steps_per_epoch": 0}, "steps_per_epoch must be 1 or more, found 0"),
+        ({"n_jobs": 0}, "n_jobs must be 1 or more, found 0"),
+        ({"alphas": "1,-1"}, "alphas must be 0 or more, found -1.0"),
+        ({"variants": "equal,equal"}, "variants must name everything once, found equal, equal"),
+        ({"variants": ""}, "variants must name at least one"),
+        ({"variants": "equal,gradnrom"}, "variants: expected some of single_task, .*, found 'gradnrom'"),
+        ({"side_variants": "equal_windows_x"}, "side_variants: expected some of .*, found 'equal_windows_x'"),
+    ],
+)
+def test_impossible_numbers_and_lists_are_refused(values, message):
+    with pytest.raises(ParamsError, match=message):
+        resolve(find_study("agf").settings, "agf", values)
+
+
+def test_nothing_can_be_asked_for_whatever_the_preset_says():
+    settings = find_study("agf").settings
+    for asked in ({}, {"steps_per_epoch": None}):
+        assert resolve(settings, "agf", asked).steps_per_epoch == 3
+    assert resolve(settings, "agf", {"steps_per_epoch": "none", "n_jobs": "-1"}).steps_per_epoch is None
+
+
+@pytest.mark.parametrize("study", studies())
+def test_every_setting_is_listed_and_can_be_given(study):
+    settings = find_study(study).settings
+    text, presets = describe(settings, study), ("smoke", "mini")
+    resolved = {preset: resolve(settings, study, {"preset": preset}) for preset in presets}
+    for name in settings.__dataclass_fields__:
+        assert f"\n  {name}: " in f"\n{text}", name
+        for preset in presets:
+            value = getattr(resolved[preset], name)
+            text_of_value = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            given = {"preset": preset} | ({} if value is None else {name: text_of_value})
+            assert resolve(settings, study, given) == resolved[preset], name
+
+
+def test_a_torn_preset_gets_one_sentence(tmp_path):
+    for text in ("n: [1", "- 1\n", "n: 1\n\tx"):
+        (tmp_path / "s-smoke.yaml").write_text(text)
+        with pytest.raises(ParamsError, match="preset s-smoke: ") as error:
+            resolve(Settings, "s", {}, tmp_path)
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda file: file.stem)

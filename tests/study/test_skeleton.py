@@ -150,9 +150,28 @@ def test_the_effect_of_a_published_practice(outcome):
 def test_claims_are_judged_and_shown(outcome):
     shown = outcome.judge()
     assert list(shown) == [c for c in CLAIM_COLUMNS if c not in ("study", "where", "rule", "corpus")]
-    assert shown.verdict.tolist() == ["holds", "holds", "not testable here"]
+    assert shown.verdict.tolist() == 3 * ["not testable here"]  # preset smoke
+    assert shown.effect.notna().tolist() == [True, True, False]
     table = pd.read_csv(outcome.folder / "data" / "claims.csv")
     assert list(table) == CLAIM_COLUMNS and set(table.preset) == {"smoke"}
+
+
+def test_a_larger_preset_is_judged(home, tmp_path, monkeypatch):
+    monkeypatch.setenv("MUSICMTL_FIGURES", str(tmp_path))
+    outcome = STUDY.run(DATA, replace(SETTINGS, preset="mini"))
+    outcome.save()
+    assert outcome.judge().verdict.tolist() == ["holds", "holds", "not testable here"]
+
+
+def test_a_figure_whose_network_was_not_trained_is_named_and_left_out(outcome, capsys):
+    def of_another(outcome):
+        return {"other": outcome.board.readings("brilliant")}
+
+    other = replace(STUDY, figures=(of_another, *STUDY.figures)).run(DATA, SETTINGS)
+    other.tables = outcome.tables
+    assert other.draw() == ["accuracy"]
+    said = "of_another is left out: needs corrected brilliant, not trained in this run"
+    assert said in capsys.readouterr().out
 
 
 def test_figures_are_drawn_into_the_studys_folder(outcome):
