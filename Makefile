@@ -3,13 +3,15 @@
 #   make study                run all studies (preset mini), write figures/ and figures/report.html
 #   make study STUDY=agf PRESET=smoke
 #                             one study, half a minute: a first look (figures stay in runs/agf/)
-#   make study STUDY=agf CORPUS=folder ROOT=~/Music TARGET=artist
-#                             one study on your own music
+#   make study STUDY=agf ROOT=~/Music TARGET=artist
+#                             one study on your own music (a folder as it is, unless CORPUS says what is in it)
 #   make claims               the sweeps behind figures/data/claims.csv: long, and resumed where they were stopped
 #   make report               only the report, from the tables that are there
 #
 #   make test                 the gate: notebooks in sync, ruff, all notebooks, all tests (minutes, two cores)
 #   make test-fast            the same without notebooks, papers and whole studies (about a minute)
+#
+#   make reliability          hostile files, tables, stores, kills, full disks, memory: figures/data/reliability.csv (an hour)
 #
 #   make setup                only the environment
 #   make clean-runs           delete runs/ with all trained networks and caches
@@ -25,13 +27,15 @@ TARGET ?=
 
 VENV  := .venv
 PY    := $(VENV)/bin/python
-PARAM  = $(if $($(1)),-p $(2) "$($(1))")
+# What a variable holds, as one word of the shell: neither make nor the shell looks into it.
+WORD   = '$(subst ','\'',$(value $(1)))'
+PARAM  = $(if $(value $(1)),-p $(2) $(call WORD,$(1)))
 QUIET := TQDM_DISABLE=1 OMP_NUM_THREADS=1
 # Large tensors come back from the allocator instead of being mapped and cleared anew at every training step (glibc).
 export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
 export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 
-.PHONY: help setup study claims report test test-fast test-sync test-notebooks test-studies test-papers test-core test-rooms clean-runs
+.PHONY: help setup study claims report reliability test test-fast test-sync test-notebooks test-studies test-papers test-core test-rooms clean-runs
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
 
@@ -47,16 +51,21 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@echo "setup: done"
 
 study: setup
-	@$(PY) -m musicmtl.runs $(STUDY) --preset $(PRESET) $(call PARAM,CORPUS,corpus) $(call PARAM,ROOT,root) $(call PARAM,TARGET,target)
+	@$(PY) -m musicmtl.runs $(call WORD,STUDY) --preset $(call WORD,PRESET) $(call PARAM,CORPUS,corpus) $(call PARAM,ROOT,root) $(call PARAM,TARGET,target)
 	@$(PY) -m musicmtl.report
 	@echo "study: figures/report.html holds the result"
 
 claims: setup
-	@$(PY) -m musicmtl.runs $(STUDY) --preset claims
+	@$(PY) -m musicmtl.runs $(call WORD,STUDY) --preset claims
 	@$(PY) -m musicmtl.report
 
 report: setup
 	@$(PY) -m musicmtl.report
+
+reliability: setup
+	@mkdir -p runs
+	@$(QUIET) $(VENV)/bin/papermill --log-level ERROR nbs/bench/reliability.ipynb runs/reliability.ipynb \
+		-p sounds 60 -p tables 1 -p kills 20 -p disks 6 -p hours 20 -p out figures
 
 # Five parts, two at a time, one core each, the longest first. nbdev_test keeps to one process: forked ones wait for joblib's
 # idle workers.

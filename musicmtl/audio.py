@@ -85,7 +85,8 @@ class _Section(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = 0) -> int:
         base = (0, self.position, self.starts[-1])[whence]
-        self.position = max(0, base + offset)
+        if base + offset >= 0:  # a file on disk stays where it is, too
+            self.position = base + offset
         return self.position
 
     def tell(self) -> int:
@@ -107,6 +108,59 @@ class _Section(io.RawIOBase):
             if len(data) < count:  # the file became shorter
                 break
         return done
+
+# %% ../nbs/01_audio.ipynb #938ceb84
+def _tag_length(
+    file: BinaryIO,
+    position: int,  # Where a tag may begin
+    size: int,  # Bytes in the file
+) -> int:  # Bytes; 0 where there is none
+    "Length of an ID3, APE or Lyrics3 tag."
+    file.seek(position)
+    head = file.read(32)
+    length = 0
+    if head[:3] == b"ID3" and len(head) >= 10:
+        length = 10 + sum((byte & 127) << 7 * (3 - i) for i, byte in enumerate(head[6:10]))  # 7 bits per byte
+        length += 10 if head[5] & 16 else 0  # version 2.4 may have a foot
+    elif head[:3] == b"TAG":
+        length = 227 if head[3:4] == b"+" else 128
+    elif head[:8] == b"APETAGEX" and len(head) == 32:
+        length = 32 + int.from_bytes(head[12:16], "little")
+    elif head[:11] == b"LYRICSBEGIN":
+        file.seek(position)
+        end = re.search(rb"LYRICSEND|LYRICS200", file.read(2**18))
+        length = end.end() if end else 0
+    return min(length, size - position)
+
+# %% ../nbs/01_audio.ipynb #a44681a3
+def _zeros(
+    file: BinaryIO,
+    position: int,
+    size: int,  # Bytes in the file
+) -> int:  # Bytes
+    "How many zero bytes there are from a position on."
+    file.seek(position)
+    count = 0
+    while block := file.read(2**16):
+        rest = block.lstrip(b"\0")
+        count += len(block) - len(rest)
+        if rest:
+            break
+    return count
+
+
+def _only_tags(
+    file: BinaryIO,
+    position: int,
+    size: int,  # Bytes in the file
+) -> bool:
+    "Is there nothing but tags and zeros from a position on?"
+    while position < size:
+        length = _tag_length(file, position, size) or _zeros(file, position, size)
+        if not length:
+            return False
+        position += length
+    return True
 
 # %% ../nbs/01_audio.ipynb #798c6ba4
 @dataclass
@@ -180,7 +234,7 @@ def _check_riff_format(
     if len(head) < 16:
         raise AudioError(path, "cannot be decoded (it ends in its header)")
     kind, channels, sr, rate, block, bits = struct.unpack(order + "HHIIHH", head)
-    if kind not in (1, 3):  # integers, floats; others count by blocks of their own
+    if kind not in (1, 3, 6, 7, 0xFFFE):  # integers, floats, A-law, µ-law, extensible
         return
     if block != channels * -(-bits // 8) or rate != sr * block:
         found = f"{channels} channels of {bits} bits, {sr} Hz, {block} bytes a sample, {rate} bytes a second"
@@ -207,7 +261,7 @@ def _form_end(
     file: BinaryIO,
     form: _Chunks,
 ) -> int:  # Byte
-    "Where the chunks end, as the head of the file says; what lies behind is none of its business."
+    "Where the chunks end, as the head of the file says; only tags and zeros may follow."
     file.seek(form.name)
     head = file.read(8)
     if form.length == ">q":  # caf does not say
@@ -230,7 +284,7 @@ def _check_behind(
         if position == end or not re.fullmatch(rb"[ -~]{4}", name) or not 0 <= length <= size - start:
             break
         position = start + length + -(start + length) % form.multiple
-    if position < size and position != end:
+    if position < size and not (position == end and _only_tags(file, position, size)):
         if not held:
             raise AudioError(path, f"its header gives its sound a length of 0, but {size - position} bytes follow")
         raise AudioError(path, f"damaged: {size - position} bytes behind its sound of {held} bytes belong to no chunk")
@@ -243,11 +297,11 @@ def _chunked_part(
     form: _Chunks,
 ) -> _Part:
     "Raises `AudioError` for a file that is cut off, or whose chunks do not fill it."
-    long_length = 0
+    long_start, long_length, pieces = 0, 0, [(0, size)]
     for name, start, length in _chunks(file, size, form):
         if name == b"ds64":
             file.seek(start)
-            long_length = struct.unpack("<QQ", file.read(16))[1]
+            long_start, long_length = start + 8, struct.unpack("<QQ", file.read(16))[1]
         elif name == b"fmt ":
             _check_riff_format(path, file, start, form.length[0])
         elif name == form.sound:
@@ -257,7 +311,9 @@ def _chunked_part(
             stop, held = start + length, max(0, length - form.within)
             if not is_open:
                 _check_behind(path, file, size, form, stop, held)
-            return _Part([(0, size)], sound_bytes=held)
+            elif long_start:  # libsndfile would believe the zero there
+                pieces = [(0, long_start), struct.pack("<Q", length), (long_start + 8, size)]
+            return _Part(pieces, sound_bytes=held)
     raise AudioError(path, f"cannot be decoded (there is no chunk {form.sound.decode()} in it)")
 
 # %% ../nbs/01_audio.ipynb #d703a598
@@ -278,6 +334,45 @@ def _au_part(
         held = f"a length of {length}" if length else "a length of 0"
         raise AudioError(path, f"damaged: its header gives its sound {held} bytes, but {-beyond} more follow")
     return _Part([(0, size)], sound_bytes=length)
+
+# %% ../nbs/01_audio.ipynb #c3e6c43f
+_FLAC_RATES = {1: 88200, 2: 176400, 3: 192000, 4: 8000, 5: 16000, 6: 22050, 7: 24000, 8: 32000, 9: 44100, 10: 48000}
+_FLAC_RATES[11] = 96000
+
+
+def _first_flac_frame(
+    section: _Section,
+) -> bytes:  # Its first four bytes
+    "Find the first frame, behind the blocks of the header."
+    position, last = 4, False
+    while not last:
+        section.seek(position)
+        head = section.read(4)
+        last = len(head) < 4 or head[0] >= 0x80
+        position += 4 + int.from_bytes(head[1:], "big")
+    section.seek(position)
+    return section.read(4)
+
+
+def _flac_part(
+    path: Path,
+    file: BinaryIO,
+    pieces: list,  # Of `_Section`
+) -> _Part:
+    "Raises `AudioError` for a header that contradicts the first frame."
+    section = _Section(file, pieces)
+    head = section.read(42)
+    if len(head) < 42 or head[4] & 127 or pieces[0][1] - pieces[0][0] < 42:
+        return _Part(pieces)  # libsndfile will say so
+    numbers = int.from_bytes(head[18:26], "big")  # 20 bits rate, 3 channels, 5 bits, 36 samples
+    sr, samples = numbers >> 44, numbers & (2**36 - 1)
+    frame = _first_flac_frame(section)
+    stated = _FLAC_RATES.get(frame[2] & 15, sr) if len(frame) == 4 else sr
+    if stated != sr:
+        raise AudioError(path, f"its header contradicts itself: {sr} Hz, but {stated} Hz in its first frame")
+    head = head[:18] + (numbers - samples).to_bytes(8, "big") + head[26:]
+    rest = [(pieces[0][0] + 42, pieces[0][1]), *pieces[1:]]
+    return _Part([head, *rest], samples=samples or None, guessed=True)
 
 # %% ../nbs/01_audio.ipynb #f5fedf12
 _MIRRORED = bytes(int(f"{i:08b}"[::-1], 2) for i in range(256))  # each byte with its bits in opposite order
@@ -404,59 +499,6 @@ def _length(
             stream.n_packets, stream.toc = stream.n_packets + 1, b""
     return samples
 
-# %% ../nbs/01_audio.ipynb #938ceb84
-def _tag_length(
-    file: BinaryIO,
-    position: int,  # Where a tag may begin
-    size: int,  # Bytes in the file
-) -> int:  # Bytes; 0 where there is none
-    "Length of an ID3, APE or Lyrics3 tag."
-    file.seek(position)
-    head = file.read(32)
-    length = 0
-    if head[:3] == b"ID3" and len(head) >= 10:
-        length = 10 + sum((byte & 127) << 7 * (3 - i) for i, byte in enumerate(head[6:10]))  # 7 bits per byte
-        length += 10 if head[5] & 16 else 0  # version 2.4 may have a foot
-    elif head[:3] == b"TAG":
-        length = 227 if head[3:4] == b"+" else 128
-    elif head[:8] == b"APETAGEX" and len(head) == 32:
-        length = 32 + int.from_bytes(head[12:16], "little")
-    elif head[:11] == b"LYRICSBEGIN":
-        file.seek(position)
-        end = re.search(rb"LYRICSEND|LYRICS200", file.read(2**18))
-        length = end.end() if end else 0
-    return min(length, size - position)
-
-
-def _zeros(
-    file: BinaryIO,
-    position: int,
-    size: int,  # Bytes in the file
-) -> int:  # Bytes
-    "How many zero bytes there are from a position on."
-    file.seek(position)
-    count = 0
-    while block := file.read(2**16):
-        rest = block.lstrip(b"\0")
-        count += len(block) - len(rest)
-        if rest:
-            break
-    return count
-
-
-def _only_tags(
-    file: BinaryIO,
-    position: int,
-    size: int,  # Bytes in the file
-) -> bool:
-    "Is there nothing but tags and zeros from a position on?"
-    while position < size:
-        length = _tag_length(file, position, size) or _zeros(file, position, size)
-        if not length:
-            return False
-        position += length
-    return True
-
 # %% ../nbs/01_audio.ipynb #5a59f763
 def _ogg_streams(
     path: Path,
@@ -492,13 +534,13 @@ def _check_times(
     lengths: list[tuple[int, int]],  # Samples in each, at least and at most
 ) -> bool:  # Can the time of the last page be?
     "Raises `AudioError` where the times of two pages differ by what the packets between them cannot hold."
-    before, least, most = None, 0, 0
+    before, least, most, whole = None, 0, 0, sum(high for _, high in lengths)
     for page, (low, high) in zip(pages, lengths, strict=True):
         least, most = least + low, most + high
         if page.granule == -1:
             continue
         step = page.granule - (before or 0)
-        if page is pages[-1]:
+        if page is pages[-1] and (0 <= step <= most or not 0 <= step <= whole):
             return 0 <= step <= most
         if before is not None and not least <= step <= most:
             raise AudioError(
@@ -527,9 +569,6 @@ def _with_granules(
     return pieces + [(done, pages[-1].stop)]
 
 # %% ../nbs/01_audio.ipynb #19dca722
-_ANY = 2**63  # samples
-
-
 def _vorbis_part(
     path: Path,
     file: BinaryIO,
@@ -548,7 +587,7 @@ def _vorbis_part(
     if not _check_times(path, pages, [(-2 * long, n + 2 * long) for n in most]):
         before = max((granule for i, granule in granules.items() if i < len(stream.pages) - 1), default=0)
         granules[len(stream.pages) - 1] = before + sum(most)
-        part.surplus, part.noted = max(0, pages[-1].granule - before - sum(most)), _ANY
+        part.guessed, part.note = True, f"promises {pages[-1].granule} samples, which cannot be"
     numbers = sorted(granules)
     if len(numbers) > 1:
         first, part.raised = sum(most[: numbers[0] - n_headers + 1]), 2 * long
@@ -575,18 +614,20 @@ def _opus_part(
         raise AudioError(path, "zero-length: holds no samples")
     spans = [(length - _OPUS_LONGEST, length + _OPUS_LONGEST) for length in lengths]
     times, last = list(itertools.accumulate(lengths)), len(pages) - 1
-    promised = times[last]
+    promised, note = times[last], f"promises {pages[last].granule} samples, which cannot be"
     if _check_times(path, pages[first:], spans[first:]):
+        note = ""
         offset = pages[first].granule - times[first] if first < last else 0
         promised = pages[last].granule - (offset if abs(offset) > _OPUS_LONGEST else 0)  # recorded from the air
     surplus = promised - times[last]
     shortest = times[last] - max(0, lengths[last] - 1)  # the last time may cut off the end of the last page
     times[last] = max(shortest, min(times[last], promised))
-    granules = {i: times[i] for i in range(first, last + 1) if pages[i].granule not in (-1, times[i])}
-    return _Part(_with_granules(file, pages, granules), surplus=max(0, surplus), noted=_OPUS_LONGEST)
+    stating = [i for i in range(first, last + 1) if i == last or pages[i].granule != -1]
+    granules = {i: times[i] for i in stating if pages[i].granule != times[i]}
+    return _Part(_with_granules(file, pages, granules), surplus=max(0, surplus), noted=_OPUS_LONGEST, note=note)
 
-
-def _flac_pieces(
+# %% ../nbs/01_audio.ipynb #46e443e3
+def _without_pages(
     stream: _Stream,
 ) -> list:  # For `_Section`
     "The packets of a FLAC stream without the pages around them: an ordinary flac file."
@@ -607,7 +648,7 @@ def _ogg_parts(
         elif stream.codec == "Opus":
             parts.append(_opus_part(path, file, stream))
         elif stream.codec == "FLAC":
-            parts.append(_Part(_flac_pieces(stream)))
+            parts.append(_flac_part(path, file, _without_pages(stream)))
         else:
             raise AudioError(path, f"cannot be decoded ({stream.codec} in an ogg file)")
     return parts
@@ -716,7 +757,10 @@ class _Run:
     fields: tuple[int, int] = (0, 0)  # Where in the header these numbers are; 0 where they are not
     pieces: list = field(default_factory=list)  # Ranges of frames
     count: int = 0  # Frames
+    is_constant: bool = False  # Does that header say that all frames have one bit rate?
+    bits: int | None = None  # The bit rate of the last frame, as its header has it
     stray: tuple[int, int] | None = None  # Bytes that belong to no frame, and where
+    is_cut: bool = False  # Is its last frame not whole?
 
     @property
     def held(self) -> int:  # Bytes of frames, with the header's
@@ -743,7 +787,7 @@ def _counting_run(
         return None
     run = _Run(frame.kind, (start, start + frame.size))
     if head[side : side + 4] in (b"Xing", b"Info"):
-        flags = head[side + 7]
+        flags, run.is_constant = head[side + 7], head[side : side + 4] == b"Info"
         run.fields = (side + 8 if flags & 1 else 0, side + 8 + 4 * (flags & 1) if flags & 2 else 0)
     elif head[36:40] == b"VBRI":
         run.fields = (50, 46)
@@ -752,6 +796,9 @@ def _counting_run(
     return run
 
 # %% ../nbs/01_audio.ipynb #e9f54a32
+_ENCODERS = (b"LAME", b"Lavc", b"Lavf")  # that name themselves behind their Xing header
+
+
 def _crc16(
     data: bytes,
 ) -> int:
@@ -776,12 +823,36 @@ def _read_info(
     numbers = [struct.unpack(">I", data[at : at + 4])[0] if at else None for at in run.fields]
     run.frames, run.bytes = numbers
     lame = side + 120  # the encoder's name, behind frames, bytes, 100 places in time, and quality
-    if data[side + 7] == 15 and data[lame : lame + 4] in (b"LAME", b"Lavc", b"Lavf") and len(data) >= lame + 36:
+    if data[lame : lame + 4] == b"LAME" and len(data) >= lame + 36:  # ffmpeg's own checksum is wrong in some modes
         (stated,) = struct.unpack(">H", data[lame + 34 : lame + 36])
         if stated and stated != _crc16(data[: lame + 34]):
             raise AudioError(path, "damaged: the header of its first frame does not match its checksum")
 
+
+def _check_uncounted(
+    path: Path,
+    file: BinaryIO,
+    frame: _Frame,
+    start: int,  # Its first byte
+):
+    "Raises `AudioError` where a first frame has what belongs to a Xing header, but not that."
+    file.seek(start + frame.side + 120)
+    if frame.kind[1] == 3 and file.read(4) in _ENCODERS:
+        raise AudioError(path, "damaged: the header of its first frame, which counts the others, is broken")
+
 # %% ../nbs/01_audio.ipynb #d3312faa
+def _check_rate(
+    path: Path,
+    run: _Run,  # Before the frame is added; is told the rate of the first
+    start: int,  # First byte of a frame
+    head: bytes,  # Its first bytes
+):
+    "Raises `AudioError` where a frame of a constant bit rate has another: it would swallow the next one."
+    if run.is_constant and run.bits not in (None, head[2] >> 4):
+        raise AudioError(path, f"damaged: the frame at byte {start} has another bit rate than those before")
+    run.bits = head[2] >> 4
+
+# %% ../nbs/01_audio.ipynb #d37920b2
 def _runs(
     path: Path,
     file: BinaryIO,
@@ -797,7 +868,8 @@ def _runs(
             if not runs:
                 return []
             cut = _frame_at(head)  # is it the beginning of a frame that is not whole?
-            if not (cut and cut.kind == runs[-1].kind and stop == size):
+            runs[-1].is_cut = bool(cut and cut.kind == runs[-1].kind and stop == size)
+            if not runs[-1].is_cut:
                 runs[-1].stray = runs[-1].stray or (stop - start, start)
             continue
         counting = _counting_run(frame, start, head)
@@ -805,15 +877,17 @@ def _runs(
             _read_info(path, file, counting, frame.side)
             runs.append(counting)
         elif not runs or (runs[-1].kind != frame.kind and not together):
+            _check_uncounted(path, file, frame, start)
             runs.append(_Run(frame.kind))
         elif runs[-1].kind != frame.kind:
             raise AudioError(path, f"damaged: the frame at byte {start} is of another kind than those before")
         if not counting:
+            _check_rate(path, runs[-1], start, head)
             runs[-1].add(start, stop)
         together = True
     return runs
 
-
+# %% ../nbs/01_audio.ipynb #5db66dd1
 def _check_run(
     path: Path,
     run: _Run,
@@ -822,7 +896,8 @@ def _check_run(
     missing = (run.bytes or 0) - run.held
     if missing > 1441:  # the longest frame: encoders do not agree on what to count
         raise AudioError(path, f"truncated: {missing} of the bytes that its header promises are missing")
-    if run.frames is not None and run.frames > run.count + 1:
+    tolerated = 0 if run.is_cut or missing > 0 else 1  # some encoders count the header's own frame
+    if run.frames is not None and run.frames > run.count + tolerated:
         raise AudioError(path, f"truncated: its header promises {run.frames} frames, {run.count} are there")
     if run.stray and run.count != run.frames:
         raise AudioError(path, f"damaged: {run.stray[0]} bytes at byte {run.stray[1]} belong to no frame")
@@ -854,7 +929,7 @@ def _new_info(
     data = (head.ljust(frame.side, b"\0") + b"Info\0\0\0\3").ljust(frame.size, b"\0")
     return _counted_info(data, (frame.side + 8, frame.side + 12), run.count, run.held + frame.size)
 
-
+# %% ../nbs/01_audio.ipynb #3f8d7a42
 def _mpeg_parts(
     path: Path,
     file: BinaryIO,
@@ -910,12 +985,11 @@ def _parts(
         return [_au_part(path, file, size)]
     if magic == b"OggS":
         return _ogg_parts(path, file, size)
-    if magic != b"fLaC":
-        if _is_text(head):
-            raise AudioError(path, "not audio, but text")
-        if parts := _mpeg_parts(path, file, size):
-            return parts
-    return [_Part([(0, size)])]
+    if magic == b"fLaC":
+        return [_flac_part(path, file, [(0, size)])]
+    if _is_text(head):
+        raise AudioError(path, "not audio, but text")
+    return _mpeg_parts(path, file, size) or [_Part([(0, size)])]
 
 
 def _behind_tags(
@@ -1012,8 +1086,10 @@ def _expected(
     part: _Part,
 ) -> int | None:  # Samples; None where only decoding will tell
     "How many samples a part should give. Raises `AudioError` for none, or where libsndfile disagrees."
-    if decoder.format == "MP3" and part.samples is None:
+    if decoder.format == "MP3" and not part.samples:
         raise AudioError(path, "cannot be decoded (mp3 frames of a free bit rate, or in another container)")
+    if decoder.frames <= 0 and part.sound_bytes:
+        raise AudioError(path, f"zero-length as libsndfile reads it, but {part.sound_bytes} bytes of sound follow")
     if decoder.frames <= 0:
         raise AudioError(path, "zero-length: holds no samples")
     if part.guessed:
@@ -1048,7 +1124,7 @@ def _opened_part(
     "Open a part and see how long it is. Raises `AudioError`."
     decoder = _decode(path, file, part)
     expected = _expected(path, decoder, part)
-    if part.guessed and decoder.frames < part.samples:
+    if part.guessed and part.samples and decoder.frames < part.samples:
         if not part.guess_header:
             raise AudioError(
                 path, f"its length is unknown: libsndfile finds {decoder.frames} of {part.samples} samples"
@@ -1121,6 +1197,8 @@ def _check_promise(
     short = expected + surplus - decoded
     if short > max(part.grace, part.noted):
         raise AudioError(path, f"truncated: its header promises {expected + surplus} samples, {decoded} decode")
+    if decoder.format == "FLAC" and short < 0:
+        raise AudioError(path, f"damaged: its header promises {expected} samples, {decoded} decode")
     return f"promises {short} samples more than it holds" if short > part.grace else ""
 
 # %% ../nbs/01_audio.ipynb #94cf6862
@@ -1134,8 +1212,8 @@ def _blocks(
     stop, done = (math.inf if count is None else first + count), 0
     for part, decoder, expected in sound.parts:
         begin, block = done, np.zeros(1)
-        if decoder.format not in ("MP3", "OGG") and first and expected:
-            done = decoder.seek(min(first, expected))  # these state where each sample is
+        if decoder.format not in ("MP3", "OGG", "FLAC") and first:
+            done = decoder.seek(min(first, expected))
         while len(block) and done < stop:
             wanted = size if done >= first else min(size, first - done)
             block = _read(sound.path, decoder, min(wanted, stop - done))
@@ -1145,6 +1223,8 @@ def _blocks(
         if done < stop or not len(block):
             note = _check_promise(sound.path, part, decoder, done - begin, expected)
             sound.notes += [note] if note else []
+    if not done:
+        raise AudioError(sound.path, "zero-length: holds no samples")
 
 
 def _resampled(

@@ -113,9 +113,9 @@ def _check_state(self: Balancer, state: dict, keys: set[str]):
 def _share(
     self: Balancer,
     labelled: Tensor,  # Tasks that had labels, bool [K]
-) -> Tensor:  # Scalar
+) -> float:
     "The weight that these tasks have together: what the others leave of K (exactly K where there are no others)."
-    return (self.n_tasks - self._weights[~labelled].sum()).clamp(min=0)
+    return self.n_tasks if labelled.all() else max(0.0, self.n_tasks - self._weights[~labelled].sum().item())
 
 # %% ../nbs/24_balance.ipynb #da384cdd
 class Equal(Balancer):
@@ -375,26 +375,28 @@ def step(
     self._set_initial(losses, new_epoch)
     labelled = norms > 0
     if labelled.sum() > 1:
-        self._move(losses[labelled], norms[labelled], labelled)
+        self._move(losses, norms, labelled)
     return self.weights
 
 
 @patch
 def _move(
     self: GradNorm,
-    losses: Tensor,  # Of the labelled tasks [n]
-    norms: Tensor,  # Of the labelled tasks [n]
+    losses: Tensor,  # [K]
+    norms: Tensor,  # [K]
     labelled: Tensor,  # bool [K]
 ):
     "Adam's step of the labelled tasks' weights, and the scaling to the sum that they had."
     before, share = self.weights, self._share(labelled)
-    w = before[labelled]
+    these = slice(None) if labelled.all() else labelled  # a slice costs no copy
+    w, norms = before[these], norms[these]
     G = w.abs() * norms
-    distance = (G - targets(losses, self._initial_losses[labelled], G, self.alpha)).sign().nan_to_num()
-    _adam_step(self._adam, distance * w.sign() * norms, labelled)
-    w = self._weights[labelled]
-    if w.sum() > share / 2:
-        self._weights[labelled] = w * (share / w.sum())  # Adam keeps its moments; only the weights are scaled
+    distance = G - targets(losses[these], self._initial_losses[these], G, self.alpha)
+    _adam_step(self._adam, distance.sign().nan_to_num() * w.sign() * norms, labelled)
+    w = self._weights[these]
+    total = w.sum()
+    if total > share / 2:
+        self._weights[these] = w * (share / total)  # Adam keeps its moments; only the weights are scaled
     else:
         self._weights.copy_(before)  # a step as long as the weights themselves: nothing sound is left to scale
 

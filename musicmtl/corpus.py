@@ -170,12 +170,21 @@ def _where(table: pd.DataFrame, row: int, column: str, source: str | Path) -> st
     return f"{source}: row {row}{named}, column '{column}'"
 
 
+def _whole(column: str, value: object) -> object:
+    "The value for pandera, which cannot report half characters: in a path they are escaped, elsewhere bytes, no text."
+    if isinstance(value, str) and not _is_text(value):
+        value = value.encode("utf-8", "backslashreplace")
+        return value.decode() if column == "path" else value
+    return value
+
+
 def _check_cells(table: pd.DataFrame, source: str | Path):
     "Raises `CorpusError` for the first row with a cell that is not as expected."
     import pandera.errors as pe
 
+    whole = {name: pd.Series([_whole(name, value) for value in table[name]], dtype=object) for name in table}
     try:
-        _schema().validate(table, lazy=True)
+        _schema().validate(pd.DataFrame(whole), lazy=True)
     except pe.SchemaErrors as error:
         bad = error.failure_cases.drop_duplicates(["index", "column"]).sort_values("index", kind="stable")
         row, column, expected = int(bad["index"].iloc[0]), bad["column"].iloc[0], bad["check"].iloc[0]
@@ -238,7 +247,8 @@ class Corpus:
         source: str | Path | None = None,  # File that the table was read from, for error messages
         notes: Sequence[str] = (),  # What was left out or decided on the way in, as sentences with counts
     ):
-        source = source or f"corpus {_checked_name(name)!r}"
+        name = _checked_name(name)
+        source = source or f"corpus {name!r}"
         table = _normal(table, source)
         _check_table(table, source)
         for column in NUMBER_COLUMNS:
@@ -341,6 +351,17 @@ def with_table(
     "This corpus with another table. Raises `CorpusError` as `Corpus` does."
     about = {name: getattr(self, name) for name in ("root", "name", "licence", "citation")}
     return Corpus(table, **about, notes=(*self.notes, *notes))
+
+
+@patch
+def with_notes(
+    self: Corpus,
+    *notes: str,  # Sentences to add
+) -> Corpus:
+    "This corpus with more notes."
+    new = object.__new__(Corpus)
+    vars(new).update(vars(self), notes=_checked_notes((*self.notes, *notes)))
+    return new
 
 # %% ../nbs/05_corpus.ipynb #5f138f15
 @patch

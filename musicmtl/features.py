@@ -573,7 +573,7 @@ def _magnitude(self: FeatureBank, P: Tensor) -> Tensor | None:
     "Root of the power, where a feature needs it."
     return P.to(self.dtype, copy=True).sqrt_() if set(self.features) - _FROM_POWER else None
 
-
+# %% ../nbs/03_features.ipynb #8e332a47
 @patch
 def _framewise(
     self: FeatureBank,

@@ -8,14 +8,14 @@ __all__ = ['AUDIO_SUFFIXES', 'UNDECODABLE', 'LONGEST_TAG', 'LONGEST_S', 'RESERVE
            'folder_name', 'load_folder']
 
 # %% ../nbs/19_folder.ipynb #b5467937
-import hashlib, os, re, stat, unicodedata, warnings
+import hashlib, os, re, shlex, stat, unicodedata, warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 import pandas as pd, soundfile
 from fastcore.basics import patch
-from .core import CorpusError, ParamsError, progress
+from .core import CorpusError, ParamsError, made_up, progress
 from .corpus import COLUMNS, LIST_COLUMNS, NUMBER_COLUMNS, Corpus, plain_text
 from .tables import is_litter, nfc, read_table, there
 
@@ -71,8 +71,16 @@ _KINDS = {  # kind -> one, several
     "special": ("pipe, socket or device", "pipes, sockets or devices"),
     "broken": ("link that leads nowhere", "links that lead nowhere"),
     "round": ("link to a folder that is listed or holds this one", "links to folders that are listed or hold this one"),
+    "made up": ("folder of sound that musicmtl has rendered", "folders of sound that musicmtl has rendered"),
 }
-_MISSED = ("undecodable", "folder", "file", "special", "broken")  # where music may be that somebody will miss
+_MISSED = (
+    "undecodable",
+    "folder",
+    "file",
+    "special",
+    "broken",
+    "made up",
+)  # where music may be that somebody will miss
 
 
 @dataclass(frozen=True)
@@ -152,6 +160,9 @@ class _Walk:
                 entries = self.entries(path)
             except OSError:
                 self.leave("folder", path or ".")
+                continue
+            if made_up(self.root / path):
+                self.leave("made up", path or ".")
                 continue
             for entry in entries:
                 self.sort(entry, os.path.join(path, entry.name), linked or entry.is_symlink())
@@ -251,13 +262,13 @@ def _divided(group: Sequence[int], paths: Sequence[Path], mark: Callable) -> lis
 _SAID = ("artist", "album", "title", "genre", "genres", "language", "gender", "veteran", "tags", "instruments", "split")
 
 
-def _clip(row: pd.Series, path: str) -> tuple:
+def _clip(row: dict, path: str) -> tuple:
     "What a row is a recording of. Without a start, the length only describes the file."
     extent = (row["start_s"], row["duration_s"]) if row["start_s"] >= 0 else None
     return os.path.normpath(path), extent
 
 
-def _contradictions(row: pd.Series, other: pd.Series) -> list[str]:
+def _contradictions(row: dict, other: dict) -> list[str]:
     "Columns in which two rows say different things."
     return [column for column in _SAID if None not in (row[column], other[column]) and row[column] != other[column]]
 
@@ -280,11 +291,12 @@ def with_doubles_marked(
     "The corpus that knows which songs are there twice, with a note that names them."
     table, first = corpus.table, originals([corpus.path(row) for row in range(len(corpus))])
     seen, doubles, against = {}, [], Counter()
-    for row, values in table.iterrows():
+    rows = table.to_dict("records")
+    for row, values in enumerate(rows):
         original = seen.setdefault(_clip(values, table["path"][first[row]]), row)
         if original != row:
             doubles.append(f"{values['track_id']} (as {table['track_id'][original]})")
-            against.update(_contradictions(values, table.loc[original]))
+            against.update(_contradictions(values, rows[original]))
     if not doubles:
         return corpus
     are = "songs are" if len(doubles) > 1 else "song is"
@@ -372,6 +384,11 @@ def from_tags(
 ) -> Corpus:
     "A folder without a table. Raises `CorpusError` where there is no audio file; warns of sound that cannot be read."
     found = listing(root)
+    if "." in found.left_out.get("made up", ()):
+        remove = f"python -m musicmtl.miniature --remove {shlex.quote(printable(str(root)))}"
+        raise CorpusError(
+            f"corpus {name!r}: {root} holds sound that musicmtl has rendered; take it out with `{remove}`"
+        )
     if not found.paths:
         expected = f"a tracks.csv nor any audio file ({', '.join(AUDIO_SUFFIXES)})"
         raise CorpusError("; ".join([f"corpus {name!r}: neither {expected} in {root}", *found.notes]))
@@ -443,7 +460,11 @@ def _unlisted(paths: Sequence[str], found: Listing) -> list[str]:
     missing = sorted(path for path in named if not os.path.lexists(found.root / path))
     extra = sorted(set(found.paths) - named)
     notes = [f"files of tracks.csv that are not there: {len(missing)}, {_some(missing)}"] if missing else []
-    return notes + ([f"left out: {len(extra)} audio files without a row, {_some(extra)}"] if extra else [])
+    if extra:
+        several = "s" if len(extra) > 1 else ""
+        notes.append(f"left out: {len(extra)} audio file{several} without a row, {_some(extra)}")
+    others = {kind: [path for path in paths if path not in named] for kind, paths in found.left_out.items()}
+    return notes + Listing(found.root, [], others).missed
 
 # %% ../nbs/19_folder.ipynb #922e2fff
 def from_table(
@@ -502,6 +523,6 @@ def load_folder(
     root = Path(root)
     if corpus_name is not None and corpus_name.casefold() in RESERVED:
         raise ParamsError(f"corpus_name: expected a name of its own, found that of the corpus {corpus_name!r}")
-    name, table = corpus_name or folder_name(root), root / "tracks.csv"
+    name, table = folder_name(root) if corpus_name is None else corpus_name, root / "tracks.csv"
     corpus = with_doubles_marked(from_table(table, name) if there(table) else from_tags(root, name))
-    return corpus.with_table(corpus.table, *_spellings(corpus))
+    return corpus.with_notes(*_spellings(corpus))

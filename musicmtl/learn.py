@@ -606,6 +606,7 @@ class _WholeFiles(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint, path, storage_options=None):
         path = Path(path)
+        free = shutil.disk_usage(path.parent).free / 1e6
         try:
             with atomic(path) as temporary:
                 torch.save(checkpoint, temporary)
@@ -616,7 +617,6 @@ class _WholeFiles(TorchCheckpointIO):
             self.newest = path
         except (OSError, RuntimeError) as error:  # PyTorch's own writer gives a RuntimeError
             need = sum(value.nbytes for value in _tensors(checkpoint)) / 1e6
-            free = shutil.disk_usage(path.parent).free / 1e6
             raise RunError(
                 f"{path} cannot be written: expected room for {need:.1f} MB, found {free:.1f} MB free "
                 f"({str(error).splitlines()[0]}); nothing is lost, the same call goes on from the checkpoint before"
@@ -710,8 +710,6 @@ def _loader(
     return _Batches(data, EpochBatches(len(data), batch_size, data=data, **share, **kwargs))
 
 # %% ../nbs/25_learn.ipynb #c89d6f3c
-for _part in ("lightning.pytorch", "lightning.fabric"):
-    logging.getLogger(_part).setLevel(logging.WARNING)  # start-up lines name the machine
 _EXPECTED_WARNINGS = (
     ".*LeafSpec.* is deprecated",  # Lightning's own use of a name that PyTorch has renamed
     "Found .* in eval mode at the start of training",  # frozen parts of a network
@@ -722,7 +720,9 @@ _EXPECTED_WARNINGS = (
 
 @contextlib.contextmanager
 def _without_expected_warnings() -> Iterator[None]:
-    "Leave out Lightning's warnings about what is meant, within the block."
+    "Leave out Lightning's warnings about what is meant, within the block, and its notes from now on."
+    for part in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(part).setLevel(logging.WARNING)  # its start-up lines name the machine
     with warnings.catch_warnings():
         for message in _EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message)

@@ -403,10 +403,10 @@ def _matching(path, keys, found, what):  # Notes
     missing = sum(key not in found for key in keys)
     if missing == len(keys):
         first = f"{len(found)} others, the first {next(iter(found))!r}"
-        raise CorpusError(f"{path}: expected {what} of the {len(keys)} clips of the partitions, found {first}")
+        raise CorpusError(f"{path}: expected {what} of the {len(keys)} clips, found {first}")
     others = len(found) - (len(keys) - missing)
     notes = [f"{path.name}: no {what} of {missing} of {len(keys)} clips"] if missing else []
-    return notes + ([f"{path.name}: {what} of {others} clips that are in no partition"] if others else [])
+    return notes + ([f"{path.name}: {what} of {others} clips that are not in the corpus"] if others else [])
 
 
 def _openmic_metadata(path, keys):  # Who plays, if the table of metadata is there; notes
@@ -556,7 +556,7 @@ _AUDIOSET = ("YTID", "start_seconds", "end_seconds", "positive_labels")
 def _check_audioset_header(path):
     "The names of the columns are in the last comment above the rows. Raises `CorpusError`."
     comments = [line for _, line in takewhile(_is_comment, read_lines(path))]
-    head = comments[-1].lstrip("# ").split(",") if comments else ()
+    head = comments[-1].strip("#, ").split(",") if comments else ()
     head = tuple(name.strip() for name in head)
     if head != _AUDIOSET:
         expected = f"a comment '# {', '.join(_AUDIOSET)}' above the segments"
@@ -570,7 +570,7 @@ def _is_comment(numbered):
 def _audioset_rows(path):
     "(id, start, end, labels) of every segment with the label Music."
     _check_audioset_header(path)
-    table = read_table(path, names=_AUDIOSET, comment="#", spaces=True)
+    table = read_table(path, names=_AUDIOSET, comment="#")
     check_cells(table, "YTID", path, bool, "the id of a video")
     begin, end = (numbers(table, column, path, 0) for column in _AUDIOSET[1:3])
     for line, start_s, end_s in zip(table.index, begin, end, strict=True):

@@ -9,12 +9,12 @@ __all__ = ['n_ranks', 'averaged', 'from_first', 'same_random_numbers', 'Team', '
 import contextlib, json, os, socket, sys, time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 import cloudpickle, torch
 import torch.distributed as dist
 from joblib.externals.loky import get_reusable_executor
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 from fastcore.basics import patch
 from .core import ParamsError, RunError, end_with
 
@@ -117,8 +117,10 @@ def _launcher() -> tuple[int, int, str, int] | None:  # Number, how many, addres
         return int(env["RANK"]), int(env["WORLD_SIZE"]), env["MASTER_ADDR"], int(env["MASTER_PORT"])
     n_tasks = int(env.get("SLURM_STEP_NUM_TASKS", env.get("SLURM_NTASKS", 1)))
     if "SLURM_PROCID" in env and n_tasks > 1:
-        slurm = SLURMEnvironment()
-        return int(env["SLURM_PROCID"]), n_tasks, slurm.main_address, slurm.main_port
+        nodes = env.get("SLURM_STEP_NODELIST", env.get("SLURM_NODELIST", "127.0.0.1"))
+        first = env.get("MASTER_ADDR", SLURMEnvironment.resolve_root_node_address(nodes))
+        port = env.get("MASTER_PORT", 15000 + int(env.get("SLURM_JOB_ID", 0)) % 10000)  # a job has one of its own
+        return int(env["SLURM_PROCID"]), n_tasks, first, int(port)
     return None
 
 
@@ -145,11 +147,9 @@ def _rank(
     file: Path,  # Holds a function and its arguments
     environment: dict[str, str],
     path: list[str],  # Where modules are found
-    parent: int,  # Number of the process that waits
     threads: int,
 ):
     "Call the function as one of several ranks."
-    end_with(parent)
     before, sys.path[:] = dict(os.environ), path
     os.environ.clear()
     os.environ.update(environment)
@@ -185,8 +185,9 @@ def _start(
     quiet = {
         "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR")
     }  # PyTorch warns of unused parameters
-    executor = get_reusable_executor(max_workers=len(self.own), timeout=600, env=quiet)
-    rest = list(sys.path), os.getpid(), max(1, torch.get_num_threads() // len(self.own))
+    start = {"env": quiet, "initializer": end_with, "initargs": (os.getpid(),)}
+    executor = get_reusable_executor(max_workers=len(self.own), timeout=600, **start)
+    rest = list(sys.path), max(1, torch.get_num_threads() // len(self.own))
     running = [executor.submit(_rank, file, shared | self.variables(rank, port), *rest) for rank in self.own]
     waiting, why = running, None
     try:
@@ -194,18 +195,24 @@ def _start(
             ended, waiting = wait(waiting, 0.5, FIRST_EXCEPTION)
             for future in ended:
                 future.result()
-            why = stopped()
-    except BaseException as error:
-        executor.shutdown(wait=True, kill_workers=True)
-        if isinstance(error, TerminatedWorkerError) or "losed by peer" in str(error) or "onnection reset" in str(error):
-            why = "one of them was killed, perhaps for want of memory"
-        else:
+            why = stopped() if waiting else None
+    except Exception as error:
+        if not _was_killed(error):
             raise
-    if why and waiting:
-        executor.shutdown(wait=True, kill_workers=True)
+        why = "one of them was killed, perhaps for want of memory"
+    finally:
+        if waiting or why:
+            executor.shutdown(wait=True, kill_workers=True)
+    if why:
         raise RunError(
             f"{self.n_ranks} processes train together: {why}; the same call goes on from the last checkpoint"
         )
+
+
+def _was_killed(error: Exception) -> bool:
+    "Whether an error says, in joblib's or PyTorch's way, that a process is gone."
+    words = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
+    return isinstance(error, BrokenProcessPool) or any(word in str(error) for word in words)
 
 # %% ../nbs/18_ranks.ipynb #a7c5deea
 _HOSTS = "MUSICMTL_HOSTS"  # Set by `hosting` for the kernel of the study

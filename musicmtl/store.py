@@ -45,7 +45,7 @@ def _writing(
             "what is finished stays, and the same call continues once that is mended"
         ) from error
 
-
+# %% ../nbs/21_store.ipynb #e450ad00
 class _Frames:
     "A growing .npy file of float32 [ΣF, C]."
 
@@ -114,7 +114,7 @@ def _digest(
         return stamp, None
     return stamp, total.hexdigest()
 
-
+# %% ../nbs/21_store.ipynb #aa4a93d5
 class _Digests:
     "Digests of the files of a store and of its corpus, taken again only where a file's stamp is another."
 
@@ -219,12 +219,14 @@ def _stream_of(bank: torch.nn.Module) -> Callable | None:
 
 def _check_kind(path: Path):
     "Raises `AudioError` for a device, a pipe or a socket."
-    with suppress(OSError, ValueError):  # `load_audio` finds the words for what is not there
+    try:
         mode = os.stat(path).st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            raise AudioError(path, "is a device, a pipe or a socket, not a file")
+    except (OSError, ValueError):  # `load_audio` finds the words for what is not there
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise AudioError(path, "is a device, a pipe or a socket, not a file")
 
-
+# %% ../nbs/21_store.ipynb #e1636f66
 def _file_s(path: Path) -> float:
     "Seconds that a file says it has; 0 where it does not say."
     import soundfile
@@ -315,13 +317,16 @@ def _parts(
     _check_least(path, round(entry["seconds"] * sr), bank, min_duration_s)
 
 # %% ../nbs/21_store.ipynb #e9ec2837
-def _failure(error: Exception) -> tuple[str, bool]:  # The reason, and whether it is the file's
+def _failure(
+    error: Exception,
+    loaded: bool,  # Whether it was read, so that the error is the bank's
+) -> tuple[str, bool]:  # The reason, and whether it is the file's
     "What the index says of a track that failed."
     if isinstance(error, AudioError):
         return _line(error.reason), True
     if isinstance(error, ParamsError):  # what the bank says of a clip that it cannot take
         return _line(error), True
-    return _line(f"{type(error).__name__}: {error}"), False
+    return _line(f"{type(error).__name__}: {error}"), not loaded and not isinstance(error, OSError | MemoryError)
 
 
 def _add(
@@ -336,7 +341,7 @@ def _add(
             raise AudioError(path, f"{name} is not finite")
         files[name].add(frames)
 
-
+# %% ../nbs/21_store.ipynb #58ad2dbe
 def _extract_track(
     track: dict,  # Row of the corpus, with its number and absolute path
     bank: torch.nn.Module,
@@ -357,7 +362,7 @@ def _extract_track(
     except RunError:
         raise
     except Exception as error:
-        reason, of_the_file = _failure(error)
+        reason, of_the_file = _failure(error, loaded=entry["seconds"] == entry["seconds"])
         entry |= {"status": "failed", "reason": reason}
         digest = digest if of_the_file else None
         for name, file in files.items():
@@ -437,7 +442,7 @@ def _seal(
     seal = {"store": store, "shard": number, "sources": sources, "files": files}
     (folder / "seal.json").write_text(json.dumps(seal))
 
-
+# %% ../nbs/21_store.ipynb #82d7a284
 def _read_seal(
     folder: Path,  # Of a shard
     manifest: dict,
@@ -720,7 +725,7 @@ def _whole_shards(
         except RunError as error:
             return error
 
-    there = [number for number in range(_n_shards(manifest)) if _shard(root, number).is_dir()]
+    there = [number for number in range(_n_shards(manifest)) if _shard(root, number).exists()]
     return dict(zip(there, _side_by_side(check, there, "checking shards"), strict=True))
 
 
@@ -876,32 +881,35 @@ class FeatureStore:
         self._begin = {name: self._offsets(name) for name in self.features}
         self._maps = {}
 
-    def _checked(self) -> dict[int, dict]:  # Number of a shard -> its seal
-        "Raises `RunError` where shards are missing or damaged."
-        digests, n_shards = _Digests(self.root), _n_shards(self.manifest)
-        found = _whole_shards(self.root, self.manifest, digests)
-        digests.save()
-        n_missing = n_shards - len(found)
-        if n_missing:
-            raise RunError(
-                f"{self.root}: extraction is not finished, {n_missing} of {n_shards} shards are missing; "
-                "call extract again"
-            )
-        damage = [str(seal) for seal in found.values() if isinstance(seal, RunError)]
-        if damage:
-            raise RunError(
-                f"{damage[0]}; {len(damage)} of {n_shards} shards of this store are damaged: "
-                "call extract again, which extracts just those"
-            )
-        return found
+# %% ../nbs/21_store.ipynb #267aee0a
+@patch
+def _checked(self: FeatureStore) -> dict[int, dict]:  # Number of a shard -> its seal
+    "Raises `RunError` where shards are missing or damaged."
+    digests, n_shards = _Digests(self.root), _n_shards(self.manifest)
+    found = _whole_shards(self.root, self.manifest, digests)
+    digests.save()
+    n_missing = n_shards - len(found)
+    if n_missing:
+        raise RunError(
+            f"{self.root}: extraction is not finished, {n_missing} of {n_shards} shards are missing; call extract again"
+        )
+    damage = [str(seal) for seal in found.values() if isinstance(seal, RunError)]
+    if damage:
+        raise RunError(
+            f"{damage[0]}; {len(damage)} of {n_shards} shards of this store are damaged: "
+            "call extract again, which extracts just those"
+        )
+    return found
 
-    def _offsets(
-        self,
-        feature: str,
-    ) -> np.ndarray:  # int64 [N]
-        "First frame of each track in its shard's file."
-        frames = pd.Series(self._frames[feature])
-        return (frames.groupby(self._shards).cumsum() - frames).to_numpy()
+
+@patch
+def _offsets(
+    self: FeatureStore,
+    feature: str,
+) -> np.ndarray:  # int64 [N]
+    "First frame of each track in its shard's file."
+    frames = pd.Series(self._frames[feature])
+    return (frames.groupby(self._shards).cumsum() - frames).to_numpy()
 
 # %% ../nbs/21_store.ipynb #cacc4287
 @patch

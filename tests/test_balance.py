@@ -27,10 +27,10 @@ from musicmtl.balance import (
     backward,
     fan_out,
     gramian,
-    joint_losses,
     targets,
 )
 from musicmtl.core import ParamsError, generator, seed_everything
+from musicmtl.ranks import averaged
 from musicmtl.tasks import classification
 
 K = 3
@@ -698,12 +698,17 @@ def test_states_of_before_tasks_could_be_left_out_still_load(name):
     assert torch.equal(run_on(fresh, 9), run_on(DynamicWeightAverage(K), 9))
 
 
-def test_joint_losses_weigh_by_labelled_items():
-    losses, counts = torch.tensor([2.0, 0.7, math.nan], requires_grad=True), torch.tensor([8, 1, 0])
-    joint, mean = joint_losses(losses, counts)
-    assert joint.tolist()[:2] == losses.tolist()[:2] and joint[2] == 0 and mean.tolist() == [8, 1, 0]
-    joint.sum().backward()
-    assert losses.grad.tolist() == [1, 1, 0]
+@pytest.mark.parametrize("k", [2, 3, 5, 9])
+def test_with_all_labels_gradnorm_is_the_plain_algorithm_to_the_last_bit(k):
+    gradnorm, w, first = GradNorm(k, lr=0.01, initial="first"), torch.ones(k).double(), None
+    adam = torch.optim.Adam([w], lr=0.01, foreach=False)
+    for _ in range(100):
+        losses, norms = torch.rand(k).double() + 0.1, 3 * torch.rand(k).double()
+        first = losses if first is None else first
+        w.grad = (w.abs() * norms - targets(losses, first, w.abs() * norms, 0.5)).sign() * w.sign() * norms
+        adam.step()
+        w.mul_(k / w.sum())
+        assert torch.equal(gradnorm.step(losses, norms), w)
 
 
 # Numbers that are not finite
@@ -783,7 +788,8 @@ class Losses(nn.Module):
 
     def forward(self, x, ys):
         fan = fan_out(self.net.shared(x), K)
-        losses = [task.loss(logits, y) for task, logits, y in zip(ANSWERS, self.net.heads(fan), ys, strict=True)]
+        pairs = zip(ANSWERS, self.net.heads(fan), ys, strict=True)
+        losses = [task.loss(logits, y, averaged) for task, logits, y in pairs]
         return torch.stack(losses), [fan]
 
 
@@ -805,7 +811,6 @@ def two_steps(make, labelled, rank=None):
         net.zero_grad()
         own = [y[items] for y in ys]
         losses, (fan,) = model(x[items], own)
-        losses, _ = joint_losses(losses, torch.stack([task.mass(y) for task, y in zip(ANSWERS, own, strict=True)]))
         log = backward(losses, fan, balancer, net.W, True)
     return [balancer.weights, log["losses"], log.get("gramian", torch.zeros(())), *gradients_of(net)]
 

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import unicodedata
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicmtl.core import CorpusError, ParamsError
-from musicmtl.corpus import COLUMNS, Corpus, Split
+from musicmtl.corpus import COLUMNS, Corpus, Split, plain_text
 
 
 def table(artists, **columns):
@@ -32,6 +33,9 @@ def make(artists, **columns):
         ("path", "", "expected a path, found nothing"),
         ("path", None, "expected a path, found nothing"),
         ("path", "../x.wav", "stays inside it"),
+        ("path", "../\udce9.wav", "stays inside it"),
+        ("tags", ["\ud800"], "a list of texts"),
+        ("track_id", "\udce9", "expected a text or whole number"),
         ("path", "/etc/x.wav", "stays inside it"),
         ("path", "a/../../x.wav", "stays inside it"),
         ("duration_s", 0.0, "positive number of seconds, found 0.0"),
@@ -77,6 +81,57 @@ def test_missing_columns_are_null_and_unknown_ones_left_out():
 def test_all_nulls_become_one():
     corpus = make([None, float("nan"), "", "  ", pd.NA, "x"])
     assert corpus.table["artist"].tolist() == [None] * 5 + ["x"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=20))
+def test_text_has_one_form_whatever_it_was(text):
+    form = plain_text(text)
+    assert plain_text(form) == form and form == form.strip() and "  " not in form
+    for same in (unicodedata.normalize("NFD", text), f" {text}\n", text.replace(" ", "\u00a0 "), f"\ufeff{text}\u200b"):
+        assert plain_text(same) == form
+
+
+def test_text_is_one_form_in_every_column_that_names_something():
+    odd, even = "Beyonce\u0301\u200b ", "Beyonc\u00e9"
+    single = ("artist", "album", "title", "genre", "language", "gender", "recording")
+    several = ("genres", "tags", "instruments")
+    corpus = make([odd], **{c: [odd] for c in single[1:]}, **{c: [[odd, even]] for c in several}).table
+    assert all(corpus[column][0] == even for column in single if column != "title")
+    assert all(corpus[column][0] == (even, even) for column in several)
+    names = ["None", "NA", "nan", "null", "007", "1e5", "True", "-"]
+    assert make(names).table["artist"].tolist() == names
+    kept = pd.DataFrame(dict(track_id=["e\u0301", "\u00e9"], path=["e\u0301.wav", "\u00e9.wav"]))
+    same = Corpus(kept, "root", name="made").table[["track_id", "path"]].to_numpy()
+    assert same.tolist() == kept.to_numpy().tolist()  # keys, and names on a disk
+
+
+@pytest.mark.parametrize(
+    "value", [7, 7.5, True, b"Ada", ("Ada",), {"Ada"}, pd.Timestamp(0), np.int64(3), "Ada\ud800", 1j]
+)
+def test_what_is_no_text_is_refused_by_row_and_column(value):
+    tracks = table(["a", "b", "c"]).astype(object)
+    tracks.at[1, "artist"] = value
+    with pytest.raises(CorpusError, match=r"row 1 \(track_id 't1'\), column 'artist': expected a text, found"):
+        Corpus(tracks, "root", name="made")
+
+
+def test_a_table_with_a_column_twice_is_refused():
+    tracks = table(["a", "b"])
+    tracks = pd.concat([tracks, tracks[["artist"]]], axis=1)
+    with pytest.raises(CorpusError, match="corpus 'made': expected one column 'artist', found several"):
+        Corpus(tracks, "root", name="made")
+    with pytest.raises(CorpusError, match="expected a table, a pandas DataFrame, found dict"):
+        Corpus({}, "root", name="made")
+
+
+@pytest.mark.parametrize(
+    "name", ["", " ", ".hidden", "..", "a/b", "a\\b", "a\nb", "a\0b", "x" * 101, "\udce9", None, 3]
+)
+def test_a_name_that_no_file_could_have_is_refused(name):
+    for source in (None, "tracks.csv"):
+        with pytest.raises(ParamsError, match="name: expected a text of 1 to 100 bytes"):
+            Corpus(table(["a"]), "root", name=name, source=source)
 
 
 def test_immutable():
@@ -300,6 +355,47 @@ def test_a_split_does_not_depend_on_the_order_of_rows(artists, seed, by, stratif
         return tracks
 
     assert items_by_part(corpus) == items_by_part(corpus.subset(order))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["Ada", "ADA", "A\uff44a", "Bo", "Cy", "Di", None]),
+            st.sampled_from("pqrstuvwxyz"),
+            st.sampled_from([None, None, None, "one", "two"]),
+        ),
+        min_size=8,
+        max_size=30,
+    ),
+    st.sampled_from(["artist", "album", "track"]),
+    st.integers(0, 3),
+    st.sampled_from([None, "genre"]),
+)
+def test_clips_of_a_file_recordings_and_spellings_are_never_divided(rows, by, seed, stratify):
+    artists, files, recordings = zip(*rows, strict=True)
+    paths = [f"./{file}.wav" if row % 2 else f"{file}.wav" for row, file in enumerate(files)]
+    starts, genres = np.arange(len(rows), dtype=float), ["xy"[row % 2] for row in range(len(rows))]
+    whole = dict(path=paths, start_s=starts, recording=recordings, genre=genres)
+    corpus = Corpus(table(artists).assign(**whole), "root", name="made")
+    try:
+        sides = list(corpus.split(by=by, fractions=(0.5, 0.5), seed=seed, stratify=stratify).parts.values())
+    except CorpusError:
+        assert by != "track" or len(set(corpus.recordings())) == 1
+        return
+    folded = [unicodedata.normalize("NFKC", artist).casefold() if artist else None for artist in artists]
+    for what in (files, recordings, corpus.recordings().tolist(), folded if by == "artist" else files):
+        one, other = ({what[row] for row in side} - {None} for side in sides)
+        assert not one & other
+
+
+def test_clips_of_one_file_leave_the_groups_of_others_alone():
+    plain = make([f"a{i // 3}" for i in range(60)])
+    before = plain.split(seed=1)["valid"]
+    cut = plain.table
+    cut.loc[cut["artist"] == "a0", "path"] = "0.wav"
+    cut["start_s"] = np.arange(60.0)
+    np.testing.assert_array_equal(Corpus(cut, "root", name="made").split(seed=1)["valid"], before)
 
 
 def test_the_seed_decides():

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from musicmtl.audio import load_audio
 from musicmtl.core import ParamsError, generator
@@ -526,6 +528,67 @@ def test_features_come_in_the_order_asked_for_and_contiguous():
 def test_impossible_banks(change, message):
     with pytest.raises(ParamsError, match=message):
         FeatureBank(**{**AGF, "features": BASIC, **change})
+
+
+@pytest.mark.parametrize("number", [int, float, np.int64, np.float32, np.float64])
+def test_a_rate_is_a_whole_number_of_any_type(number):
+    bank = FeatureBank(**{**AGF, "sr": number(22050), "features": BASIC, "n_mels": np.int32(64), "power": np.int64(2)})
+    same = FeatureBank(**{**AGF, "features": BASIC, "n_mels": 64, "power": 2})
+    assert bank.config == same.config and json.dumps(bank.config) == json.dumps(same.config)
+    assert isinstance(bank.sr, int)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(dict(sr=value) for value in (22050.5, float("nan"), float("inf"), True, None, "22050", -1, [22050])),
+        *(dict(n_fft=value) for value in (1024.0, "1024", True, None, float("nan"))),
+        *(dict(hop=value) for value in (512.0, "512", True, None)),
+        *(dict(n_mels=value) for value in (64.0, False, None)),
+        *(dict(n_mfcc=value) for value in (12.0, "12")),
+        *(dict(power=value) for value in (True, "1", None, 1.5)),
+        *(dict(top_db=value) for value in (True, "80", float("nan"), float("inf"), 0)),
+    ],
+)
+def test_what_is_no_number_is_refused_when_the_bank_is_made(change):
+    with pytest.raises(ParamsError, match=next(iter(change))):
+        FeatureBank(**{**AGF, "features": BASIC, **change})
+
+
+STREAMED = ("mel", "mfcc", "chroma", "spectral_contrast", "lps", "tempogram")
+
+
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_a_clip_in_parts_gives_what_the_whole_gives(data):
+    names = data.draw(st.lists(st.sampled_from(STREAMED), min_size=1, unique=True))
+    options = {"power": data.draw(st.sampled_from((1, 2))), "top_db": data.draw(st.sampled_from((None, 40.0, 80.0)))}
+    options["compress"] = data.draw(st.sampled_from(("db", "log10p")))
+    hop = data.draw(st.sampled_from((256, 400, 1024)))
+    bank = FeatureBank(22050, 1024, hop, names, n_mels=40, n_mfcc=8, **options)
+    n = data.draw(st.integers(1024, 40_000))
+    generator = torch.Generator().manual_seed(n)
+    wave = 0.1 * torch.randn(1, n, generator=generator) * torch.linspace(0.01, 1, n)
+    sizes = data.draw(st.lists(st.integers(1, 20_000), min_size=1, max_size=5))
+    bounds = [0, *(bound for bound in np.cumsum(sizes).tolist() if bound < n), n]
+    blocks = [wave[:, low:high] for low, high in itertools.pairwise(bounds)]
+    parts = list(bank.stream(lambda: iter(blocks)))
+    for name, x in bank(wave).items():
+        joined = torch.cat([part[name] for part in parts if name in part], 2)
+        torch.testing.assert_close(joined, x, rtol=1e-4, atol=1e-3)
+
+
+def test_silence_in_parts_and_features_that_need_the_whole():
+    bank = FeatureBank(22050, 1024, 512, STREAMED)
+    silence = torch.zeros(1, 30_000)
+    parts = list(bank.stream(lambda: iter(silence.split(7000, 1))))
+    for name, x in bank(silence).items():
+        torch.testing.assert_close(torch.cat([part[name] for part in parts if name in part], 2), x, rtol=0, atol=1e-3)
+    for name in ("prosody", "chroma_transposed"):
+        whole = FeatureBank(22050, 2048, 512, ["mel", name])
+        assert not whole.streams
+        with pytest.raises(ParamsError, match="the whole clip at once"):
+            next(whole.stream(lambda: iter(silence.split(7000, 1))))
 
 
 def test_impossible_waves():

@@ -1,9 +1,12 @@
 """Batches, epochs, one training step, and trainings that are killed."""
 
+import contextlib
+import resource
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from functools import partial
 from pathlib import Path
 
@@ -60,12 +63,12 @@ def test_an_epoch_is_every_item_once(n, batch, epoch, drop):
     np.testing.assert_array_equal(np.concatenate(list(again)), items)
 
 
-def test_ranks_share_an_epoch_without_overlap():
+def test_ranks_share_each_batch_without_overlap():
     whole = EpochBatches(64, 4, seed=1, steps=8)
     first, second = (EpochBatches(64, 4, seed=1, steps=8, rank=rank, world_size=2) for rank in range(2))
-    assert len(first) == len(second) == 4
-    np.testing.assert_array_equal(list(whole)[::2], list(first))
-    np.testing.assert_array_equal(list(whole)[1::2], list(second))
+    assert len(first) == len(second) == len(whole) == 8
+    np.testing.assert_array_equal(np.array(list(whole))[:, :2], list(first))
+    np.testing.assert_array_equal(np.array(list(whole))[:, 2:], list(second))
 
 
 def test_steps_beyond_the_data_go_round_again():
@@ -149,12 +152,7 @@ def test_killed_training_ends_with_the_same_numbers(tmp_path):
     assert_same_weights(resumed, whole)
 
 
-def test_items_are_rows():
-    x, (y,) = Items(torch.arange(12.0).reshape(6, 2), (torch.arange(6),))[np.array([4, 1])]
-    assert x.tolist() == [[8.0, 9.0], [2.0, 3.0]] and y.tolist() == [4, 1]
-
-
-# The learning rate that follows the validation loss
+# Checkpoints that are damaged, and disks that are full
 
 
 class Killed(Exception):
@@ -172,6 +170,86 @@ def dies_at(module, epoch):
 
     module.on_train_epoch_start = start_or_die
     return module
+
+
+def stopped_in(root, epoch=3):
+    "A training that died in an epoch."
+    with pytest.raises(Killed):
+        fit(dies_at(module(), epoch), data(), epochs=6, batch_size=20, root=root, device="cpu")
+
+
+def torn(path, how):
+    "A checkpoint as a disk may give it back; between its records there is room where a bit does no harm."
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=record_size)
+        with archive.open(largest) as record:
+            content[content.index(record.read()) + largest.file_size // 2] ^= 1
+    path.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "flipped": content}[how])
+
+
+def record_size(record):
+    return record.file_size
+
+
+@pytest.fixture(scope="module")
+def whole_training(tmp_path_factory):
+    root = tmp_path_factory.mktemp("whole")
+    return fit(module(), data(), epochs=6, batch_size=20, root=root, device="cpu")
+
+
+@pytest.mark.parametrize("how", ["cut", "empty", "flipped"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_used(tmp_path, whole_training, how):
+    stopped_in(tmp_path)
+    assert (tmp_path / "previous.ckpt").exists()
+    torn(tmp_path / "last.ckpt", how)
+    with pytest.warns(UserWarning, match="last.ckpt is damaged .*; going on from the checkpoint before"):
+        resumed = fit(module(), data(), epochs=6, batch_size=20, root=tmp_path, device="cpu")
+    assert resumed.history.to_csv() == whole_training.history.to_csv()
+    assert_same_weights(resumed, whole_training)
+    torn(tmp_path / "final.ckpt", how)
+    with pytest.warns(UserWarning, match="final.ckpt is damaged"):
+        again = fit(module(), data(), epochs=6, batch_size=20, root=tmp_path, device="cpu")
+    assert_same_weights(again, whole_training)
+
+
+def test_a_damaged_checkpoint_does_not_take_the_place_of_the_whole_one_before(tmp_path):
+    "Killed between the two renames of the first epoch after the damage."
+    stopped_in(tmp_path)
+    torn(tmp_path / "last.ckpt", "cut")
+    whole = (tmp_path / "previous.ckpt").read_bytes()
+    with pytest.warns(UserWarning, match="damaged"), pytest.raises(Killed):
+        fit(dies_at(module(), 3), data(), epochs=6, batch_size=20, root=tmp_path, device="cpu")
+    assert (tmp_path / "previous.ckpt").read_bytes() == whole
+
+
+@contextlib.contextmanager
+def files_of_at_most(n):
+    "A disk that is full, as far as this process can see."
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_a_sentence_and_loses_nothing(tmp_path, whole_training):
+    "Room for the settings, but for no checkpoint."
+    sizes = {"epochs": 6, "batch_size": 20, "root": tmp_path, "device": "cpu"}
+    with (
+        files_of_at_most(2000),
+        pytest.raises(RunError, match=r"last.ckpt .*expected room for 0.0 MB.*nothing is lost"),
+    ):
+        fit(module(), data(), **sizes)
+    assert [file.name for file in tmp_path.iterdir()] == ["settings.json"]
+    assert_same_weights(fit(module(), data(), **sizes), whole_training)
+
+
+def test_items_are_rows():
+    x, (y,) = Items(torch.arange(12.0).reshape(6, 2), (torch.arange(6),))[np.array([4, 1])]
+    assert x.tolist() == [[8.0, 9.0], [2.0, 3.0]] and y.tolist() == [4, 1]
+
+
+# The learning rate that follows the validation loss
 
 
 def drop(**kwargs):

@@ -228,6 +228,15 @@ def test_labels_from_folders(tmp_path):
     assert table["genre"].isna().all() and (abs(table["duration_s"] - 0.5) < 0.1).all()
 
 
+def test_names_of_folders_have_one_form(tmp_path):
+    sound(tmp_path / "Hindi_3" / "Be\u0301la_1_m_0" / "Cafe\u0301_1.wav")
+    row = load_corpus("regional", tmp_path).table.iloc[0]
+    assert (row["artist"], row["title"]) == ("B\u00e9la", "Caf\u00e9") and (tmp_path / row["path"]).is_file()
+    sound(tmp_path / "Hindi_3" / "B\u00e9la_2_m_0" / "b.wav")
+    with pytest.raises(CorpusError, match="every artist, found the name 'B\u00e9la' of"):
+        load_corpus("regional", tmp_path)
+
+
 def test_numbers_of_gender_stay_numbers(tmp_path):
     for path in ("Hindi_0/Ada_0_0_0/a.wav", "Hindi_0/Ben_1_1_1/b.wav"):
         sound(tmp_path / path)
@@ -386,6 +395,34 @@ def test_wrong_metadata_is_named(tmp_path, rows, error):
         load_corpus("fma", layout(tmp_path, *rows), check_files=False)
 
 
+@pytest.mark.parametrize(
+    "genres, error",
+    [
+        ("12,Rock\n12,Pop\n25,Punk\n", "line 3, column 'genre_id': expected each once, found '12' of line 2 again"),
+        ("12,Rock\n012,Pop\n25,Punk\n", "line 3, column 'genre_id': expected each once, found '12' of line 2 again"),
+        ("12,Rock\n25,Rock\n", "line 3, column 'title': expected each once, found 'Rock' of line 2 again"),
+        ("12,Rock\n25,\n", "line 3, column 'title': expected the title of a genre, found nothing"),
+        ("1.5,Rock\n", "line 2, column 'genre_id': expected a number of at most six digits, found '1.5'"),
+        ("25,Punk\n12,Pop\n", "tracks.csv: line 4, column 'genre': expected a title of genres.csv, found 'Rock'"),
+    ],
+)
+def test_genres_that_contradict(tmp_path, genres, error):
+    root = layout(tmp_path, row(2))
+    (root / "fma_metadata" / "genres.csv").write_text("genre_id,title\n" + genres)
+    with pytest.raises(CorpusError, match=error):
+        load_corpus("fma", root, check_files=False)
+
+
+def test_names_that_look_like_nothing_are_names(tmp_path):
+    names = ["NA", "None", "nan", "null", "007", "1e5", "TRUE", "inf"]
+    lines = [f"{k},{name},{name},training,small,Rock,[12],{name},\"['{name}']\",{name}" for k, name in enumerate(names)]
+    table = load_corpus("fma", layout(tmp_path, *lines), check_files=False).table
+    for column in ("artist", "album", "title", "language"):
+        assert table[column].tolist() == names
+    assert table["tags"].tolist() == [(name,) for name in names]
+    assert table["track_id"].tolist() == list("01234567")
+
+
 def test_wrong_layouts(tmp_path):
     with pytest.raises(CorpusError, match="no metadata, expected .*fma_metadata"):
         load_corpus("fma", tmp_path)
@@ -538,6 +575,40 @@ def test_wrong_openmic_files_are_named(tmp_path, change, error):
         load_corpus("openmic", openmic(tmp_path, **change))
 
 
+@pytest.mark.parametrize("written", [str, "{:02d}".format], ids=["text", "padded"])
+def test_numbers_of_instruments_may_be_text(tmp_path, written):
+    names = {f"i{number:02d}": written(number) for number in range(12)}
+    root = openmic(tmp_path, labels=None, names=names)
+    keys, relevance = np.array([b"000001_0", b"000009_0"]), np.zeros((2, 12))
+    relevance[:, 2] = 1
+    np.savez(root / "openmic-2018.npz", sample_key=keys, Y_true=relevance, Y_mask=np.ones((2, 12), bool))
+    corpus = load_corpus("openmic", root, valid=0)
+    assert corpus.table["instruments"].tolist() == [("i02",), (), (), (), ("i02",)]
+    assert "openmic-2018.npz: no labels of 3 of 5 clips" in corpus.notes
+
+
+def test_labels_and_metadata_of_other_clips(tmp_path):
+    root = openmic(tmp_path, labels="000099_0,banjo,1,3\n")
+    found = "expected labels of the 5 clips, found 1 others, the first '000099_0'"
+    with pytest.raises(CorpusError, match=f"aggregated-labels.csv: {found}"):
+        load_corpus("openmic", root)
+    (root / "openmic-2018-aggregated-labels.csv").write_text(RELEVANCE + ONE_LABEL + "000099_0,banjo,1,3\n")
+    notes = load_corpus("openmic", root, valid=0).notes
+    assert "openmic-2018-aggregated-labels.csv: labels of 1 clips that are not in the corpus" in notes
+    assert any(note.startswith("no openmic-2018-metadata.csv: artists are not known") for note in notes)
+    metadata, head = root / "openmic-2018-metadata.csv", "sample_key,artist_name,album_title,track_title\n"
+    metadata.write_text(head + "000099_0,Ada,,\n")
+    with pytest.raises(CorpusError, match="metadata.csv: expected metadata of the 5 clips"):
+        load_corpus("openmic", root)
+    metadata.write_text(head + "000001_0,Ada,,\n000001_0,Ada,,\n000002_10,NA,,\n")
+    assert load_corpus("openmic", root, valid=0).table["artist"].tolist() == ["Ada", "NA", None, None, None]
+    metadata.write_text(head + "000001_0,Ada,,\n000001_0,Ben,,\n")
+    with pytest.raises(
+        CorpusError, match="line 3, column 'sample_key': expected each once, found '000001_0' of line 2"
+    ):
+        load_corpus("openmic", root)
+
+
 def test_wrong_openmic_layouts(tmp_path):
     with pytest.raises(CorpusError, match="no list of instruments, expected .*class-map.json"):
         load_corpus("openmic", tmp_path)
@@ -574,7 +645,7 @@ def test_wrong_openmic_tables(tmp_path):
         load_corpus("openmic", root)
 
 
-KEY, ZEROS = np.array(["a"]), np.zeros((1, 4))
+KEY, ZEROS = np.array(["000001_0"]), np.zeros((1, 4))
 
 
 @pytest.mark.parametrize(
@@ -590,6 +661,20 @@ KEY, ZEROS = np.array(["a"]), np.zeros((1, 4))
             r"expected Y_true and Y_mask of \[1, 4\], found \[1, 4\] and \[1, 3\]",
         ),
         (None, "openmic-2018.npz: expected an .npz archive, found it damaged or cut short"),
+        (
+            dict(sample_key=KEY, Y_true=ZEROS + 2, Y_mask=ZEROS == 0),
+            "'Y_true', row 0: expected numbers from 0 to 1, found 2",
+        ),
+        (
+            dict(sample_key=KEY, Y_true=ZEROS * np.nan, Y_mask=ZEROS == 0),
+            "'Y_true', row 0: expected numbers from 0 to 1",
+        ),
+        (dict(sample_key=KEY, Y_true=ZEROS, Y_mask=ZEROS + 2), "'Y_mask', row 0: expected 0 and 1 alone, found 2"),
+        (dict(sample_key=np.array([3]), Y_true=ZEROS, Y_mask=ZEROS), "'sample_key', row 0: expected a name, found 3"),
+        (
+            dict(sample_key=KEY.repeat(2), Y_true=np.zeros((2, 4)), Y_mask=np.zeros((2, 4))),
+            "'sample_key', row 1: expected a sample key as '000046_3840', each once, found '000001_0'",
+        ),
     ],
 )
 def test_wrong_openmic_arrays(tmp_path, arrays, error):
@@ -635,6 +720,24 @@ def test_what_the_xml_knows(tmp_path):
     assert table.loc["0", ["artist", "album", "title"]].tolist() == ["Ada", "Steps", "Go"]
     assert table.loc["1", "artist"] is None
     assert corpus.root.name == "extendedballroom_v1.1" and "77" not in table.index  # in the list, not in the folder
+
+
+@pytest.mark.parametrize(
+    "songs, error",
+    [
+        (
+            '<song id="0" artist="Ada"/><song id="0" artist="Ben"/>',
+            "expected songs with an id of their own, found '0' aga",
+        ),
+        ('<song artist="Ada"/>', "expected songs with an id of their own, found ''"),
+        ("", "found no song"),
+        ('<song id="9999" artist="Ada"/>', "expected metadata of the 18 clips, found 1 others"),
+    ],
+)
+def test_songs_in_the_xml_that_contradict(tmp_path, songs, error):
+    root = ballroom(tmp_path, xml=f"<d><Chacha>{songs}</Chacha></d>")
+    with pytest.raises(CorpusError, match=f"extendedballroom_v1.1.xml: .*{error}"):
+        load_corpus("ballroom", root)
 
 
 def test_wrong_ballrooms_are_named(tmp_path):

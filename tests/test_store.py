@@ -1,42 +1,33 @@
 "A store is whole or continued, names every broken file, and gives back what the bank computed."
 
+import errno
 import json
 import os
 import pickle
+import resource
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tampering import FEATURES, MENDED, REFUSED, SR, make_bank, make_corpus, mel
 
-from musicmtl.audio import load_audio
-from musicmtl.core import CorpusError, ParamsError, RunError
+from musicmtl.audio import LengthWarning, load_audio
+from musicmtl.core import AudioError, CorpusError, ParamsError, RunError
 from musicmtl.corpus import Corpus
 from musicmtl.features import FeatureBank
-from musicmtl.store import FeatureStore, _claim, extract
-
-SR = 8000
-FEATURES = ["mel", "mfcc", "chroma_transposed"]  # the last has another number of frames
-
-
-def make_bank(**changes):
-    return FeatureBank(SR, 512, 256, FEATURES, **{**dict(n_mels=24, n_mfcc=6), **changes})
-
-
-def make_corpus(folder, n=10):
-    rng = np.random.default_rng(0)
-    folder.mkdir(exist_ok=True)
-    for i in range(n):
-        t = np.arange(int(SR * (1 + 0.25 * (i % 4)))) / SR
-        tone = 0.4 * np.sin(2 * np.pi * (200 + 40 * i) * t) + 0.05 * rng.normal(size=len(t))
-        soundfile.write(folder / f"{i}.wav", tone, SR)
-    tracks = pd.DataFrame(dict(track_id=[f"t{i}" for i in range(n)], path=[f"{i}.wav" for i in range(n)]))
-    return Corpus(tracks, folder, name="made")
+from musicmtl.store import FeatureStore, StoreWarning, WaveBank, _claim, _digest, _stream_of, extract
 
 
 @pytest.fixture(scope="module")
@@ -338,3 +329,369 @@ def test_missing_audio_is_said_before_any_work(corpus, tmp_path):
     with pytest.raises(CorpusError, match="none of its 10 files"):
         extract(elsewhere(tmp_path), make_bank(), tmp_path / "s")
     assert not (tmp_path / "s").exists()
+
+
+# ---- what a store was made from
+
+
+def same(store, expected):
+    return all(np.array_equal(a, b) for a, b in zip(mel(store), expected, strict=True))
+
+
+def counting(bank):
+    "The bank, and a list that grows with each track that it computes."
+    computed = []
+    bank.register_forward_pre_hook(lambda module, inputs: computed.append(inputs[0].shape[1]))
+    return bank, computed
+
+
+@pytest.fixture
+def music(tmp_path):
+    return make_corpus(tmp_path / "music", 6)
+
+
+def replace(path):
+    "Another sound of the same length under the same name, its time set back."
+    before, wave = path.stat(), soundfile.read(path)[0]
+    soundfile.write(path, wave[::-1], SR)
+    assert path.stat().st_size == before.st_size
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def cut_off(path):
+    path.write_bytes(path.read_bytes()[:9000])
+
+
+def into_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+CHANGES = {"replaced": replace, "cut off": cut_off, "removed": os.unlink, "a pipe now": into_pipe}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_file_is_noticed_and_a_repaired_one_too(music, tmp_path, change):
+    first = mel(extract(music, make_bank(), tmp_path / "s", shard_tracks=2))
+    untouched, good = times(tmp_path / "s"), (music.root / "3.wav").read_bytes()
+    CHANGES[change](music.path(3))
+    with pytest.warns(StoreWarning, match="1 shard is extracted again; shard 00001: the file of track 't3'"):
+        changed = extract(music, make_bank(), tmp_path / "s")
+    whole = extract(music, make_bank(), tmp_path / "anew", shard_tracks=2)
+    assert same(changed, mel(whole)) and not same(changed, first)
+    assert content(changed.root) == content(whole.root)  # the past of a store leaves no trace
+    after = times(tmp_path / "s")
+    assert [number for number in untouched if untouched[number] != after[number]] == ["00001"]
+    music.path(3).unlink(missing_ok=True)
+    music.path(3).write_bytes(good)
+    with pytest.warns(StoreWarning, match="t3"):
+        assert same(extract(music, make_bank(), tmp_path / "s"), first)
+
+
+def test_what_has_not_changed_is_not_computed_again(music, tmp_path):
+    extract(music, make_bank(), tmp_path / "s", shard_tracks=2)
+    for path in music.root.iterdir():
+        os.utime(path, (0, 0))  # another time, the same bytes
+    bank, computed = counting(make_bank())
+    extract(music, bank, tmp_path / "s")
+    assert computed == []
+
+
+def test_digests_are_remembered_for_files_that_are_old_enough(music, tmp_path, monkeypatch):
+    root = tmp_path / "s"
+    extract(music, make_bank(), root)
+    later = time.time() + 60
+    monkeypatch.setattr("time.time", lambda: later)
+    extract(music, make_bank(), root)
+    read = []
+    monkeypatch.setattr("musicmtl.store._digest", lambda path: read.append(path) or _digest(path))
+    extract(music, make_bank(), root)
+    assert {path.name for path in read} == {"index.parquet"}  # the joined one, which is read anyway
+    (root / ".verified.json").write_text("torn")
+    extract(music, make_bank(), root)
+    assert len(read) > 10
+
+
+def test_a_copied_folder_takes_over_equal_shards(music, tmp_path):
+    first = extract(music, make_bank(), tmp_path / "s", shard_tracks=2)
+    shutil.copytree(music.root, tmp_path / "copy")
+    (tmp_path / "copy" / "5.wav").unlink()
+    there = Corpus(music.table, tmp_path / "copy", name="made")
+    bank, computed = counting(make_bank())
+    data = tmp_path / "s" / "shards" / "00001" / "mel.npy"
+    with open(data, "r+b") as file:  # damaged: not taken over
+        file.seek(3000)
+        file.write(b"1234")
+    moved = extract(there, bank, tmp_path / "t", shard_tracks=2, donors=[tmp_path / "nothing", first.root])
+    assert moved.ok.tolist() == [0, 1, 2, 3, 4] and len(computed) == 3
+    assert content(moved.root) == content(extract(there, make_bank(), tmp_path / "anew", shard_tracks=2).root)
+
+
+def test_an_open_store_refuses_shards_that_were_extracted_anew(music, tmp_path):
+    store = extract(music, make_bank(), tmp_path / "s", shard_tracks=2)
+    before = store.read("mel", 0)
+    replace(music.path(0))
+    replace(music.path(2))
+    with pytest.warns(StoreWarning, match="2 shards"):
+        extract(music, make_bank(), tmp_path / "s")
+    np.testing.assert_array_equal(store.read("mel", 0), before)  # mapped already
+    with pytest.raises(RunError, match="open the store again"):
+        store.read("mel", 2)
+
+
+# ---- damage
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    "A store of three shards, and what it holds."
+    corpus = make_corpus(tmp_path_factory.mktemp("small"), 6)
+    store = extract(corpus, make_bank(), tmp_path_factory.mktemp("store") / "s", shard_tracks=2)
+    return corpus, store.root, mel(store)
+
+
+@pytest.mark.filterwarnings("ignore::musicmtl.store.StoreWarning")
+@pytest.mark.parametrize("damage", MENDED)
+def test_damage_is_noticed_when_opened_and_mended_by_extract(small, tmp_path, damage):
+    corpus, root, expected = small
+    shutil.copytree(root, tmp_path / "s")
+    MENDED[damage](tmp_path / "s")
+    if not damage.startswith("the index"):  # which is made anew from the shards
+        with pytest.raises(RunError, match="call extract again"):
+            FeatureStore(tmp_path / "s")
+    assert same(extract(corpus, make_bank(), tmp_path / "s"), expected)
+    assert same(FeatureStore(tmp_path / "s"), expected)
+
+
+@pytest.mark.parametrize("damage", REFUSED)
+def test_a_manifest_that_cannot_be_is_refused_with_what_to_do(small, tmp_path, damage):
+    corpus, root, _ = small
+    shutil.copytree(root, tmp_path / "s")
+    function, message = REFUSED[damage]
+    function(tmp_path / "s")
+    for call in (FeatureStore, lambda root: extract(corpus, make_bank(), root)):
+        with pytest.raises(RunError, match=message):
+            call(tmp_path / "s")
+
+
+@pytest.mark.filterwarnings("ignore::musicmtl.store.StoreWarning")
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_no_byte_of_a_store_changes_in_silence(small, tmp_path_factory, data):
+    corpus, root, expected = small
+    files = sorted(str(file.relative_to(root)) for file in root.rglob("*") if file.is_file())
+    name = data.draw(st.sampled_from(files))
+    where = tmp_path_factory.mktemp("damaged") / "s"
+    shutil.copytree(root, where)
+    content = bytearray((where / name).read_bytes())
+    at = data.draw(st.integers(0, len(content) - 1))
+    content[at] ^= 1 << data.draw(st.integers(0, 7))
+    before = (where / name).stat()
+    (where / name).write_bytes(content)
+    os.utime(where / name, ns=(before.st_atime_ns, before.st_mtime_ns))
+    for call in (FeatureStore, lambda root: extract(corpus, make_bank(), root), FeatureStore):
+        try:
+            assert same(call(where), expected)
+        except RunError as error:
+            assert str(where) in str(error)
+    shutil.rmtree(where)
+
+
+def test_a_store_on_a_read_only_disk_can_be_read(small, tmp_path, monkeypatch):
+    corpus, root, expected = small
+    shutil.copytree(root, tmp_path / "s")
+    (tmp_path / "s" / "index.parquet").unlink()
+
+    def refuse(path):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr("musicmtl.store.atomic", refuse)
+    before = content(tmp_path / "s")
+    assert same(FeatureStore(tmp_path / "s"), expected) and same(extract(corpus, make_bank(), tmp_path / "s"), expected)
+    assert content(tmp_path / "s") == before
+
+
+def test_a_full_disk_is_a_sentence_and_the_same_call_continues(small, tmp_path):
+    corpus, root, expected = small
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))  # Python ignores the signal, so that writing fails
+    try:
+        with pytest.raises(RunError, match=r"shards.*cannot be written \(File too large\)"):
+            extract(corpus, make_bank(), tmp_path / "s", shard_tracks=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list((tmp_path / "s" / "shards").iterdir()) == []
+    assert same(extract(corpus, make_bank(), tmp_path / "s", shard_tracks=2), expected)
+    assert content(tmp_path / "s") == content(root)
+
+
+# ---- tracks that stop nothing
+
+
+class Hostile(FeatureBank):
+    "Throws something else at each track."
+
+    thrown = (
+        MemoryError(),
+        RecursionError("deep"),
+        UnicodeError("é\udce9\nsecond line"),
+        OSError(5, "I/O"),
+        KeyError("k"),
+    )
+
+    def forward(self, wave):
+        number = round(float(wave.abs().amax()) * 10)
+        if number:
+            raise self.thrown[number - 1]
+        return super().forward(wave)
+
+
+def test_whatever_is_thrown_is_listed_and_tried_again(tmp_path):
+    for number in range(6):
+        soundfile.write(tmp_path / f"{number}.wav", np.full(SR, max(number * 0.1, 0.01)), SR)
+    paths = [f"{number}.wav" for number in range(6)]
+    corpus = Corpus(pd.DataFrame({"track_id": paths, "path": paths}), tmp_path, name="hostile")
+    store = extract(corpus, Hostile(SR, 512, 256, "mel"), tmp_path / "s")
+    assert store.ok.tolist() == [0]
+    reasons = store.failed["reason"].tolist()
+    kinds = ["MemoryError", "RecursionError", "UnicodeError", "OSError", "KeyError"]
+    assert [reason.partition(":")[0] for reason in reasons] == kinds
+    assert reasons[2] == r"UnicodeError: é\udce9 second line"
+    with pytest.warns(StoreWarning, match="extracted again"):  # none of it was the file's fault
+        again = extract(corpus, FeatureBank(SR, 512, 256, "mel"), tmp_path / "s")
+    assert again.ok.tolist() == list(range(6))
+
+
+def test_an_interrupt_goes_through_and_leaves_nothing_half_written(music, tmp_path, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("musicmtl.store.load_audio", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        extract(music, make_bank(), tmp_path / "s")
+    assert list((tmp_path / "s" / "shards").iterdir()) == []
+
+
+def test_what_is_no_file_is_never_opened(tmp_path):
+    make_corpus(tmp_path / "a", 1)
+    os.mkfifo(tmp_path / "a" / "pipe.wav")
+    (tmp_path / "a" / "device.wav").symlink_to("/dev/zero")
+    (tmp_path / "a" / "loop.wav").symlink_to("loop.wav")
+    (tmp_path / "a" / "folder.wav").mkdir()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "a" / "socket.wav"))
+    latin = os.fsdecode(b"Beyonc\xe9.wav")
+    shutil.copy(tmp_path / "a" / "0.wav", tmp_path / "a" / latin)
+    paths = ["0.wav", "pipe.wav", "device.wav", "loop.wav", "folder.wav", "socket.wav", "x" * 300 + ".wav", "a\0b.wav"]
+    paths += ["0.wav/x.wav", "gone.wav", latin]
+    names = [*paths[:7], "a b.wav", *paths[8:-1], "latin"]  # the table is text, whatever the names on disk are
+    corpus = Corpus(pd.DataFrame({"track_id": names, "path": paths}, dtype=object), tmp_path / "a", name="no files")
+    for _ in range(2):
+        store = extract(corpus, make_bank(), tmp_path / "s", shard_tracks=4)
+    assert set(store.ok) - {10} == {0} and store.failed["reason"].str.len().gt(0).all()
+    reasons = dict(zip(store.failed["track_id"], store.failed["reason"], strict=True))
+    for name in ("pipe.wav", "device.wav", "socket.wav"):
+        assert reasons[name] == "is a device, a pipe or a socket, not a file"
+
+
+def test_features_that_are_not_finite_are_refused(music, tmp_path):
+    class Broken(WaveBank):
+        def forward(self, wave):
+            return {"wave": wave[:, None] / 0}
+
+    store = extract(music, Broken(SR), tmp_path / "s")
+    assert set(store.failed["reason"]) == {"wave is not finite"}
+
+
+def test_what_is_noted_stands_in_the_index(music, tmp_path, monkeypatch):
+    def load(path, sr, **options):
+        if path.name == "3.wav":
+            warnings.warn(LengthWarning(path, "promises 96 samples more than it holds"), stacklevel=2)
+        return load_audio(path, sr, **options)
+
+    monkeypatch.setattr("musicmtl.store.load_audio", load)
+    store = extract(music, make_bank(), tmp_path / "s")
+    assert store.index["note"].dropna().to_dict() == {3: "promises 96 samples more than it holds"}
+
+
+# ---- long tracks
+
+
+@pytest.mark.parametrize("bank", [make_bank(), WaveBank(SR, hop=160)], ids=["features", "wave"])
+def test_a_long_track_is_read_in_parts_and_equals_the_whole(tmp_path, monkeypatch, bank):
+    if "chroma_transposed" in bank.features:
+        bank = FeatureBank(SR, 512, 256, ["mel", "mfcc", "chroma"], n_mels=24, n_mfcc=6)
+    rng = np.random.default_rng(0)
+    (tmp_path / "a").mkdir()
+    for number, seconds in enumerate((25.3, 31)):
+        wave = 0.3 * np.sin(np.cumsum(rng.normal(0.3, 0.05, int(seconds * 2 * SR))))
+        soundfile.write(tmp_path / "a" / f"{number}.wav", wave, 2 * SR)
+    cuts = {"start_s": [None, None, 3.0], "duration_s": [None, None, 21.0]}
+    table = pd.DataFrame({"track_id": list("abc"), "path": ["0.wav", "1.wav", "1.wav"], **cuts})
+    corpus = Corpus(table, tmp_path / "a", name="long")
+    whole = extract(corpus, bank, tmp_path / "whole")
+    monkeypatch.setattr("musicmtl.store._LONG_S", 20.0)
+    monkeypatch.setattr("musicmtl.store._LONG_BYTES", 0)
+    bank, computed = counting(bank)
+    parts = extract(corpus, bank, tmp_path / "parts")
+    assert computed == []
+    pd.testing.assert_frame_equal(parts.index, whole.index)
+    for row in range(3):
+        for name in bank.features:
+            np.testing.assert_allclose(parts.read(name, row), whole.read(name, row), rtol=1e-3, atol=2e-3)
+
+
+def test_a_long_track_that_breaks_off_leaves_nothing_behind(tmp_path, monkeypatch):
+    corpus = make_corpus(tmp_path / "a", 3)
+    expected = mel(extract(corpus, make_bank(), tmp_path / "whole"))
+
+    def breaks(path, sr):
+        yield load_audio(path, sr)
+        if path.name == "1.wav":
+            raise AudioError(path, "breaks off")
+
+    monkeypatch.setattr("musicmtl.store._LONG_S", 0.1)
+    monkeypatch.setattr("musicmtl.store._LONG_BYTES", 0)
+    monkeypatch.setattr("musicmtl.store.stream_audio", breaks)
+    store = extract(corpus, FeatureBank(SR, 512, 256, "mel", n_mels=24), tmp_path / "s")
+    assert store.failed["reason"].tolist() == ["breaks off"] and store.ok.tolist() == [0, 2]
+    for row in store.ok:
+        np.testing.assert_allclose(store.read("mel", row), expected[row], atol=1e-3)
+
+
+def test_a_bank_that_changes_forward_does_not_inherit_stream():
+    assert _stream_of(FeatureBank(SR, 512, 256, "mel")) and _stream_of(WaveBank(SR))
+    assert _stream_of(Hostile(SR, 512, 256, "mel")) is None
+    assert _stream_of(FeatureBank(SR, 512, 256, ["mel", "chroma_transposed"])) is None
+
+
+# ---- a cluster that loses a worker
+
+
+def test_a_cluster_of_processes_that_loses_one_gives_the_same_store(corpus, store, tmp_path):
+    import joblib
+    from dask.distributed import Client, LocalCluster
+
+    def slowly(module, inputs):
+        time.sleep(0.1)
+
+    bank = make_bank()
+    bank.register_forward_pre_hook(slowly)
+    options = dict(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50)
+    with LocalCluster(**options) as cluster, Client(cluster) as client, joblib.parallel_config(backend="dask"):
+        killer = threading.Thread(target=kill_when_there, args=(client, tmp_path / "s" / "shards"))
+        killer.start()
+        there = extract(corpus, bank, tmp_path / "s", shard_tracks=1)
+        killer.join()
+    two = extract(corpus, make_bank(), tmp_path / "local", shard_tracks=1)
+    assert content(there.root) == content(two.root)
+
+
+def kill_when_there(client, shards):
+    "SIGKILL to a worker as soon as the first shard is finished."
+    pids = client.run(os.getpid)
+    deadline = time.monotonic() + 60
+    while not (shards.is_dir() and any(not file.name.startswith(".") for file in shards.iterdir())):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(min(pids.values()), signal.SIGKILL)

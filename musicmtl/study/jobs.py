@@ -183,7 +183,7 @@ def _side_by_side(jobs, data, settings, root, wait):
     start = {"initializer": end_with, "initargs": (os.getpid(),)}
     yield from zip(jobs, Parallel(n_jobs=settings.n_jobs, return_as="generator", **start)(calls), strict=True)
 
-
+# %% ../../nbs/study/44_jobs.ipynb #1383c640
 def _lost_worker(error: Exception) -> bool:
     "Whether an error says, in joblib's or dask's way, that a worker died."
     return isinstance(error, BrokenProcessPool) or type(error).__name__ in ("KilledWorker", "FutureCancelledError")

@@ -9,8 +9,10 @@ import pytest
 import soundfile as sf
 from hearing import assert_sounds, tempo_near
 
-from musicmtl.core import ParamsError, atomic
+from musicmtl.core import MADE_UP, ParamsError, atomic, made_up
+from musicmtl.loaders import load_corpus
 from musicmtl.miniature import GENRES, SR, miniature, render, render_track, world
+from musicmtl.miniature.render import main, remove
 from musicmtl.miniature.world import MODES
 
 SMALL = {"base": "smoke", "duration_s": 3.0}
@@ -102,3 +104,68 @@ def test_the_key_is_heard(mini):
         heard = np.bincount(pitch, power * ((hz > 60) & (hz < 1000)), minlength=12)
         scale = [(tracks["key"][i] + semitones) % 12 for semitones in MODES[tracks["mode"][i]]]
         assert heard[scale].sum() > 0.85 * heard.sum(), (i, heard)
+
+
+TINY = {"base": "smoke", "duration_s": 1.0}
+
+
+def listing(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["song.mp3", ".hidden", "complete.json", "audio/000/000000.wav", "folder/"])
+def test_nothing_is_rendered_into_a_folder_of_somebodys(tmp_path, name):
+    file = tmp_path / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.mkdir() if name.endswith("/") else file.write_text('{"key": "mine"}')
+    before = listing(tmp_path)
+    with pytest.raises(ParamsError, match="Miniature is rendered into a new folder, an empty one, or one that"):
+        load_corpus("miniature", tmp_path, size=TINY, n_jobs=1)
+    assert listing(tmp_path) == before and not made_up(tmp_path)
+
+
+def test_the_marker_is_there_before_the_first_sound(tmp_path, monkeypatch):
+    def stop(world, i):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(render, "render_track", stop)
+        miniature(size=TINY, root=tmp_path / "new", n_jobs=1)
+    assert [*listing(tmp_path)] == [f"new/{MADE_UP}"] and made_up(tmp_path / "new")
+    corpus = miniature(size=TINY, root=tmp_path / "new", n_jobs=1)
+    files = json.loads((tmp_path / "new" / MADE_UP).read_text())["files"]
+    assert set(files) == set(corpus.table["path"]) and set(listing(tmp_path / "new")) == {
+        *files,
+        MADE_UP,
+        "complete.json",
+    }
+
+
+@pytest.mark.parametrize("view", ["fma", "tagatune"])
+@pytest.mark.parametrize("old", [True, False], ids=["without a marker", "with its marker"])
+def test_what_was_rendered_is_removed_and_nothing_else(tmp_path, view, old, capsys):
+    "Also where an earlier version has rendered between somebody's songs, and left no marker."
+    corpus = miniature(view, TINY, root=tmp_path, n_jobs=1)
+    if old:
+        (tmp_path / MADE_UP).unlink()
+    assert made_up(tmp_path)
+    own = {"song.mp3": b"x", "audio/other.wav": b"y", corpus.table["path"][3]: b"a song of the same name"}
+    for name, text in own.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(text)
+    outside = tmp_path.parent / f"{tmp_path.name}-outside.wav"
+    corpus.path(5).rename(outside)
+    corpus.path(5).symlink_to(outside)
+    kept = {corpus.table["path"][3], corpus.table["path"][5]}
+    assert main(["--remove", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert all(f"{name} is something else, and stays" in said for name in kept) and outside.exists()
+    assert set(listing(tmp_path)) == set(own) | kept and not made_up(tmp_path)
+    assert (tmp_path / "song.mp3").read_bytes() == b"x"
+
+
+def test_a_folder_that_is_not_known_to_be_made_up_is_left_alone(tmp_path, capsys):
+    (tmp_path / "song.wav").write_text("x")
+    assert main(["--remove", str(tmp_path)]) == 2 and "nothing in it is known to be made up" in capsys.readouterr().err
+    (tmp_path / MADE_UP).write_text('{"files": ["../other.wav", "song.wav"], "size": {"duration_s": 1.0}}')
+    assert remove(tmp_path) == (0, ["../other.wav", "song.wav"]) and (tmp_path / "song.wav").exists()

@@ -1,5 +1,7 @@
 "What can be used of a corpus, what is left out and why, and parts that do not leak."
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from folders import FAULTS, add_faults, write_folder
 
-from musicmtl.core import CorpusError
+from musicmtl.core import CorpusError, RunError
 from musicmtl.corpus import Corpus
 from musicmtl.features import FeatureBank
 from musicmtl.loaders import load_corpus
@@ -19,6 +21,7 @@ from musicmtl.study import (
     features_of,
     first_seconds,
     frequent,
+    name_in_tables,
     parts_in_words,
     require_classes,
     require_column,
@@ -211,3 +214,20 @@ def test_notes_of_the_corpus_come_first_and_once():
     noted = TWO.with_table(TWO.table, "3 files are left out").subset([0, 1, 2])
     assert Data(noted, ("one note",)).notes == ("3 files are left out", "one note")
     assert Data(noted, ("one note", "task: 3 files are left out")).notes == ("one note", "task: 3 files are left out")
+
+
+def test_two_folders_of_one_name_are_two_in_the_tables(tmp_path):
+    tables, places = tmp_path / "data", [tmp_path / "a" / "music", tmp_path / "b" / "music"]
+    first, second = (name_in_tables("music", place, tables) for place in places)
+    assert first == "music" and re.fullmatch("music-[0-9a-f]{6}", second)
+    assert [name_in_tables("music", place, tables) for place in places] == [first, second]
+    assert name_in_tables("other", places[1], tables) == "other"
+    (tmp_path / "link").symlink_to(tmp_path / "a", target_is_directory=True)
+    places[0].mkdir(parents=True)
+    assert name_in_tables("music", tmp_path / "link" / "music", tables) == "music"
+    assert [file.name for file in tables.iterdir()] == ["corpora.json"]
+    assert str(tmp_path) not in (tables / "corpora.json").read_text()
+    assert Data(TWO, ()).called(second).name == second and Data(TWO, ()).name == "demo"
+    (tables / "corpora.json").write_text("[1")
+    with pytest.raises(RunError, match="corpora.json: expected the names of corpora, found it damaged"):
+        name_in_tables("music", places[0], tables)

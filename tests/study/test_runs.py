@@ -1,15 +1,17 @@
 "A run has a folder and a manifest; the driver refuses before anything starts, and says why in one sentence."
 
 import json
+import os
 import runpy
 import sys
+from pathlib import Path
 
 import pytest
 
 from processes import environment
 
-from musicmtl.core import ParamsError, RunError
-from musicmtl.study import CommonSettings, main_studies
+from musicmtl.core import ParamsError, RunError, repo_root
+from musicmtl.study import CommonSettings, find_study, main_studies, resolve, run_id
 from musicmtl.study.runs import main, open_run, output_folder, run
 
 
@@ -49,7 +51,8 @@ def test_smoke_keeps_its_figures_to_itself(tmp_path, monkeypatch):
     [
         ("agv", {}, "no study 'agv'; there are agf"),
         ("agf", {"sead": 1}, "unknown name 'sead'; agf takes corpus"),
-        ("agf", {"lr": 0.1}, "unknown name 'lr'; agf takes corpus"),  # a setting, but no parameter of the notebook
+        ("agf", {"lr": "fast"}, "lr must be a number, found 'fast'"),  # a setting that the notebook does not show
+        ("agf_truth", {"root": "/music"}, "agf_truth takes no folder of music"),
         ("agf", {"seed": "one"}, "seed must be a whole number, found 'one'"),
         ("agf", {"preset": "huge"}, "preset must be one of claims, mini, paper, smoke, found 'huge'"),
     ],
@@ -92,5 +95,123 @@ def test_all_means_every_papers_main_study(home, monkeypatch, capsys):
     monkeypatch.setattr("musicmtl.study.runs.run", pretend)
     assert main(["all", "--preset", "mini", "-p", "seed", "3", "-p", "root", "~/Music"]) == 2
     assert [study for study, _ in asked] == main_studies()[:3]
-    assert all(params == {"again": False, "preset": "mini", "seed": 3, "root": "~/Music"} for _, params in asked)
+    assert all(params == {"again": False, "preset": "mini", "seed": "3", "root": "~/Music"} for _, params in asked)
     assert capsys.readouterr().err == "lstm_ensemble: no room\n"
+
+
+@pytest.fixture
+def injected(home, monkeypatch):
+    "What papermill would have been given, and where the environment points meanwhile."
+    found = {}
+
+    def pretend(notebook, executed, given, **options):
+        found.update(given, runs=os.environ["MUSICMTL_RUNS"])
+        Path(executed).write_text("{}")
+        (run_folder,) = (home / "runs").glob("*/*")
+        settings = resolve(find_study("agf").settings, "agf", given)
+        assert run_folder.name == run_id("agf", settings)  # the notebook finds the run that the driver has opened
+
+    monkeypatch.setattr("papermill.execute_notebook", pretend)
+    return found
+
+
+@pytest.mark.parametrize("root", ["music", "2024", "-music", "My 'Music'", "~/Music", "$HOME", "--again", "none", "-p"])
+def test_a_root_is_what_the_caller_sees(root, injected, home, monkeypatch):
+    "The kernel works elsewhere: what it is given is absolute."
+    here = repo_root() / "tests"
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("MUSICMTL_RUNS", os.path.relpath(home / "runs"))
+    assert main(["agf", "-p", "root", root]) == 0
+    assert injected["root"] == str(home / "Music" if root == "~/Music" else here / root)
+    assert os.path.samefile(injected["runs"], home / "runs") and os.path.isabs(injected["runs"])
+
+
+def test_every_kind_of_value_reaches_the_notebook(injected):
+    words = (
+        "-p variants equal,single_task -p lr 1e-3 -p switches true -p steps_per_epoch none -p alphas [0,2] -p seeds 2"
+    )
+    assert main(["agf", *words.split(), "-p", "target", "genre", "--preset", "mini", "-p", "preset", "mini"]) == 0
+    expected = {"variants": ["equal", "single_task"], "lr": 1e-3, "switches": True, "steps_per_epoch": "none"}
+    expected |= {"alphas": [0.0, 2.0], "seeds": 2, "target": "genre", "preset": "mini"}
+    assert {name: injected[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ("agf -p preset mini --preset smoke", "agf: parameters: preset is given twice, as 'mini' and as 'smoke'"),
+        ("agf -p seed 1 -p seed 2", "agf: parameters: seed is given twice, as '1' and as '2'"),
+        ("agf -p again 1", "agf: parameters: unknown name 'again'; agf takes corpus"),
+        ("agf -p study agf", "agf: parameters: unknown name 'study'; agf takes corpus"),
+        ("agf -p given 1", "agf: parameters: unknown name 'given'"),
+        ("agf -p seed", "musicmtl.runs: expected a NAME and a VALUE behind -p, found seed"),
+        ("agf -pseed=3", "musicmtl.runs: expected two words, -p NAME VALUE, found -pseed=3"),
+        ("", "musicmtl.runs: expected a study: agf"),
+        ("agv --help", "musicmtl.runs: no study 'agv'; there are agf"),
+        ("all -p target artist", "artist_language: parameters: unknown name 'target'"),
+    ],
+)
+def test_a_wrong_command_line_gets_one_sentence_and_runs_nothing(words, message, injected, home, capsys):
+    assert main(words.split()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(message) and not injected and list(home.iterdir()) == []
+
+
+def test_help_lists_the_settings_of_a_study(home, capsys):
+    assert main(["artist_language", "--help"]) == 0 == main(["--help"]) == main(["all", "-h"])
+    text = capsys.readouterr().out
+    assert "folds: a whole number (default: 1; " in text and "How many of the five are run" in text
+    assert "-p NAME VALUE" in text and "lstm_ensemble" in text
+
+
+@pytest.mark.parametrize("text", ['{"status": "do', "", "[]", '{"status": "done"}', "\x00", "\udcff"])
+def test_a_manifest_that_says_nothing_is_not_believed(text, injected, home, capsys):
+    "Torn, or another run's: it is said, and the run is run again."
+    root = home / "runs" / "agf" / run_id("agf", resolve(find_study("agf").settings, "agf", {}))
+    root.mkdir(parents=True)
+    (root / "manifest.json").write_bytes(text.encode(errors="surrogateescape"))
+    assert main(["agf"]) == 0 and injected
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and str(root / "manifest.json") in lines[0] and lines[0].endswith("; the run is run again")
+    assert json.loads((root / "manifest.json").read_text())["run"] == root.name
+
+
+@pytest.mark.parametrize("place", ["MUSICMTL_RUNS", "MUSICMTL_FIGURES"])
+def test_folders_that_cannot_be_written_get_one_sentence(place, injected, home, monkeypatch, capsys):
+    (home / "file").write_text("x")
+    monkeypatch.setenv("MUSICMTL_FIGURES", str(home / "figures"))
+    monkeypatch.setenv(place, str(home / "file" / "folder"))
+    assert main(["agf", "--preset", "mini"]) == 2 and not injected
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(home / "file") in line and "Not a directory" in line
+
+
+ENDS = [
+    (OSError(28, "No space left on device"), 2, "executed.ipynb: No space left on device; the same", "failed"),
+    (KeyboardInterrupt(), 130, "agf: interrupted; the same", "interrupted"),
+]
+
+
+@pytest.mark.parametrize("error, status, words, noted", ENDS, ids=["full", "interrupted"])
+def test_an_end_before_the_end_is_noted_and_the_command_goes_on(error, status, words, noted, home, monkeypatch, capsys):
+    def fail(notebook, executed, given, **options):
+        raise error
+
+    monkeypatch.setattr("papermill.execute_notebook", fail)
+    assert main(["agf"]) == status
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("agf: ") and f"{words} command goes on" in line
+    (file,) = (home / "runs" / "agf").glob("*/manifest.json")
+    assert json.loads(file.read_text())["status"] == noted
+    monkeypatch.setattr("papermill.execute_notebook", lambda notebook, executed, given, **o: Path(executed).touch())
+    assert main(["agf"]) == 0
+
+
+def test_the_same_names_through_papermill_itself(home):
+    "Its own command line makes numbers of what looks like one, and only warns of a wrong name."
+    from papermill.cli import _resolve_type
+
+    given = {name: _resolve_type(text) for name, text in {"root": "2024", "seeds": "2", "variants": "equal"}.items()}
+    settings = resolve(find_study("agf").settings, "agf", given)
+    assert settings.root.endswith("/2024") and settings.corpus == "folder" and settings.variants == ("equal",)

@@ -175,7 +175,8 @@ def in_company(
 ) -> tuple[np.ndarray, list[str]]:  # Rows, notes on the others
     "Rows whose artist has at least two of them."
     artist = corpus.table.artist[rows]
-    alone = artist.map(artist.value_counts()) < 2
+    songs = pd.Series(corpus.recordings()[rows], index=artist.index)  # one song under two names is one
+    alone = artist.map(songs.groupby(artist).nunique()) < 2
     track = corpus.table.track_id
     notes = [f"{track[row]} is left out: no other song of {artist[row]} can be used" for row in rows[alone]]
     return rows[~alone], notes

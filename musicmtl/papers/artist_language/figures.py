@@ -57,6 +57,7 @@ def task_curves(outcome: Outcome, task: str) -> tuple[np.ndarray, dict]:  # Clas
     "Test segments of the first fold, as the single-task and the multi-task network see them."
     board, protocol = outcome.board, outcome.settings.main_protocol
     labels = {"single_task": task, "multitask": "multitask"}
+    board.readings("multitask", protocol)  # whose answers the others are drawn against: raises `NotTrained`
     known = {name: label for name, label in labels.items() if (protocol, label) in board}
     found = {name: items_of(first_fold(board.readings(label, protocol)[0]), task) for name, label in known.items()}
     return found["multitask"][0], {name: p for name, (_, p, _, _) in found.items()}

@@ -14,17 +14,8 @@ import numpy as np, pandas as pd, torch
 from torch import Tensor
 from fastcore.basics import patch
 from ...core import *
-from musicmtl.tables import (
-    files_below,
-    hdf5_array,
-    is_litter,
-    names_of,
-    npz_names,
-    open_hdf5,
-    read_lines,
-    read_npz,
-    there,
-)
+from ...tables import files_below, hdf5_array, is_litter, names_of, npz_names
+from ...tables import open_hdf5, read_lines, read_npz, there
 from ...corpus import Corpus
 from ...pitch import check_wave
 from ...features import FeatureBank, dct_filters
@@ -430,7 +421,8 @@ def _read_h5(path: Path, file) -> tuple | None:
     "Track id, artist and segments [S, 25] of an open file; None for one that is no song's. Raises `CorpusError`."
     about = file.get("analysis/songs")
     n_songs = len(about) if about is not None and about.shape else 0
-    if n_songs != 1 and not path.stem.startswith("TR"):
+    is_whole = n_songs == 1 and all(f"analysis/{name}" in file for name in _H5)
+    if not is_whole and not path.stem.startswith("TR"):
         return None  # a summary
     for name in ("analysis/songs", "metadata/songs"):
         if len(np.atleast_1d(hdf5_array(path, file, name))) != 1:

@@ -240,6 +240,19 @@ def test_folds_do_not_depend_on_the_order_of_rows():
     assert (leave_one_song_out(corpus, seed=1) != leave_one_song_out(corpus)).any()
 
 
+def test_a_song_under_two_names_is_in_one_fold():
+    plain = songs([4, 5, 4])
+    doubled = plain.table
+    doubled["recording"] = [None] * len(doubled)
+    doubled.loc[[0, 3], "recording"] = "the same"
+    doubled.loc[[5, 6], "path"] = "5.wav"
+    fold = leave_one_song_out(plain.with_table(doubled), 3)
+    assert fold[0] == fold[3] and fold[5] == fold[6] and set(fold) == {0, 1, 2}
+    doubled["recording"] = doubled["artist"]
+    with pytest.raises(CorpusError, match="needs two of every artist"):
+        leave_one_song_out(plain.with_table(doubled), 3)
+
+
 def test_folds_that_cannot_be():
     with pytest.raises(CorpusError, match="needs two of every artist, found one of artist 01"):
         leave_one_song_out(songs([2, 1, 3]))

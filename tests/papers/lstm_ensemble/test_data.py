@@ -230,6 +230,10 @@ def test_test_songs_are_a_part_where_their_labels_are_there(coursework):
         (dict(label_map=STYLES[:9], targets=np.arange(20) % 9), "'label_map': expected 10 names, found 9"),
         (dict(label_map=STYLES[::-1]), "'label_map': expected the names of the training file"),
         (dict(label_map=np.arange(10)), "'label_map': expected a list of names, found int64"),
+        (dict(label_map=STYLES[[0, 0, *range(2, 10)]]), "'label_map': expected names that differ"),
+        (dict(label_map=np.array([b"\xe9"] * 10)), "'label_map', row 0: expected a name in UTF-8"),
+        (dict(inputs=np.full((20, 3000), 1e300)), "'inputs', row 0: expected finite"),
+        (dict(inputs=np.zeros((0, 3000)), targets=np.arange(0)), "'inputs': expected at least one song, found none"),
         (dict(inputs_250=np.zeros((2, 250 * 25))), "variable length"),
     ],
 )
@@ -362,6 +366,81 @@ def test_faults_of_a_published_song(published, damage, message):
     damage(root)
     with pytest.raises(CorpusError, match=f"TRAAAA0.h5: .*{message}"):
         load_msd(root)
+
+
+def summary(path, n):
+    "A table of `n` songs as the data set has it in AdditionalFiles."
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        for group in ("analysis", "metadata", "musicbrainz"):
+            file[f"{group}/songs"] = np.zeros(n, dtype=[("track_id", "S32")])
+
+
+def with_litter(root):
+    (root / "__MACOSX" / "A").mkdir(parents=True)
+    for name in ("A/B/._TRAAAA0.h5", "__MACOSX/A/._TRAAAA1.h5", "._cd2c.cls", ".DS_Store", "Thumbs.db"):
+        (root / name).write_bytes(b"\0\5\x16\7")
+
+
+def with_a_copy(root):
+    (root / "copy").mkdir()
+    (root / "copy" / "TRAAAA0.h5").write_bytes((root / "A/B/TRAAAA0.h5").read_bytes())
+
+
+@pytest.mark.parametrize(
+    "add, said",
+    [
+        (lambda root: summary(root / "AdditionalFiles" / "subset_msd_summary_file.h5", 6), {"not one song's file": 1}),
+        (lambda root: summary(root / "msd_summary_file.h5", 1), {"not one song's file": 1}),
+        (lambda root: summary(root / "empty_summary.h5", 0), {"not one song's file": 1}),
+        (lambda root: song(root / "A/B/TRAAAA2.h5", "TRAAAA2", "a", 0), {"no segments": 1}),
+        (with_litter, {"hidden files": 2}),
+        (with_a_copy, {"the same song again": 1}),
+    ],
+)
+def test_what_comes_with_the_songs_is_passed_over_and_counted(published, add, said):
+    root, _ = published
+    good = load_msd(root)
+    add(root)
+    songs = load_msd(root)
+    np.testing.assert_array_equal(songs.x, good.x)
+    others = {reason: n for reason, n in songs.left_out.items() if n != good.left_out.get(reason)}
+    assert songs.track_id.tolist() == good.track_id.tolist() and others == said
+
+
+def test_files_that_contradict_each_other(published):
+    root, _ = published
+    song(root / "copy" / "TRAAAA0.h5", "TRAAAA0", "a", 151)
+    with pytest.raises(CorpusError, match="copy/TRAAAA0.h5: track_id: expected a song of its own, found 'TRAAAA0' aga"):
+        load_msd(root)
+    song(root / "copy" / "TRAAAA0.h5", "TRAAAA1", "a", 151)
+    with pytest.raises(CorpusError, match="TRAAAA0.h5: track_id: expected the name of the file, TRAAAA0, found 'TRAA"):
+        load_msd(root)
+
+
+@pytest.mark.parametrize(
+    "content, error",
+    [
+        (b"TRAAAA0\tRock\nTRAAAA0\tBlues\n", "line 2: expected one style for TRAAAA0, found 'Blues', and 'Rock' in li"),
+        (b"TRAAAA0\tR\xf6ck\n", "line 1: expected text in UTF-8"),
+        (b'TRAAAA0\t"Rock\n', "line 1: expected an id, a tab and a style"),
+        (b"TRAAAA0\t" + b"x" * 20_000, "line 1: expected at most 10000 characters"),
+        (b"", "cd2c.cls: empty"),
+        (b"# nothing\n", "no styles in it"),
+        (b"TRAAAA0\t\0", "line 1: expected text, found a NUL"),
+    ],
+)
+def test_lists_of_styles_gone_wrong(published, content, error):
+    root, _ = published
+    (root / "cd2c.cls").write_bytes(content)
+    with pytest.raises(CorpusError, match=f"cd2c.cls.*{error}|{error}"):
+        load_msd(root)
+
+
+def test_a_style_may_be_listed_twice_and_be_called_none(published):
+    root, _ = published
+    (root / "cd2c.cls").write_bytes("\ufeffTRAAAA0\tNone\r\nTRAAAA0\tNone\r\n\r\nTRAAAA1\tNA\tPop\t\r\n".encode())
+    assert load_msd(root).classes == ("NA", "None")
 
 
 def test_faults_of_styles(published):
