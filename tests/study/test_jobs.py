@@ -154,13 +154,14 @@ def test_workers_end_with_their_driver(tmp_path):
     wait_for(1, tmp_path, process)
     workers = psutil.Process(process.pid).children(recursive=True)
     process.kill()
-    assert len(workers) >= 2 and psutil.wait_procs(workers, timeout=30)[1] == []
+    assert len(workers) >= 2 and psutil.wait_procs(workers, timeout=120)[1] == []
 
 
-def test_a_worker_that_dies_is_replaced(undisturbed, tmp_path):
+def test_a_worker_that_dies_is_replaced(undisturbed, tmp_path, monkeypatch):
     jobs = [Fatal(*EIGHT[0]), *JOBS[1:]]
     run_jobs(jobs, DATA, settings(2), tmp_path)
     assert bytes_of(tmp_path) == undisturbed and (tmp_path / f"{jobs[0].name}.died").exists()
+    monkeypatch.setattr("musicmtl.study.jobs._ATTEMPTS", 1)
     with pytest.raises(RunError, match="workers die while they train corrected-smart-7"):
         run_jobs([Fatal("smart", "corrected", 7, each_time=True)], DATA, settings(2), tmp_path)
 
