@@ -11,6 +11,8 @@
 #   make test                 the gate: notebooks in sync, ruff, all notebooks, all tests (minutes, two cores)
 #   make test-fast            the same without notebooks, papers and whole studies (about a minute)
 #
+#   make reliability          hostile files, tables, stores, kills, full disks, memory: figures/data/reliability.csv (an hour)
+#
 #   make setup                only the environment
 #   make clean-runs           delete runs/ with all trained networks and caches
 #
@@ -33,7 +35,7 @@ QUIET := TQDM_DISABLE=1 OMP_NUM_THREADS=1
 export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
 export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 
-.PHONY: help setup study claims report test test-fast test-sync test-notebooks test-studies test-papers test-core test-rooms clean-runs
+.PHONY: help setup study claims report reliability test test-fast test-sync test-notebooks test-studies test-papers test-core test-rooms clean-runs
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
 
@@ -59,6 +61,11 @@ claims: setup
 
 report: setup
 	@$(PY) -m musicmtl.report
+
+reliability: setup
+	@mkdir -p runs
+	@$(QUIET) $(VENV)/bin/papermill --log-level ERROR nbs/bench/reliability.ipynb runs/reliability.ipynb \
+		-p sounds 60 -p tables 1 -p kills 20 -p disks 6 -p hours 20 -p out figures
 
 # Five parts, two at a time, one core each, the longest first. nbdev_test keeps to one process: forked ones wait for joblib's
 # idle workers.

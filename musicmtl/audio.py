@@ -85,7 +85,8 @@ class _Section(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = 0) -> int:
         base = (0, self.position, self.starts[-1])[whence]
-        self.position = max(0, base + offset)
+        if base + offset >= 0:  # a file on disk stays where it is, too
+            self.position = base + offset
         return self.position
 
     def tell(self) -> int:
@@ -296,11 +297,11 @@ def _chunked_part(
     form: _Chunks,
 ) -> _Part:
     "Raises `AudioError` for a file that is cut off, or whose chunks do not fill it."
-    long_length = 0
+    long_start, long_length, pieces = 0, 0, [(0, size)]
     for name, start, length in _chunks(file, size, form):
         if name == b"ds64":
             file.seek(start)
-            long_length = struct.unpack("<QQ", file.read(16))[1]
+            long_start, long_length = start + 8, struct.unpack("<QQ", file.read(16))[1]
         elif name == b"fmt ":
             _check_riff_format(path, file, start, form.length[0])
         elif name == form.sound:
@@ -310,7 +311,9 @@ def _chunked_part(
             stop, held = start + length, max(0, length - form.within)
             if not is_open:
                 _check_behind(path, file, size, form, stop, held)
-            return _Part([(0, size)], sound_bytes=held)
+            elif long_start:  # libsndfile would believe the zero there
+                pieces = [(0, long_start), struct.pack("<Q", length), (long_start + 8, size)]
+            return _Part(pieces, sound_bytes=held)
     raise AudioError(path, f"cannot be decoded (there is no chunk {form.sound.decode()} in it)")
 
 # %% ../nbs/01_audio.ipynb #d703a598
@@ -754,6 +757,8 @@ class _Run:
     fields: tuple[int, int] = (0, 0)  # Where in the header these numbers are; 0 where they are not
     pieces: list = field(default_factory=list)  # Ranges of frames
     count: int = 0  # Frames
+    is_constant: bool = False  # Does that header say that all frames have one bit rate?
+    bits: int | None = None  # The bit rate of the last frame, as its header has it
     stray: tuple[int, int] | None = None  # Bytes that belong to no frame, and where
     is_cut: bool = False  # Is its last frame not whole?
 
@@ -782,7 +787,7 @@ def _counting_run(
         return None
     run = _Run(frame.kind, (start, start + frame.size))
     if head[side : side + 4] in (b"Xing", b"Info"):
-        flags = head[side + 7]
+        flags, run.is_constant = head[side + 7], head[side : side + 4] == b"Info"
         run.fields = (side + 8 if flags & 1 else 0, side + 8 + 4 * (flags & 1) if flags & 2 else 0)
     elif head[36:40] == b"VBRI":
         run.fields = (50, 46)
@@ -791,7 +796,7 @@ def _counting_run(
     return run
 
 # %% ../nbs/01_audio.ipynb #e9f54a32
-_WITH_CHECKSUM = (b"LAME", b"Lavc", b"Lavf")  # encoders that put one behind their Xing header
+_ENCODERS = (b"LAME", b"Lavc", b"Lavf")  # that name themselves behind their Xing header
 
 
 def _crc16(
@@ -818,7 +823,7 @@ def _read_info(
     numbers = [struct.unpack(">I", data[at : at + 4])[0] if at else None for at in run.fields]
     run.frames, run.bytes = numbers
     lame = side + 120  # the encoder's name, behind frames, bytes, 100 places in time, and quality
-    if data[lame : lame + 4] in _WITH_CHECKSUM and len(data) >= lame + 36:
+    if data[lame : lame + 4] == b"LAME" and len(data) >= lame + 36:  # ffmpeg's own checksum is wrong in some modes
         (stated,) = struct.unpack(">H", data[lame + 34 : lame + 36])
         if stated and stated != _crc16(data[: lame + 34]):
             raise AudioError(path, "damaged: the header of its first frame does not match its checksum")
@@ -832,10 +837,22 @@ def _check_uncounted(
 ):
     "Raises `AudioError` where a first frame has what belongs to a Xing header, but not that."
     file.seek(start + frame.side + 120)
-    if frame.kind[1] == 3 and file.read(4) in _WITH_CHECKSUM:
+    if frame.kind[1] == 3 and file.read(4) in _ENCODERS:
         raise AudioError(path, "damaged: the header of its first frame, which counts the others, is broken")
 
 # %% ../nbs/01_audio.ipynb #d3312faa
+def _check_rate(
+    path: Path,
+    run: _Run,  # Before the frame is added; is told the rate of the first
+    start: int,  # First byte of a frame
+    head: bytes,  # Its first bytes
+):
+    "Raises `AudioError` where a frame of a constant bit rate has another: it would swallow the next one."
+    if run.is_constant and run.bits not in (None, head[2] >> 4):
+        raise AudioError(path, f"damaged: the frame at byte {start} has another bit rate than those before")
+    run.bits = head[2] >> 4
+
+# %% ../nbs/01_audio.ipynb #d37920b2
 def _runs(
     path: Path,
     file: BinaryIO,
@@ -865,6 +882,7 @@ def _runs(
         elif runs[-1].kind != frame.kind:
             raise AudioError(path, f"damaged: the frame at byte {start} is of another kind than those before")
         if not counting:
+            _check_rate(path, runs[-1], start, head)
             runs[-1].add(start, stop)
         together = True
     return runs
@@ -1070,6 +1088,8 @@ def _expected(
     "How many samples a part should give. Raises `AudioError` for none, or where libsndfile disagrees."
     if decoder.format == "MP3" and not part.samples:
         raise AudioError(path, "cannot be decoded (mp3 frames of a free bit rate, or in another container)")
+    if decoder.frames <= 0 and part.sound_bytes:
+        raise AudioError(path, f"zero-length as libsndfile reads it, but {part.sound_bytes} bytes of sound follow")
     if decoder.frames <= 0:
         raise AudioError(path, "zero-length: holds no samples")
     if part.guessed:

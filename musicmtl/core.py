@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['MADE_UP', 'AudioError', 'CorpusError', 'ParamsError', 'RunError', 'InUse', 'repo_root', 'cache_dir', 'locked',
            'sweep', 'temporary_beside', 'atomic', 'read_json', 'seed_everything', 'stable_hash', 'generator',
-           'whole_number', 'progress', 'made_up']
+           'whole_number', 'end_with', 'progress', 'made_up']
 
 # %% ../nbs/00_core.ipynb #2c7aed33
-import contextlib, errno, fcntl, hashlib, json, os, random, re, shutil, sys, time, uuid, warnings
+import contextlib, errno, fcntl, hashlib, json, os, random, re, shutil, sys, threading, time, uuid, warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 import numpy as np
@@ -392,6 +392,20 @@ def whole_number(
     if not is_number or value != value or abs(value) == float("inf") or value != int(value) or value < least:
         raise ParamsError(f"{name}: expected {expected}, at least {least}, found {value!r}")
     return int(value)
+
+# %% ../nbs/00_core.ipynb #aed00347
+def end_with(
+    driver: int,  # Process number of the parent
+) -> None:
+    "From now on, end this process when its parent has ended, within a second. For workers, as they start."
+
+    def watch():
+        while os.getppid() == driver:
+            time.sleep(1)
+        os._exit(1)
+
+    if not any(thread.name == "end with the driver" for thread in threading.enumerate()):
+        threading.Thread(target=watch, name="end with the driver", daemon=True).start()
 
 # %% ../nbs/00_core.ipynb #71408c92
 def progress(

@@ -8,14 +8,14 @@ __all__ = ['AUDIO_SUFFIXES', 'UNDECODABLE', 'LONGEST_TAG', 'LONGEST_S', 'RESERVE
            'folder_name', 'load_folder']
 
 # %% ../nbs/19_folder.ipynb #b5467937
-import hashlib, os, re, stat, unicodedata, warnings
+import hashlib, os, re, shlex, stat, unicodedata, warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 import pandas as pd, soundfile
 from fastcore.basics import patch
-from .core import CorpusError, ParamsError, progress
+from .core import CorpusError, ParamsError, made_up, progress
 from .corpus import COLUMNS, LIST_COLUMNS, NUMBER_COLUMNS, Corpus, plain_text
 from .tables import is_litter, nfc, read_table, there
 
@@ -71,8 +71,16 @@ _KINDS = {  # kind -> one, several
     "special": ("pipe, socket or device", "pipes, sockets or devices"),
     "broken": ("link that leads nowhere", "links that lead nowhere"),
     "round": ("link to a folder that is listed or holds this one", "links to folders that are listed or hold this one"),
+    "made up": ("folder of sound that musicmtl has rendered", "folders of sound that musicmtl has rendered"),
 }
-_MISSED = ("undecodable", "folder", "file", "special", "broken")  # where music may be that somebody will miss
+_MISSED = (
+    "undecodable",
+    "folder",
+    "file",
+    "special",
+    "broken",
+    "made up",
+)  # where music may be that somebody will miss
 
 
 @dataclass(frozen=True)
@@ -152,6 +160,9 @@ class _Walk:
                 entries = self.entries(path)
             except OSError:
                 self.leave("folder", path or ".")
+                continue
+            if made_up(self.root / path):
+                self.leave("made up", path or ".")
                 continue
             for entry in entries:
                 self.sort(entry, os.path.join(path, entry.name), linked or entry.is_symlink())
@@ -373,6 +384,11 @@ def from_tags(
 ) -> Corpus:
     "A folder without a table. Raises `CorpusError` where there is no audio file; warns of sound that cannot be read."
     found = listing(root)
+    if "." in found.left_out.get("made up", ()):
+        remove = f"python -m musicmtl.miniature --remove {shlex.quote(printable(str(root)))}"
+        raise CorpusError(
+            f"corpus {name!r}: {root} holds sound that musicmtl has rendered; take it out with `{remove}`"
+        )
     if not found.paths:
         expected = f"a tracks.csv nor any audio file ({', '.join(AUDIO_SUFFIXES)})"
         raise CorpusError("; ".join([f"corpus {name!r}: neither {expected} in {root}", *found.notes]))
@@ -444,7 +460,11 @@ def _unlisted(paths: Sequence[str], found: Listing) -> list[str]:
     missing = sorted(path for path in named if not os.path.lexists(found.root / path))
     extra = sorted(set(found.paths) - named)
     notes = [f"files of tracks.csv that are not there: {len(missing)}, {_some(missing)}"] if missing else []
-    return notes + ([f"left out: {len(extra)} audio files without a row, {_some(extra)}"] if extra else [])
+    if extra:
+        several = "s" if len(extra) > 1 else ""
+        notes.append(f"left out: {len(extra)} audio file{several} without a row, {_some(extra)}")
+    others = {kind: [path for path in paths if path not in named] for kind, paths in found.left_out.items()}
+    return notes + Listing(found.root, [], others).missed
 
 # %% ../nbs/19_folder.ipynb #922e2fff
 def from_table(

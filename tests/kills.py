@@ -3,6 +3,7 @@
 `chain` does it once: kill, start again, which goes on from what is there, kill ... and at last let it end.
 """
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from multiprocessing import Process
@@ -14,12 +15,19 @@ from joblib.externals.loky import get_reusable_executor
 
 from processes import Forked, _child, execute_quietly, fork, the_run
 
-GONE_S = 20.0  # In which the workers of a driver that was killed must have ended, seconds
+from musicmtl.study import claims_of
+
+GONE_S = 30.0  # In which the workers of a driver that was killed must have ended, seconds
 
 
-def tables(figures: Path) -> dict[str, bytes]:
-    "Tables of a run, but for those of wall times."
-    return {file.name: file.read_bytes() for file in figures.glob("data/*.csv") if not file.stem.endswith("_time")}
+def tables(study: str, figures: Path) -> dict[str, list[bytes]]:
+    "Lines of a run's tables, without wall times and the claims about them, which no two runs share."
+    found = {file.name: file.read_bytes().splitlines() for file in figures.glob("data/[!.]*.csv")}
+    about_time = [claim for claim, rule in claims_of().get(study, {}).items() if re.search(r"\btime\b", rule["effect"])]
+    if about_time:
+        begin = tuple(f"{study},{claim},".encode() for claim in about_time)
+        found["claims.csv"] = [line for line in found["claims.csv"] if not line.startswith(begin)]
+    return {name: lines for name, lines in found.items() if not name.endswith("_time.csv")}
 
 
 def workers(driver: psutil.Process) -> list[psutil.Process]:
@@ -57,7 +65,7 @@ class Outcome:
 def to_the_end(study: str, params: dict) -> None:
     "Execute a study's notebook; its workers end with it, for which this process would else wait."
     execute_quietly(study, params)
-    get_reusable_executor().shutdown(kill_workers=True)
+    get_reusable_executor(reuse=True).shutdown(kill_workers=True)
 
 
 def attempt(forked: Forked) -> Process:
@@ -68,7 +76,7 @@ def attempt(forked: Forked) -> Process:
 
 def chain(
     forked: Forked,
-    expected: dict[str, bytes],  # Tables of a run that was left alone
+    expected: dict[str, list[bytes]],  # Tables of a run that was left alone
     lifetimes: list[float],  # Seconds that each attempt gets
     rng: np.random.Generator,
     victims=("all", "driver", "worker"),
@@ -96,6 +104,6 @@ def chain(
         if process.exitcode is None or process.exitcode > 0:
             outcome.failed = f"exit status {process.exitcode}: {forked.log.read_text()[-500:]}"
             return outcome
-    found = tables(the_run(forked.home, forked.study) / "figures")
+    found = tables(forked.study, the_run(forked.home, forked.study) / "figures")
     outcome.different = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
     return outcome

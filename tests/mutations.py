@@ -58,11 +58,14 @@ def sound_files(
 
 
 def second_frame(
-    data: bytes,  # Of an mp3 file without tags
+    data: bytes,  # Of an mp3 file
 ) -> int:
     "Where the second frame begins: the one behind the header that counts frames."
-    position = 100
-    while data[position : position + 2] != data[:2] or data[position + 2] & 0x0C != data[2] & 0x0C:
+    first = 0
+    if data[:3] == b"ID3":
+        first = 10 + sum((byte & 127) << 7 * (3 - i) for i, byte in enumerate(data[6:10]))
+    position = first + 100
+    while data[position : position + 2] != data[first : first + 2] or (data[position + 2] ^ data[first + 2]) & 0x0C:
         position += 1
     return position
 

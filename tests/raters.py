@@ -16,7 +16,7 @@ import torch
 
 from musicmtl import viz
 from musicmtl.core import generator
-from musicmtl.study import Comparison, CommonSettings, Job, Study, Table, draws, run_jobs
+from musicmtl.study import Comparison, CommonSettings, Job, Study, Table, collect, draws, run_jobs
 
 TRUTH, SONGS = generator("truth").integers(0, 4, 200), np.arange(200) // 10
 DATA = SimpleNamespace(name="items", fingerprint="0" * 32, notes=("200 items remain",))
@@ -71,6 +71,13 @@ def run_slowly(root, n_jobs):
     "Train eight slow raters in a group of processes of its own, so that they can be killed together."
     os.setpgrp()
     run_jobs([Slow(*names) for names in EIGHT], DATA, CommonSettings(n_jobs=n_jobs), root)
+
+
+def collect_often(study, folder):
+    "Merge twenty verdicts, one after another, into a table that other studies have, too."
+    for number in range(20):
+        how = {"name": "claims", "key": ["study", "claim"], "columns": ["study", "claim"]}
+        collect(study, [{"claim": f"C{number}"}], folder, **how)
 
 
 def stages(data, settings):

@@ -560,6 +560,15 @@ def test_tags_around_an_mp3_change_nothing(tmp_path, sounds):
             np.testing.assert_array_equal(outcome(path, 44100), load_audio(source, 44100), err_msg=name)
 
 
+@pytest.mark.parametrize("channels", (1, 2))
+@pytest.mark.parametrize("sr", (8000, 22050, 44100))
+def test_the_checksums_of_whole_mp3s_match(tmp_path, sr, channels):
+    for mode in ("CONSTANT", "AVERAGE", "VARIABLE"):
+        path = tmp_path / "whole.mp3"
+        sf.write(path, mutations.music(0.5, sr)[:, :channels], sr, bitrate_mode=mode, compression_level=0.7)
+        assert len(load_audio(path, sr)) == sr // 2
+
+
 def test_frames_lost_between_or_broken_are_refused(tmp_path, sounds):
     for name in ("mp3", "vbr", "plain"):
         data = sounds[name][1]

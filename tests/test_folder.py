@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from musicmtl.core import CorpusError, ParamsError
 from musicmtl.folder import AUDIO_SUFFIXES, RESERVED, FolderWarning, file_tags, folder_name, listing, load_folder
 from musicmtl.loaders import LOADERS, load_corpus
+from musicmtl.miniature import miniature
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="names are bytes, and links links, on Linux")
 
@@ -99,6 +100,15 @@ def test_links_are_followed_once_and_never_upwards(tmp_path):
     assert corpus.table["path"].tolist() == ["b again.wav", "other/b.wav", "z/a.wav"]
     assert "left out: 5 links to folders that are listed or hold this one" in note(corpus, "links to folders")
     assert corpus.recordings().tolist() == [0, 0, 1]
+
+
+def test_sound_that_was_rendered_here_is_never_taken_for_music(tmp_path):
+    sound(tmp_path / "music" / "a.wav")
+    miniature("fma", "smoke", root=tmp_path / "music" / "rendered")
+    with pytest.warns(FolderWarning, match="1 folder of sound that musicmtl has rendered: rendered"):
+        assert load_corpus("folder", tmp_path / "music").table.path.tolist() == ["a.wav"]
+    with pytest.raises(CorpusError, match="holds sound that musicmtl has rendered; take it out with `python -m"):
+        load(tmp_path / "music" / "rendered")
 
 
 def test_what_cannot_be_read_is_said(tmp_path, monkeypatch):
@@ -282,6 +292,8 @@ def test_what_a_table_leaves_out_is_said(tmp_path):
     assert note(corpus, "mood") == "columns of tracks.csv that are not read: mood"
     assert note(corpus, "not there") == "files of tracks.csv that are not there: 1, x.wav"
     assert note(corpus, "without a row") == "left out: 2 audio files without a row, b.wav, c.wav"
+    (tmp_path / "d.m4a").write_bytes(b"ftypM4A")
+    assert "1 .m4a (sound that cannot be decoded" in note(load(tmp_path), ".m4a")
 
 
 def test_paths_of_a_table_are_found_in_the_form_that_the_disk_has(tmp_path):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from musicmtl.core import AudioError, CorpusError, ParamsError, RunError
 
-OUTCOMES = ("right", "in place", "refused", "wrong", "crashed", "hung")
+OUTCOMES = ("right", "said", "undecidable", "refused", "wrong", "crashed", "hung")
 CLEAR = (AudioError, CorpusError, ParamsError, RunError)
 
 

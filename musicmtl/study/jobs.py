@@ -15,8 +15,7 @@ import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from joblib import Parallel, delayed, parallel_config
 from joblib.parallel import get_active_backend
-from ..core import InUse, RunError, atomic, locked, progress
-from ..ranks import end_with
+from ..core import InUse, RunError, atomic, end_with, locked, progress
 from .settings import CommonSettings, training_id
 
 # %% ../../nbs/study/44_jobs.ipynb #934e5cfb

@@ -194,7 +194,8 @@ def _noting(this: Run):
     except (KeyboardInterrupt, RunError, OSError) as error:
         with contextlib.suppress(RunError, OSError):  # a full disk takes no note either
             stopped = isinstance(error, KeyboardInterrupt)
-            this._note(**({"status": "interrupted"} if stopped else {"status": "failed", "reason": str(error)}))
+            if not this.done:  # by another process that is at the same run
+                this._note(**({"status": "interrupted"} if stopped else {"status": "failed", "reason": str(error)}))
         raise
 
 # %% ../../nbs/study/49_runs.ipynb #ec94a011
@@ -241,6 +242,7 @@ def _parser():
     parser.add_argument("study", nargs="?", help=f"{', '.join(studies())}, or all: {', '.join(main_studies())}")
     parser.add_argument("-p", "--parameter", metavar="NAME VALUE", help="a setting of the study, as often as you like")
     parser.add_argument("--preset", action="append", default=[], help="smoke (by default), mini, claims, paper")
+    parser.add_argument("--cluster", metavar="ADDRESS", help="of a dask scheduler whose workers train: tcp://host:8786")
     parser.add_argument("--again", action="store_true", help="run even if it is done")
     parser.add_argument("-h", "--help", action="store_true", help="this; behind a study, all its settings")
     return parser
@@ -312,10 +314,11 @@ def _main(argv):
             raise ParamsError(f"expected two words, -p NAME VALUE, found -p{args.parameter}")
         if args.study is None:
             raise ParamsError(f"expected a study: {', '.join(studies())}, or all")
+    pairs += [("preset", preset) for preset in args.preset] + ([("cluster", args.cluster)] if args.cluster else [])
     names, settings = main_studies() if args.study == "all" else (args.study,), []
     for study in names:  # all that is wrong with any of them is said before the first is run
         with _explained(study):
-            given = {"preset": "smoke", **_given([*pairs, *(("preset", preset) for preset in args.preset)])}
+            given = {"preset": "smoke", **_given(pairs)}
             settings.append(resolve(find_study(study).settings, study, given))
     with _explained("musicmtl.runs"), _hosting(settings[0]) as helped:
         if helped:

@@ -10,7 +10,22 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
 
-from musicmtl.study import RESULT_COLUMNS, best_rows, collect, figure_file, in_order, machine, rows_of_run, save_figures
+from processes import fork
+from raters import collect_often
+
+from musicmtl.core import RunError
+from musicmtl.study import (
+    RESULT_COLUMNS,
+    best_rows,
+    collect,
+    figure_file,
+    in_order,
+    machine,
+    result_table,
+    rows_of_run,
+    save_figures,
+)
+from musicmtl.tables import nfc
 
 ROW = {"run": "07", "corpus": "c", "preset": "mini", "protocol": "corrected", "variant": "v", "seed": 0}
 SCORE = {**ROW, "metric": "micro_f1", "value": 0.5}
@@ -71,6 +86,105 @@ def test_other_tables_have_keys_and_columns_of_their_own(tmp_path):
     table = collect("s", again, tmp_path, name="s_losses", key=["corpus", "epoch"], columns=columns)
     assert table.loss.tolist() == [1.0, 0.5, 1.0] and list(table) == columns
     assert [file.name for file in tmp_path.iterdir()] == ["s_losses.csv"]
+
+
+NAMES = [
+    "NA",
+    "None",
+    "nan",
+    "007",
+    "1e3",
+    "",
+    "a,b",
+    'say "x"',
+    "two\nlines",
+    "a\rb",
+    "# no",
+    "True",
+    "Beyoncé",
+    "=1+1",
+]
+names = st.one_of(st.sampled_from(NAMES), st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=5))
+
+
+@settings(max_examples=25)
+@given(st.lists(names, min_size=1, max_size=4, unique_by=nfc), names)
+def test_names_stay_names_and_are_found_again(tmp_path_factory, variants, corpus):
+    folder = tmp_path_factory.mktemp("names")
+    rows = [{**SCORE, "corpus": corpus, "variant": variant, "metric": variant} for variant in variants]
+    first = collect("s", rows, folder)
+    before = (folder / "s.csv").read_bytes()
+    assert sorted(first.variant.astype(object).fillna("")) == sorted(map(nfc, variants)) and set(
+        first.corpus.astype(object).fillna("")
+    ) == {nfc(corpus)}
+    for row in rows:
+        collect("s", [row], folder)
+    assert (folder / "s.csv").read_bytes() == before
+    pd.testing.assert_frame_equal(result_table(folder / "s.csv"), first)
+
+
+@pytest.mark.parametrize("name", ["\udce9t\ud800", "a\0b"])
+def test_what_text_cannot_hold_is_escaped_and_found_again(name, tmp_path):
+    for _ in range(2):
+        table = collect("s", [{**SCORE, "variant": name}], tmp_path)
+    assert len(table) == 1 and "\\" in table.variant.item()
+
+
+def test_a_seed_is_the_same_seed_beside_rows_without_one(tmp_path):
+    rows = [SCORE, {**SCORE, "variant": "chance", "seed": None}]
+    for _ in range(2):
+        table = collect("s", rows, tmp_path)
+        collect("s", [SCORE], tmp_path)
+    assert len(table) == 2
+
+
+WHOLE = b"study,claim,where,n\na,C1,1,5\nb,C2,2,6\n"
+
+
+@pytest.mark.parametrize(
+    "damaged, words",
+    [
+        (WHOLE[:-1], "the last line is cut off"),
+        (WHOLE[:-4], "line 3: expected 4 cells"),
+        (b"", "empty"),
+        (b"study,claim\na,C1\n", "column where, n missing"),
+        (b"study,claim,where,n,n\na,C1,1,5,5\n", "expected each column once"),
+        (WHOLE.replace(b"C2", b"\xe9"), "line 3: expected text in UTF-8"),
+        (WHOLE.replace(b"C2", b'"C2'), "line 3: expected a row"),
+        (WHOLE.replace(b"C2", b"C\0"), "line 3: expected text"),
+        (b"PK\3\4\0\0\0\0", "expected text"),
+    ],
+)
+def test_a_damaged_table_is_refused_and_left_as_it_is(damaged, words, tmp_path):
+    file = tmp_path / "claims.csv"
+    file.write_bytes(damaged)
+    how = {"name": "claims", "key": ["study", "claim"], "columns": ["study", "claim", "where", "n"]}
+    with pytest.raises(RunError, match=words):
+        collect("c", [{"claim": "C3", "where": 3, "n": 1}], tmp_path, **how)
+    assert file.read_bytes() == damaged and [other.name for other in tmp_path.iterdir()] == ["claims.csv"]
+
+
+def test_columns_of_another_hand_are_kept(tmp_path):
+    (tmp_path / "c.csv").write_bytes(b"\xef\xbb\xbfclaim,remark,study,n\r\nC1,mine,a,5\r\n")
+    table = collect(
+        "b", [{"claim": "C1", "n": 6}], tmp_path, name="c", key=["study", "claim"], columns=["study", "claim", "n"]
+    )
+    assert table.remark.fillna("").tolist() == ["mine", ""] and table.n.tolist() == [5, 6]
+    assert list(table) == ["study", "claim", "n", "remark"]
+
+
+def test_of_studies_that_end_together_none_loses_a_row(tmp_path):
+    both = [fork(collect_often, study, tmp_path) for study in ("agf", "pase")]
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    assert result_table(tmp_path / "claims.csv").groupby("study").size().to_dict() == {"agf": 20, "pase": 20}
+
+
+def test_a_folder_that_cannot_be_written_to_is_a_sentence(tmp_path):
+    (tmp_path / "data").write_text("a file")
+    with pytest.raises(RunError, match="data/s.csv: cannot be locked for writing"):
+        collect("s", [SCORE], tmp_path / "data")
 
 
 def test_this_computer_in_words():

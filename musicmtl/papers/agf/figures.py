@@ -23,7 +23,7 @@ from musicmtl.papers.agf.experiment import (
     weight_rows,
 )
 from .model import FRONT_END
-from ...study import Outcome, Study, Table, figure_file, in_order, rows_of_run
+from ...study import NotTrained, Outcome, Study, Table, figure_file, in_order, rows_of_run
 
 # %% ../../../nbs/papers/agf/figures.ipynb #c4bd52ef
 NAMES = viz.NAMES
@@ -63,7 +63,7 @@ def calmest_and_wildest(
 def weight_figures(outcome: Outcome) -> dict:  # name -> Axes
     "Figs 4, 6 and 7, and the two choices of L(0) that the paper does not draw."
     table, source = best_known_weights(outcome)
-    own, wanted, calm = table[table.variant == MODEL], {}, outcome.settings.seed
+    own, wanted, calm = table[table.variant == MODEL], {}, None
     if len(own):
         calm, wild = calmest_and_wildest(own)
         wanted["weights_epoch_calm"] = (own, calm, "L(0) per epoch, the calmest seed")
@@ -72,7 +72,7 @@ def weight_figures(outcome: Outcome) -> dict:  # name -> Axes
     for initial, title in INITIALS.items():
         curves = table[table.variant == f"gradnorm_{initial}"]
         if len(curves):
-            wanted[f"weights_{initial}"] = (curves, calm, title)
+            wanted[f"weights_{initial}"] = (curves, curves.seed.min() if calm is None else calm, title)
     return {
         name: viz.weight_curves(curves, seed=seed, title=f"{title} ({source})", names=NAMES)
         for name, (curves, seed, title) in wanted.items()
@@ -82,8 +82,11 @@ def weight_figures(outcome: Outcome) -> dict:  # name -> Axes
 def first_reading(outcome: Outcome):
     "The paper's model, first seed, under the main protocol, and the protocol; another where that was not trained."
     protocol = outcome.settings.main_protocol
-    label = min(outcome.board.labels(protocol), key=lambda label: label != MODEL, default=MODEL)
-    return outcome.board.readings(label, protocol)[0], protocol
+    try:
+        return outcome.board.readings(MODEL, protocol)[0], protocol
+    except NotTrained:
+        others = outcome.board.labels(protocol)
+        return outcome.board.readings(others[0] if others else MODEL, protocol)[0], protocol
 
 
 def input_figure(outcome: Outcome) -> dict:  # name -> Axes

@@ -26,6 +26,9 @@ class Corpus:
     def has(self, column):
         return True
 
+    def recordings(self):
+        return np.arange(60)
+
     def labels(self, column):
         if column == "artist":
             return SimpleNamespace(codes=np.arange(60) // 6)

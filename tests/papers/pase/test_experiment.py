@@ -307,7 +307,9 @@ def test_learning_rates_fall_as_stated(data, settings, tmp_path):
     job = Encoder(recipe("paseplus_equal_WLP"), "train", 0)
     module = experiment.pretraining(data, replace(settings, lr=0.01, worker_lr=0.002, decay=0.9), job, None)
     rates = []
-    module._record = lambda losses, log: rates.append([group["lr"] for group in module.optimizers().param_groups])
+    module._record = lambda losses, log, counts: rates.append(
+        [group["lr"] for group in module.optimizers().param_groups]
+    )
     clips = experiment.pool_clips(data.pools["train"], settings, job, "train")
     fit(module, clips, epochs=3, steps_per_epoch=2, batch_size=4, root=tmp_path, device="cpu")
     np.testing.assert_allclose(rates, np.outer((1 - np.arange(6) / 6) ** 0.9, [0.01, 0.002]))
