@@ -141,8 +141,8 @@ def _name(entry: os.DirEntry) -> str:
 class _Walk:
     "Goes through a folder once, and sorts what is there."
 
-    def __init__(self, root: Path):
-        self.root, self.paths, self.left_out = root, [], {}
+    def __init__(self, root: Path, rendered: bool):
+        self.root, self.rendered, self.paths, self.left_out = root, rendered, [], {}
         self.real, self.linked = deque([""]), deque()  # folders to enter
         self.seen = {(folder.st_dev, folder.st_ino) for folder in map(os.stat, root.resolve().parents)}
         self.walk()
@@ -161,7 +161,7 @@ class _Walk:
             except OSError:
                 self.leave("folder", path or ".")
                 continue
-            if made_up(self.root / path):
+            if not self.rendered and made_up(self.root / path):
                 self.leave("made up", path or ".")
                 continue
             for entry in entries:
@@ -208,9 +208,11 @@ def sort(
 # %% ../nbs/19_folder.ipynb #e7c62324
 def listing(
     root: str | Path,  # An existing folder
+    *,
+    rendered: bool = True,  # False: folders into which Miniature was rendered are left out
 ) -> Listing:
     "Everything below a folder, links followed; nothing is opened."
-    walk = _Walk(Path(root))
+    walk = _Walk(Path(root), rendered)
     return Listing(walk.root, sorted(walk.paths), walk.left_out)
 
 # %% ../nbs/19_folder.ipynb #597389fa
@@ -383,7 +385,7 @@ def from_tags(
     name: str,  # Of the corpus
 ) -> Corpus:
     "A folder without a table. Raises `CorpusError` where there is no audio file; warns of sound that cannot be read."
-    found = listing(root)
+    found = listing(root, rendered=False)
     if "." in found.left_out.get("made up", ()):
         remove = f"python -m musicmtl.miniature --remove {shlex.quote(printable(str(root)))}"
         raise CorpusError(
