@@ -54,7 +54,8 @@ class Outcome:
 
     kills: Counter = field(default_factory=Counter)  # Victim -> times
     orphans: int = 0  # Workers that outlived their driver
-    failed: str = ""  # What an attempt said that ended by itself with an error
+    refused: int = 0  # Attempts that gave up in a sentence: too many workers were killed in a row
+    failed: str = ""  # What an attempt said that ended by itself with another error
     different: list = field(default_factory=list)  # Tables
 
     @property
@@ -102,8 +103,11 @@ def chain(
         if process.exitcode == 0:
             break
         if process.exitcode is None or process.exitcode > 0:
-            outcome.failed = f"exit status {process.exitcode}: {forked.log.read_text()[-500:]}"
-            return outcome
+            said = forked.log.read_text()[-500:]
+            if "RunError" not in said or "workers die" not in said:
+                outcome.failed = f"exit status {process.exitcode}: {said}"
+                return outcome
+            outcome.refused += 1
     found = tables(forked.study, the_run(forked.home, forked.study) / "figures")
     outcome.different = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
     return outcome
