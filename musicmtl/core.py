@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['MADE_UP', 'AudioError', 'CorpusError', 'ParamsError', 'RunError', 'InUse', 'repo_root', 'cache_dir', 'locked',
-           'sweep', 'temporary_beside', 'atomic', 'read_json', 'seed_everything', 'stable_hash', 'generator',
-           'whole_number', 'end_with', 'progress', 'made_up']
+           'sweep', 'temporary_beside', 'atomic', 'save_tensors', 'read_json', 'seed_everything', 'stable_hash',
+           'generator', 'whole_number', 'end_with', 'progress', 'made_up']
 
 # %% ../nbs/00_core.ipynb #2c7aed33
-import contextlib, errno, fcntl, hashlib, json, os, random, re, shutil, sys, threading, time, uuid, warnings
+import contextlib, errno, fcntl, hashlib, io, json, os, random, re, shutil, sys, threading, time, uuid, warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 import numpy as np
@@ -317,6 +317,19 @@ def atomic(
             raise FileNotFoundError(errno.ENOENT, "nothing was written under the temporary name of", str(path))
         _sync(temporary)
         os.replace(temporary, path)
+
+# %% ../nbs/00_core.ipynb #9808dd57
+def save_tensors(
+    path: str | Path,  # Final name
+    contents: object,  # What `torch.save` takes
+) -> None:
+    "Write a PyTorch file that is whole or absent. Raises the disk's `OSError`, which names the file."
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(contents, buffer)
+    with atomic(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 # %% ../nbs/00_core.ipynb #a22252f4
 def _check_fields(

@@ -26,6 +26,7 @@ from musicmtl.core import (
     locked,
     read_json,
     repo_root,
+    save_tensors,
     stable_hash,
     sweep,
 )
@@ -381,3 +382,16 @@ def loaded():
 @pytest.mark.parametrize("module", ABSENT)
 def test_import_loads_no_heavy_library(loaded, module):
     assert loaded[module] == []
+
+
+def test_tensors_on_a_full_disk_are_the_disks_own_error(tmp_path):
+    import torch
+
+    save_tensors(tmp_path / "net.pt", {"x": torch.ones(3)})
+    limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000)); "
+    code = f"{limit}import torch; from musicmtl.core import save_tensors; save_tensors('net.pt', torch.ones(10_000))"
+    answer = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert "File too large" in answer.stderr and "net.pt" in answer.stderr.splitlines()[-1]
+    assert torch.load(tmp_path / "net.pt")["x"].tolist() == [1, 1, 1]
+    assert [file.name for file in tmp_path.iterdir()] == ["net.pt"]

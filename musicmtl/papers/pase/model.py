@@ -431,8 +431,7 @@ def save_encoder(
     path: str | Path,  # File, replaced once the new one is complete
 ) -> None:
     "Write weights and configuration."
-    with atomic(path) as tmp:
-        torch.save({"encoder": encoder.config, "state": encoder.state_dict()}, tmp)
+    save_tensors(path, {"encoder": encoder.config, "state": encoder.state_dict()})
 
 # %% ../../../nbs/papers/pase/model.ipynb #429b8cd8
 def _read_encoder(path):

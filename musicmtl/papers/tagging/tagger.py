@@ -223,8 +223,7 @@ def save_net(
     classes = _check_classes(net, classes)
     state = {key: tensor for key, tensor in net.state_dict().items() if not is_constant(key)}
     contents = dict(net=type(net).__name__, config=net.config, classes=classes and list(classes), state=state)
-    with atomic(path) as tmp:
-        torch.save(contents, tmp)
+    save_tensors(path, contents)
 
 
 def load_net(
