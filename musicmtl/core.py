@@ -296,8 +296,8 @@ def _naming(
     except OSError as error:
         hidden = _TEMPORARY.fullmatch(os.path.basename(os.fsdecode(error.filename or "")))
         if hidden or (error.filename is None and error.errno in _OF_THE_DISK):
-            error.filename, error.filename2 = str(path), None
-        elif error.errno is None:  # NumPy's "1000 requested and 16 written"
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        if error.errno is None:  # NumPy's "1000 requested and 16 written"
             raise OSError(errno.EIO, str(error), str(path)) from error
         raise
 
