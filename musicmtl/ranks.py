@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import cloudpickle, torch
 import torch.distributed as dist
-from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky import ProcessPoolExecutor
 from fastcore.basics import patch
 from .core import ParamsError, RunError, end_with
 
@@ -173,6 +173,21 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
+_POOLS = {}  # Number of processes -> those of the last training; joblib's own pool is another
+
+
+def _pool(n: int) -> ProcessPoolExecutor:
+    "So many processes, those of the last training if they are alive; they end with this one."
+    if n in _POOLS:
+        with contextlib.suppress(BrokenProcessPool, RuntimeError):  # killed, or shut down
+            _POOLS[n].submit(int).result()
+            return _POOLS[n]
+    quiet = {"TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR")}  # of unused parameters
+    start = {"env": quiet, "initializer": end_with, "initargs": (os.getpid(),)}
+    _POOLS[n] = ProcessPoolExecutor(n, timeout=600, **start)
+    return _POOLS[n]
+
+
 @patch
 def _start(
     self: Team,
@@ -182,11 +197,7 @@ def _start(
 ):
     "Start this process's ranks and wait until all have ended. Raises what a rank raises, or `RunError`."
     shared = {name: value for name, value in os.environ.items() if not name.startswith(_OF_LAUNCHERS)}
-    quiet = {
-        "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR")
-    }  # PyTorch warns of unused parameters
-    start = {"env": quiet, "initializer": end_with, "initargs": (os.getpid(),)}
-    executor = get_reusable_executor(max_workers=len(self.own), timeout=600, **start)
+    executor = _pool(len(self.own))
     rest = list(sys.path), max(1, torch.get_num_threads() // len(self.own))
     running = [executor.submit(_rank, file, shared | self.variables(rank, port), *rest) for rank in self.own]
     waiting, why = running, None
@@ -203,6 +214,7 @@ def _start(
     finally:
         if waiting or why:
             executor.shutdown(wait=True, kill_workers=True)
+            _POOLS.pop(len(self.own), None)
     if why:
         raise RunError(
             f"{self.n_ranks} processes train together: {why}; the same call goes on from the last checkpoint"

@@ -10,6 +10,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from joblib import Parallel, delayed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchjd import aggregation
@@ -310,3 +311,18 @@ def test_a_second_machine_serves_the_first_until_that_ends(tmp_path):
     assert [host.communicate(timeout=300)[0] for host in hosts] == ["host 1 has ended\n", "host 0 has ended\n"]
     found = {file.name: file.read_text() for file in tmp_path.iterdir()}
     assert found == {"1-0.txt": "1.5", "1-1.txt": "1.5", "2-0.txt": "2.5", "2-1.txt": "2.5"}
+
+
+def test_joblib_has_processes_of_its_own_after_a_training_on_two(tmp_path):
+    x, y = torch.randn(16, 4), torch.randint(0, 3, (16,))
+    task = classification("a", 3)
+    fit(
+        MultiTask(nn.Linear(4, 3), [task]),
+        Items(x, (y,)),
+        epochs=1,
+        batch_size=8,
+        device="cpu",
+        devices=2,
+        root=tmp_path,
+    )
+    assert Parallel(n_jobs=2)(delayed(abs)(-i) for i in range(4)) == [0, 1, 2, 3]
