@@ -317,7 +317,7 @@ def test_joblib_has_processes_of_its_own_after_a_training_on_two(tmp_path):
     x, y = torch.randn(16, 4), torch.randint(0, 3, (16,))
     task = classification("a", 3)
     fit(
-        MultiTask(nn.Linear(4, 3), [task]),
+        MultiTask(torch.nn.Linear(4, 3), [task]),
         Items(x, (y,)),
         epochs=1,
         batch_size=8,
