@@ -7,10 +7,11 @@ __all__ = ['kept_arrays', 'history_arrays', 'read_history', 'Job', 'one_core', '
            'best_device']
 
 # %% ../../nbs/study/44_jobs.ipynb #807aff7e
-import io, math, os, threading, warnings, zipfile
+import io, math, os, socket, threading, warnings, zipfile
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from urllib.parse import urlparse
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from joblib import Parallel, delayed, parallel_config
@@ -249,6 +250,17 @@ class Results:
 _CONNECT_S = 30  # In which a scheduler, and then a worker, must answer
 
 
+def _check_listening(address: str) -> None:
+    "Raise `RunError` where nobody listens: a client that has failed to start blocks the next, in dask, when it goes."
+    place = urlparse(address)
+    try:
+        if not place.hostname or not place.port:
+            raise ValueError("no host and port")
+        socket.create_connection((place.hostname, place.port), timeout=_CONNECT_S).close()
+    except (OSError, ValueError) as error:
+        raise RunError(f"cluster: expected a dask scheduler with workers at {address}, found {error}") from None
+
+
 @contextmanager
 def on_cluster(
     address: str | None,  # Of a dask scheduler, "tcp://host:8786"; None: nothing changes
@@ -264,6 +276,7 @@ def on_cluster(
         from dask.distributed import Client
     except ImportError:
         raise RunError("cluster: expected dask.distributed, found none: pip install 'musicmtl[scale]'") from None
+    _check_listening(address)
     with ExitStack() as stack:
         try:
             client = stack.enter_context(Client(address, timeout=_CONNECT_S, set_as_default=False))
