@@ -187,7 +187,7 @@ def _pool(n: int) -> ProcessPoolExecutor:
     _POOLS[n] = ProcessPoolExecutor(n, timeout=600, **start)
     return _POOLS[n]
 
-
+# %% ../nbs/18_ranks.ipynb #c12p0002
 @patch
 def _start(
     self: Team,

@@ -12,7 +12,6 @@ from importlib import metadata
 from pathlib import Path
 from fastcore.basics import patch
 from ..core import ParamsError, RunError, atomic, locked, read_json, repo_root
-from ..learn import n_devices
 from ..ranks import hosting
 from .registry import find_study, main_studies, notebooks_folder, studies
 from .results import machine
@@ -298,6 +297,8 @@ def _hosting(settings):
     "The context in which a study runs, on this host or with its help (`ranks.hosting`)."
     n = settings.devices
     if n == "auto" or n < 1:
+        from musicmtl.learn import n_devices  # which loads Lightning
+
         n, _ = n_devices(settings.device, n)
     return hosting(n, settings.num_nodes)
 
