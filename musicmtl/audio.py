@@ -823,6 +823,8 @@ def _read_info(
     numbers = [struct.unpack(">I", data[at : at + 4])[0] if at else None for at in run.fields]
     run.frames, run.bytes = numbers
     lame = side + 120  # the encoder's name, behind frames, bytes, 100 places in time, and quality
+    if data[lame : lame + 4] in _ENCODERS and data[side + 4 : side + 8] != b"\0\0\0\x0f":  # these write all four
+        raise AudioError(path, "damaged: the header of its first frame, which counts the others, is broken")
     if data[lame : lame + 4] == b"LAME" and len(data) >= lame + 36:  # ffmpeg's own checksum is wrong in some modes
         (stated,) = struct.unpack(">H", data[lame + 34 : lame + 36])
         if stated and stated != _crc16(data[: lame + 34]):
@@ -1197,8 +1199,9 @@ def _check_promise(
     short = expected + surplus - decoded
     if short > max(part.grace, part.noted):
         raise AudioError(path, f"truncated: its header promises {expected + surplus} samples, {decoded} decode")
-    if decoder.format == "FLAC" and short < 0:
-        raise AudioError(path, f"damaged: its header promises {expected} samples, {decoded} decode")
+    most = {"FLAC": expected, "MP3": part.samples}.get(decoder.format, decoded)
+    if decoded > most:
+        raise AudioError(path, f"damaged: its header promises {most} samples, {decoded} decode")
     return f"promises {short} samples more than it holds" if short > part.grace else ""
 
 # %% ../nbs/01_audio.ipynb #94cf6862
