@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
 from torch import nn
-from ..core import CorpusError, RunError, atomic, cache_dir, locked, stable_hash
+from ..core import CorpusError, atomic, cache_dir, locked, read_json, stable_hash
 from ..corpus import Corpus
 from ..store import STORE_FORMAT, FeatureStore, extract
 
@@ -54,19 +54,6 @@ class Data:
         return ""
 
 # %% ../../nbs/study/43_preparation.ipynb #5f0c1d2b
-def _owners(file: Path) -> dict:  # Name -> hash of a place
-    "Whose names are taken. Raises `RunError` for a file that is damaged."
-    if not file.exists():
-        return {}
-    try:
-        owners = json.loads(file.read_text())
-    except ValueError:
-        owners = None
-    if not isinstance(owners, dict):
-        raise RunError(f"{file}: expected the names of corpora, found it damaged; delete it to give them anew")
-    return owners
-
-
 def name_in_tables(
     name: str,  # Of the corpus
     root: str | Path,  # Its folder
@@ -76,7 +63,7 @@ def name_in_tables(
     place = hashlib.blake2b(os.fsencode(Path(root).resolve()), digest_size=16).hexdigest()
     file = Path(folder) / "corpora.json"
     with locked(folder, file=file.name, wait=math.inf):
-        owners = _owners(file)
+        owners = read_json(file, "list of corpora (delete it to name them anew)") if file.exists() else {}
         if owners.setdefault(name, place) != place:
             name = f"{name}-{place[:6]}"
             owners[name] = place

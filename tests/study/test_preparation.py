@@ -229,5 +229,8 @@ def test_two_folders_of_one_name_are_two_in_the_tables(tmp_path):
     assert str(tmp_path) not in (tables / "corpora.json").read_text()
     assert Data(TWO, ()).called(second).name == second and Data(TWO, ()).name == "demo"
     (tables / "corpora.json").write_text("[1")
-    with pytest.raises(RunError, match="corpora.json: expected the names of corpora, found it damaged"):
+    with pytest.raises(
+        RunError,
+        match="corpora.json: expected a list of corpora .delete it to name them anew. in JSON, found something torn",
+    ):
         name_in_tables("music", places[0], tables)
