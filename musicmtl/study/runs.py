@@ -161,7 +161,7 @@ def _execute(self: Run, notebook: Path, given: dict):
     options = {
         "cwd": str(repo_root() / "nbs" / "studies"),  # inside the checkout, wherever the notebook stands
         "progress_bar": os.environ.get("TQDM_DISABLE", "0") in ("", "0"),
-        "extra_arguments": ["--log-level=ERROR"],  # the kernel warns of its connection, which is local
+        "extra_arguments": ["--log-level=CRITICAL"],  # it warns of its connection, and of the interrupt at its end
     }
     failed = None
     with atomic(executed) as tmp, _absolute_places():
