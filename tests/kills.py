@@ -3,6 +3,7 @@
 `chain` does it once: kill, start again, which goes on from what is there, kill ... and at last let it end.
 """
 
+import contextlib
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -32,7 +33,12 @@ def tables(study: str, figures: Path) -> dict[str, list[bytes]]:
 
 def workers(driver: psutil.Process) -> list[psutil.Process]:
     "Processes that train."
-    return [child for child in driver.children(recursive=True) if "loky.backend.popen" in " ".join(child.cmdline())]
+    found = []
+    for child in driver.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+            if "loky.backend.popen" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def strike(pid: int, victim: str, rng: np.random.Generator) -> list[psutil.Process]:  # Who survived, and should not
@@ -44,7 +50,8 @@ def strike(pid: int, victim: str, rng: np.random.Generator) -> list[psutil.Proce
             found[rng.integers(len(found))].kill()
         return []
     for process in [driver, *(family if victim == "all" else ())]:
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     return psutil.wait_procs(family, timeout=GONE_S)[1]
 
 
