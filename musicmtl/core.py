@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MADE_UP', 'AudioError', 'CorpusError', 'ParamsError', 'RunError', 'InUse', 'repo_root', 'cache_dir', 'locked',
            'sweep', 'temporary_beside', 'atomic', 'save_tensors', 'read_json', 'seed_everything', 'stable_hash',
-           'generator', 'whole_number', 'end_with', 'progress', 'made_up']
+           'generator', 'whole_number', 'end_with', 'workers', 'progress', 'made_up']
 
 # %% ../nbs/00_core.ipynb #2c7aed33
 import contextlib, errno, fcntl, hashlib, io, json, os, random, re, shutil, sys, threading, time, uuid, warnings
@@ -419,6 +419,13 @@ def end_with(
 
     if not any(thread.name == "end with the driver" for thread in threading.enumerate()):
         threading.Thread(target=watch, name="end with the driver", daemon=True).start()
+
+
+def workers(
+    n_jobs: int,  # Processes
+) -> dict:
+    "Options of `joblib.Parallel` for processes that end with this one, however it ends."
+    return {"n_jobs": n_jobs, "initializer": end_with, "initargs": (os.getpid(),)}
 
 # %% ../nbs/00_core.ipynb #71408c92
 def progress(

@@ -395,3 +395,27 @@ def test_tensors_on_a_full_disk_are_the_disks_own_error(tmp_path):
     assert "File too large" in answer.stderr and "net.pt" in answer.stderr.splitlines()[-1]
     assert torch.load(tmp_path / "net.pt")["x"].tolist() == [1, 1, 1]
     assert [file.name for file in tmp_path.iterdir()] == ["net.pt"]
+
+
+SLEEPERS = """
+import time
+from joblib import Parallel, delayed
+from musicmtl.core import workers
+
+Parallel(**workers(2))(delayed(time.sleep)(600) for _ in range(2))
+"""
+
+
+def test_workers_end_with_their_driver_in_the_middle_of_a_call():
+    import psutil
+
+    driver = subprocess.Popen([sys.executable, "-c", SLEEPERS])
+    family, until = [], time.time() + 60
+    while sum("popen_loky" in " ".join(child.cmdline()) for child in family) < 2:
+        assert driver.poll() is None and time.time() < until
+        time.sleep(0.1)
+        family = psutil.Process(driver.pid).children(recursive=True)
+    time.sleep(1)
+    driver.kill()
+    driver.wait()
+    assert psutil.wait_procs(family, timeout=30)[1] == []

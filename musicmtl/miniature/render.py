@@ -24,6 +24,7 @@ from musicmtl.core import (
     read_json,
     stable_hash,
     sweep,
+    workers,
 )
 from ..corpus import Corpus
 from .score import score
@@ -140,7 +141,7 @@ def _write_missing(world, root, n_jobs):
     from joblib import Parallel, delayed
 
     jobs = (delayed(_write_tracks_of)(world.size, world.seed, chunk, root) for chunk in chunks)
-    done = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs)
+    done = Parallel(**workers(n_jobs), return_as="generator_unordered")(jobs)
     for _ in progress(done, "rendering Miniature", total=len(chunks)):
         pass
 

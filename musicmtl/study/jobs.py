@@ -16,7 +16,7 @@ import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from joblib import Parallel, delayed, parallel_config
 from joblib.parallel import get_active_backend
-from ..core import InUse, RunError, atomic, end_with, locked, progress
+from ..core import InUse, RunError, atomic, locked, progress, workers
 from .settings import CommonSettings, training_id
 
 # %% ../../nbs/study/44_jobs.ipynb #934e5cfb
@@ -181,8 +181,7 @@ def _side_by_side(jobs, data, settings, root, wait):
         yield from _on_dask(client, jobs, data, *how)
         return
     calls = (delayed(_train)(job, data, *how) for job in jobs)
-    start = {"initializer": end_with, "initargs": (os.getpid(),)}
-    yield from zip(jobs, Parallel(n_jobs=settings.n_jobs, return_as="generator", **start)(calls), strict=True)
+    yield from zip(jobs, Parallel(**workers(settings.n_jobs), return_as="generator")(calls), strict=True)
 
 # %% ../../nbs/study/44_jobs.ipynb #1383c640
 def _lost_worker(error: Exception) -> bool:
