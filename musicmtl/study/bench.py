@@ -7,7 +7,7 @@ __all__ = ['BENCH_COLUMNS', 'synchronise', 'in_turns', 'median_interval', 'bench
            'exponent', 'hot_spots', 'draw_bench']
 
 # %% ../../nbs/study/52_bench.ipynb #48ffac31
-import contextlib, time
+import contextlib, os, time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 import numpy as np, pandas as pd, torch
@@ -173,6 +173,7 @@ def hot_spots(
     n: int = 8,  # Rows
 ) -> pd.DataFrame:  # Columns: operation, calls, ms, share; per call of the function
     "Operations of torch by the time that they take themselves, the longest first."
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it would tell when it starts and stops
     from torch.profiler import ProfilerActivity, profile
 
     function()
@@ -188,12 +189,15 @@ def hot_spots(
     return pd.DataFrame(rows, columns=["operation", "calls", "ms", "share"]).round({"calls": 1, "ms": 2, "share": 3})
 
 # %% ../../nbs/study/52_bench.ipynb #17ad653e
+_TICKS = (0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+
+
 def draw_bench(
     table: pd.DataFrame,  # `bench.csv`
     ax=None,  # New axes by default
 ):
     "Ratio to the rival of every claim, with its interval and the ratio that is to be reached."
-    from musicmtl.viz.style import BLUE, DOTTED, GREY, axes_or_new, drawable, legend_above, log_axis
+    from musicmtl.viz.style import BLUE, DOTTED, GREY, axes_or_new, drawable, legend_above
 
     table = table.reset_index(drop=True)
     ax = axes_or_new(ax, 7.5, 1.2 + 0.2 * len(table))
@@ -218,7 +222,10 @@ def draw_bench(
     words = table.claim + ", " + table["size"] + ", " + threads + ", against " + table.against
     ax.set_yticks(y, [drawable(text) for text in words])
     ax.set_ylim(-0.8, len(table) - 0.2)
-    log_axis(ax)
+    ax.set_xscale("log")
+    steps = [number for number in _TICKS if table.low.min() / 1.6 <= number <= table.high.max() * 1.6]
+    ax.set_xticks(steps, [f"{number:g}" for number in steps])
+    ax.set_xticks([], minor=True)
     ax.set_xlabel("times as fast (the rival's time over ours)")
     legend_above(ax, "", 2)
     return ax
