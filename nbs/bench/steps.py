@@ -1,7 +1,7 @@
 """Training steps of the five networks, for `steps.ipynb`: `python steps.py NETWORK SIZE KIND THREADS`.
 
-KIND is `ours`, of the package that Python finds, this or an older one, or `plain`, a loop as published code has it. Prints the
-first losses as JSON, then seconds per step for every line that it is sent.
+KIND is `ours`, of the package that Python finds (this or an older one), or `plain`, a loop as published code has it.
+Prints the first losses as JSON, then seconds per step for every line that it is sent.
 """
 
 import copy
