@@ -325,7 +325,7 @@ def on_before_batch_transfer(
     return batch
 
 # %% ../nbs/25_learn.ipynb #f5b29e63
-_EVERY = 50  # steps on a GPU, after which their numbers are fetched
+_EVERY = {"cpu": 1}  # steps after which their numbers are fetched, by device; on others 50
 
 
 @patch
@@ -341,7 +341,7 @@ def _record(
         norms, finite = log["gramian"].diagonal().sqrt().to(losses.dtype), log.get("finite", True)
     counts = torch.ones_like(losses) if counts is None else counts
     self._steps.append((self.current_epoch, losses.detach(), log["weights"].clone(), norms, counts, finite))
-    if losses.device.type == "cpu" or len(self._steps) >= _EVERY or self.trainer.is_last_batch:
+    if len(self._steps) >= _EVERY.get(losses.device.type, 50) or self.trainer.is_last_batch:
         self._fetch()
     if self.trainer.progress_bar_callback is not None:
         self.log("loss", losses.sum(), prog_bar=True, logger=False)
