@@ -927,6 +927,8 @@ def _machine(
     if not isinstance(num_nodes, int) or num_nodes < 1:
         raise ParamsError(f"num_nodes: expected a number of machines, 1 or more, found {num_nodes!r}")
     machine = {"accelerator": device, "devices": devices, "precision": precision}
+    if (devices, num_nodes) == (1, 1) and device != "cpu" and torch.cuda.is_available():
+        return machine | {"devices": [torch.cuda.current_device()]}, 1  # else Lightning would take the first
     n, on_cpu = (1, True) if (devices, num_nodes) == (1, 1) else n_devices(device, devices)
     if n * num_nodes > 1:
         machine |= {"num_nodes": num_nodes, "strategy": _STRATEGIES[2] if strategy == "auto" else strategy}
@@ -944,7 +946,7 @@ def fit(
     root: str | Path,  # Folder of this training
     steps_per_epoch: int | None = None,  # None: all items once
     device: str = "auto",  # Lightning's accelerator: "auto", "cpu", "gpu"
-    devices: int | str = 1,  # So many on each machine; "auto": all there are
+    devices: int | str = 1,  # So many on each machine; 1: the current one (`torch.cuda.device`); "auto": all there are
     num_nodes: int = 1,  # Machines
     strategy: str = "auto",  # Lightning's: "auto" or one of its "ddp"
     precision: str = "32-true",  # Lightning's precision, e.g. "bf16-mixed"

@@ -793,7 +793,7 @@ def _extract_shards(
     for number in sorted(to_do):
         part = [tracks[row] for row in _rows_of(manifest, number)]
         calls.append(delayed(_extract_shard)(root, manifest, number, part, bank, to_do[number], donors))
-    done = Parallel(**workers(n_jobs), return_as="generator_unordered")(calls)
+    done = Parallel(**workers(n_jobs, len(calls)), return_as="generator_unordered")(calls)
     for number, found in progress(done, "extracting features", total=len(calls), unit="shard"):
         for row, (stamp, digest) in zip(_rows_of(manifest, number), found, strict=False):
             if digest is not None:

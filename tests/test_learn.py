@@ -489,3 +489,11 @@ def test_a_divergence_that_is_seen_later_has_its_own_step(tmp_path, monkeypatch)
         fit(trained, data(), epochs=3, batch_size=20, root=tmp_path, device="cpu")
     assert len(trained.history) == 6 * 2
     assert torch.load(tmp_path / "last.ckpt")["epoch"] == 0
+
+
+def test_a_training_on_one_gpu_takes_the_current_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
+    found, n = learn._machine("gpu", 1, 1, "auto", "32-true")
+    assert found == {"accelerator": "gpu", "devices": [2], "precision": "32-true"} and n == 1
+    assert learn._machine("cpu", 1, 1, "auto", "32-true")[0]["devices"] == 1

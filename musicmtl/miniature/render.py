@@ -141,7 +141,7 @@ def _write_missing(world, root, n_jobs):
     from joblib import Parallel, delayed
 
     jobs = (delayed(_write_tracks_of)(world.size, world.seed, chunk, root) for chunk in chunks)
-    done = Parallel(**workers(n_jobs), return_as="generator_unordered")(jobs)
+    done = Parallel(**workers(n_jobs, len(chunks)), return_as="generator_unordered")(jobs)
     for _ in progress(done, "rendering Miniature", total=len(chunks)):
         pass
 
@@ -215,7 +215,7 @@ def miniature(
     seed: int = 0,
     label_noise: float | None = None,  # Rate of tracks with a wrong label; the view's own by default
     root: str | Path | None = None,  # Where to render to; a folder in the cache by default
-    n_jobs: int = 2,  # Processes
+    n_jobs: int = -1,  # Processes; -1: one per core
     render: bool = True,  # False: the table alone; the files need not exist
 ) -> Corpus:  # Named "miniature"
     "Miniature as a corpus: rendered once, then found again. Raises `ParamsError`."
