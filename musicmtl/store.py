@@ -1070,7 +1070,7 @@ class FeatureMaps:
             held[key] = maps = HeldMaps(self.store, self.feature, device)
         return maps
 
-
+# %% ../nbs/21_store.ipynb #3de8f0f0
 class HeldMaps:
     "One feature of a store in the memory of a device; called as `FeatureMaps`, it gives the same windows, there."
 
