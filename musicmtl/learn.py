@@ -536,19 +536,41 @@ class StepTimes(L.Callback):
     "Seconds of each training step, in `.seconds`."
 
     def __init__(self):
-        self.seconds = []
+        self._seconds, self._events = [], []
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
-        self._began = time.perf_counter()
+        self._began = _now(module.device)
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        self.seconds.append(time.perf_counter() - self._began)
+        ended = _now(module.device)
+        if isinstance(ended, float):
+            self._seconds.append(ended - self._began)
+        else:
+            self._events.append((self._began, ended))
+
+    @property
+    def seconds(self) -> list[float]:
+        "One number per step."
+        events, self._events = self._events, []
+        for began, ended in events:
+            ended.synchronize()
+            self._seconds.append(began.elapsed_time(ended) / 1000)
+        return self._seconds
 
     def state_dict(self) -> dict:
         return {"seconds": self.seconds}
 
     def load_state_dict(self, state: dict):
-        self.seconds = list(state["seconds"])
+        self._seconds, self._events = list(state["seconds"]), []
+
+
+def _now(device: torch.device):  # Seconds, or an event of the GPU
+    "The time at which a device has done what it was asked for."
+    if device.type != "cuda":
+        return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)
+    event.record(torch.cuda.current_stream(device))
+    return event
 
 # %% ../nbs/25_learn.ipynb #f813c92a
 class Plateau(L.Callback):

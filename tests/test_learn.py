@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from musicmtl import learn
 from musicmtl.balance import Equal, GradNorm
 from musicmtl.core import ParamsError, RunError
-from musicmtl.learn import EpochBatches, Items, MultiTask, Plateau, Windows, fit, held_on, one_ahead, outputs
+from musicmtl.learn import EpochBatches, Items, MultiTask, Plateau, StepTimes, Windows, fit, held_on, one_ahead, outputs
 from small_training import TASKS, Net, data, module
 
 
@@ -497,3 +497,34 @@ def test_a_training_on_one_gpu_takes_the_current_one(monkeypatch):
     found, n = learn._machine("gpu", 1, 1, "auto", "32-true")
     assert found == {"accelerator": "gpu", "devices": [2], "precision": "32-true"} and n == 1
     assert learn._machine("cpu", 1, 1, "auto", "32-true")[0]["devices"] == 1
+
+
+def test_steps_of_a_gpu_are_timed_in_its_queue(monkeypatch):
+    class Event:
+        clock, asked = 0.0, 0
+
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self, stream):
+            Event.clock += 20
+            self.at, self.stream = Event.clock, stream
+
+        def synchronize(self):
+            Event.asked += 1
+
+        def elapsed_time(self, end):  # ms
+            return end.at - self.at
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: device)
+    times = StepTimes()
+    for device in ("cuda", "cuda", "cpu"):
+        trained = torch.nn.Module()
+        trained.device = torch.device(device)
+        times.on_train_batch_start(None, trained, None, 0)
+        times.on_train_batch_end(None, trained, None, None, 0)
+    assert Event.asked == 0 and len(times.seconds) == 3 and times.seconds[1:] == [0.02, 0.02] and Event.asked == 2
+    again = StepTimes()
+    again.load_state_dict(times.state_dict())
+    assert again.seconds == times.seconds
