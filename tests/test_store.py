@@ -77,6 +77,26 @@ def test_index(corpus, store):
 
 
 @pytest.mark.parametrize("feature", FEATURES)
+def test_maps_on_a_device_give_the_same_windows_and_are_shared_while_somebody_has_them(store, feature):
+    part = store.subset(store.ok[::-1])
+    maps = part.maps(feature)
+    held = maps.to("cpu")
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, len(part), 50)
+    starts = rng.integers(0, part.frames(feature)[rows] - 7)
+    torch.testing.assert_close(held(rows, starts, 7), part.gather(feature, rows, starts, 7), rtol=0, atol=0)
+    torch.testing.assert_close(maps(rows, starts, 7), held(rows, starts, 7), rtol=0, atol=0)
+    assert held.frames.nbytes == maps.nbytes and part.maps(feature).to("cpu") is held
+    assert len(pickle.loads(pickle.dumps(part))._held) == 0
+    with pytest.raises(ParamsError, match="is not inside track"):
+        held(rows, starts + 10**6, 7)
+    del held
+    assert len(part._held) == 0
+    with pytest.raises(ParamsError, match="feature"):
+        store.maps("nothing")
+
+
+@pytest.mark.parametrize("feature", FEATURES)
 def test_gather_equals_reading_one_by_one(store, feature):
     rng = np.random.default_rng(1)
     rows = rng.integers(0, 10, 200)

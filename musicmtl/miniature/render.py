@@ -213,7 +213,7 @@ def miniature(
     seed: int = 0,
     label_noise: float | None = None,  # Rate of tracks with a wrong label; the view's own by default
     root: str | Path | None = None,  # Where to render to; a folder in the cache by default
-    n_jobs: int = 2,  # Processes
+    n_jobs: int = -1,  # Processes; -1: one per core
     render: bool = True,  # False: the table alone; the files need not exist
 ) -> Corpus:  # Named "miniature"
     "Miniature as a corpus: rendered once, then found again. Raises `ParamsError`."
