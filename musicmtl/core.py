@@ -427,7 +427,7 @@ def workers(
     "Options of `joblib.Parallel` for processes that end with this one, however it ends."
     return {"n_jobs": n_jobs, "initializer": end_with, "initargs": (os.getpid(),)}
 
-
+# %% ../nbs/00_core.ipynb #403130a3
 def lost_worker(error: Exception) -> bool:
     "Whether an error says, in joblib's or dask's way, that a worker died."
     from concurrent.futures.process import BrokenProcessPool
