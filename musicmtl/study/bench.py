@@ -4,15 +4,17 @@
 
 # %% auto #0
 __all__ = ['BENCH_COLUMNS', 'synchronise', 'in_turns', 'median_interval', 'bench_row', 'busy_cores', 'quiet', 'record',
-           'exponent', 'hot_spots', 'draw_bench']
+           'exponent', 'grown', 'hot_spots', 'draw_bench', 'full_sizes', 'run_benches', 'main']
 
 # %% ../../nbs/study/52_bench.ipynb #48ffac31
-import contextlib, os, time
+import contextlib, logging, os, sys, time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-import numpy as np, pandas as pd, torch
-from ..core import ParamsError, RunError, atomic, locked, progress
+import numpy as np, pandas as pd, torch, yaml
+from ..core import ParamsError, RunError, atomic, locked, progress, repo_root
 from .results import machine
+from .runs import _in_words
+from .settings import parameter_cell
 
 # %% ../../nbs/study/52_bench.ipynb #8aa80da3
 def synchronise(device: str | torch.device = "cpu"):
@@ -59,7 +61,7 @@ def median_interval(
 
 # %% ../../nbs/study/52_bench.ipynb #f4a0aa8f
 BENCH_COLUMNS = ["claim", "size", "against", "ours", "peer", "ratio", "low", "high", "least"]
-BENCH_COLUMNS += ["threads", "rounds", "machine"]
+BENCH_COLUMNS += ["threads", "rounds", "growth", "peer_growth", "machine"]
 _KEY = ["claim", "size", "against", "threads", "machine"]
 
 
@@ -166,6 +168,18 @@ def exponent(
         raise ParamsError(f"sizes: expected at least three, one per time, found {len(sizes)} and {len(seconds)} times")
     return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
 
+# %% ../../nbs/study/52_bench.ipynb #ecf2122b
+def grown(
+    rows: Sequence[dict],  # Of `bench_row`: one claim against one rival
+    sizes: Sequence[float],  # Of each row, in any unit
+) -> list[dict]:  # With the columns growth and peer_growth
+    "Rows with the powers with which both times grow. Raises `ParamsError` for fewer than three sizes."
+    powers = {
+        "growth": exponent(sizes, [row["ours"] for row in rows]),
+        "peer_growth": exponent(sizes, [row["peer"] for row in rows]),
+    }
+    return [row | powers for row in rows]
+
 # %% ../../nbs/study/52_bench.ipynb #0419f03b
 def hot_spots(
     function: Callable,  # Without arguments
@@ -189,7 +203,23 @@ def hot_spots(
     return pd.DataFrame(rows, columns=["operation", "calls", "ms", "share"]).round({"calls": 1, "ms": 2, "share": 3})
 
 # %% ../../nbs/study/52_bench.ipynb #17ad653e
-_TICKS = (0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+def _lines(table: pd.DataFrame) -> Iterator[tuple[str, object]]:  # Words, row; None in the place of a row: a claim
+    "What stands at the axis, from top to bottom."
+    for claim, group in table.groupby("claim", sort=False):
+        yield claim, None
+        for row in group.sort_values(["machine", "against", "threads", "ours"], kind="stable").itertuples():
+            cores = "1 core" if row.threads == 1 else f"{row.threads} cores"
+            yield f"{row.size}, {cores}, against {row.against}", row
+
+
+def _draw_ratios(ax, rows: pd.DataFrame, colour: str, label: str):
+    "Median and interval of each row; hollow where a time was extrapolated."
+    guessed = (rows.claim + rows["size"]).str.contains("extrapolated").to_numpy()
+    ends = np.stack([rows.ratio - rows.low, rows.high - rows.ratio]).clip(0)
+    ax.errorbar(rows.ratio, rows.y, xerr=ends, fmt="none", ecolor=colour, elinewidth=1.3, capsize=2)
+    for some, face in ((~guessed, colour), (guessed, "white")):
+        ax.scatter(rows.ratio[some], rows.y[some], s=20, color=face, edgecolors=colour, zorder=3)
+    ax.scatter([], [], s=20, color=colour, label=label)
 
 
 def draw_bench(
@@ -197,35 +227,110 @@ def draw_bench(
     ax=None,  # New axes by default
 ):
     "Ratio to the rival of every claim, with its interval and the ratio that is to be reached."
-    from musicmtl.viz.style import BLUE, DOTTED, GREY, axes_or_new, drawable, legend_above
+    from musicmtl.viz.style import BLUE, CLASS_COLOURS, DOTTED, GREY, axes_or_new, drawable, legend_above
 
-    table = table.reset_index(drop=True)
-    ax = axes_or_new(ax, 7.5, 1.2 + 0.2 * len(table))
-    y = np.arange(len(table))[::-1]
-    ends = np.stack([table.ratio - table.low, table.high - table.ratio]).clip(0)
-    ax.axvline(1, color=GREY, lw=1, ls=DOTTED, zorder=0)
-    ax.errorbar(
-        table.ratio,
-        y,
-        xerr=ends,
-        fmt="o",
-        ms=4.5,
-        color=BLUE,
-        elinewidth=1.3,
-        capsize=2,
-        label="median and 95 % interval",
-    )
-    due = table.least.notna()
-    if due.any():
-        ax.plot(table.least[due], y[due], ls="none", marker="|", ms=10, mew=1.6, color="black", label="to be reached")
-    threads = table.threads.map(lambda n: "1 core" if n == 1 else f"{n} cores")
-    words = table.claim + ", " + table["size"] + ", " + threads + ", against " + table.against
-    ax.set_yticks(y, [drawable(text) for text in words])
-    ax.set_ylim(-0.8, len(table) - 0.2)
-    ax.set_xscale("log")
-    steps = [number for number in _TICKS if table.low.min() / 1.6 <= number <= table.high.max() * 1.6]
-    ax.set_xticks(steps, [f"{number:g}" for number in steps])
-    ax.set_xticks([], minor=True)
-    ax.set_xlabel("times as fast (the rival's time over ours)")
+    words, rows = zip(*_lines(table), strict=True)
+    y = np.arange(len(words))[::-1]
+    ax = axes_or_new(ax, 10.5, 1.2 + 0.18 * len(words))
+    ax.axvline(1, color=GREY, lw=1.4, ls=DOTTED, zorder=0)
+    drawn = pd.DataFrame([row._asdict() | {"y": at} for row, at in zip(rows, y, strict=True) if row is not None])
+    ax.hlines(drawn.y, 0, 1, color=GREY, lw=0.3, transform=ax.get_yaxis_transform(), zorder=0)
+    colours = dict.fromkeys([BLUE, *CLASS_COLOURS])
+    for (name, some), colour in zip(drawn.groupby("machine", sort=False), colours, strict=False):
+        _draw_ratios(ax, some, colour, drawable(name))
+    due = drawn[drawn.least.notna()]
+    ax.plot(due.least, due.y, ls="none", marker="|", ms=9, mew=1.6, color="black", label="to be reached")
+    for row in drawn.itertuples():
+        ax.annotate(f"{row.ratio:.3g}", (1.01, row.y), xycoords=("axes fraction", "data"), fontsize=7, va="center")
+    ax.set_yticks(y, [drawable(text, 90) for text in words], fontsize=7)
+    for text, row in zip(ax.get_yticklabels(), rows, strict=True):
+        text.set_fontweight("bold" if row is None else "normal")
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylim(-0.8, len(words) - 0.2)
+    _ratio_axis(ax, table)
     legend_above(ax, "", 2)
     return ax
+
+
+def _ratio_axis(ax, table: pd.DataFrame):
+    "Ratios on a logarithmic axis, in plain numbers: 1, 2, 5, 10, ..., or powers of ten where they span many."
+    low, high = table.low.min() / 1.3, max(table.high.max(), table.least.max(skipna=True), 1) * 1.3
+    steps = [1] if high / low > 300 else [1, 2, 5]
+    ticks = [step * 10.0**power for power in range(-4, 6) for step in steps]
+    ax.set_xscale("log")
+    ax.set_xticks(ticks, [f"{number:g}" for number in ticks])
+    ax.set_xticks([], minor=True)
+    ax.set_xlim(low, high)
+    ax.set_xlabel("times as fast (the rival's time over ours)")
+
+# %% ../../nbs/study/52_bench.ipynb #7f4ae01e
+def full_sizes(
+    folder: str | Path | None = None,  # Of the notebooks and `full.yaml`; by default nbs/bench of the checkout
+) -> dict[str, dict]:  # Notebook -> parameters, in the order in which they run
+    "What each notebook is given for a full measurement. Raises `ParamsError` for what a notebook does not know."
+    folder = Path(folder or repo_root() / "nbs" / "bench")
+    plan = yaml.safe_load((folder / "full.yaml").read_text(encoding="utf-8"))
+    for name, given in plan.items():
+        if not (folder / f"{name}.ipynb").is_file():
+            raise ParamsError(f"full.yaml: expected a notebook of {folder}, found {name}")
+        known = parameter_cell(folder / f"{name}.ipynb")
+        if unknown := {*(given or {}), "out"} - set(known):
+            raise ParamsError(f"full.yaml: {name} has no parameter {', '.join(sorted(unknown))}")
+    return {name: given or {} for name, given in plan.items()}
+
+# %% ../../nbs/study/52_bench.ipynb #cd4daf08
+@contextlib.contextmanager
+def _threads(n: int) -> Iterator[None]:
+    "Processes that are started in the block use so many threads."
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = str(n)
+    try:
+        yield
+    finally:
+        os.environ.pop("OMP_NUM_THREADS")
+        if before is not None:
+            os.environ["OMP_NUM_THREADS"] = before
+
+
+def _execute(name: str, given: dict, executed: Path):
+    "Run one notebook of nbs/bench. Raises `RunError` with its own error."
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    notebook = repo_root() / "nbs" / "bench" / f"{name}.ipynb"
+    options = {"cwd": str(notebook.parent), "progress_bar": False, "extra_arguments": ["--log-level=CRITICAL"]}
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    with _threads(given.get("threads", 1)):
+        try:
+            papermill.execute_notebook(notebook, executed, given, **options)
+        except (papermill.PapermillExecutionError, DeadKernelError) as error:
+            raise RunError(_in_words(error, executed)) from error
+
+
+def run_benches(
+    names: Sequence[str] = (),  # Of notebooks; none: all of `full.yaml`
+    out: str | Path = "figures",  # Folder of tables (data) and pictures (bench)
+):
+    "Measure, then draw all that was ever measured. Raises `ParamsError`, and `RunError` where a notebook ends in one."
+    plan = full_sizes()
+    if unknown := set(names) - set(plan):
+        raise ParamsError(f"bench: expected some of {', '.join(plan)}, found {', '.join(sorted(unknown))}")
+    out, runs = Path(out).absolute(), repo_root() / "runs" / "bench"
+    for name in [*(names or plan), "summary"]:
+        start = time.perf_counter()
+        _execute(name, plan.get(name, {}) | {"out": str(out)}, runs / f"{name}.ipynb")
+        print(f"bench: {name} took {time.perf_counter() - start:.0f} s", flush=True)
+
+# %% ../../nbs/study/52_bench.ipynb #3f40d25f
+def main(
+    argv: Sequence[str] | None = None,  # Names of notebooks, or all; the command line's by default
+) -> int:  # Exit status: 0; 2 for an error that the message explains
+    "Command line of `run_benches`."
+    names = sys.argv[1:] if argv is None else list(argv)
+    try:
+        run_benches([] if names == ["all"] else names)
+    except (ParamsError, RunError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
