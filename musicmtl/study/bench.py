@@ -109,7 +109,7 @@ def _others(
     after, took = _seconds_of_cores(), time.perf_counter() - began
     return max(0.0, (after[0] - before[0] - after[1] + before[1]) / took)
 
-
+# %% ../../nbs/study/52_bench.ipynb #dcf1b955
 def busy_cores(
     seconds: float = 1.0,  # How long to look
 ) -> float:
@@ -221,7 +221,19 @@ def _draw_ratios(ax, rows: pd.DataFrame, colour: str, label: str):
         ax.scatter(rows.ratio[some], rows.y[some], s=20, color=face, edgecolors=colour, zorder=3)
     ax.scatter([], [], s=20, color=colour, label=label)
 
+# %% ../../nbs/study/52_bench.ipynb #bfc47f6a
+def _ratio_axis(ax, table: pd.DataFrame):
+    "Ratios on a logarithmic axis, in plain numbers: 1, 2, 5, 10, ..., or powers of ten where they span many."
+    low, high = table.low.min() / 1.3, max(table.high.max(), table.least.max(skipna=True), 1) * 1.3
+    steps = [1] if high / low > 300 else [1, 2, 5]
+    ticks = [step * 10.0**power for power in range(-4, 6) for step in steps]
+    ax.set_xscale("log")
+    ax.set_xticks(ticks, [f"{number:g}" for number in ticks])
+    ax.set_xticks([], minor=True)
+    ax.set_xlim(low, high)
+    ax.set_xlabel("times as fast (the rival's time over ours)")
 
+# %% ../../nbs/study/52_bench.ipynb #0afdaee8
 def draw_bench(
     table: pd.DataFrame,  # `bench.csv`
     ax=None,  # New axes by default
@@ -250,18 +262,6 @@ def draw_bench(
     _ratio_axis(ax, table)
     legend_above(ax, "", 2)
     return ax
-
-
-def _ratio_axis(ax, table: pd.DataFrame):
-    "Ratios on a logarithmic axis, in plain numbers: 1, 2, 5, 10, ..., or powers of ten where they span many."
-    low, high = table.low.min() / 1.3, max(table.high.max(), table.least.max(skipna=True), 1) * 1.3
-    steps = [1] if high / low > 300 else [1, 2, 5]
-    ticks = [step * 10.0**power for power in range(-4, 6) for step in steps]
-    ax.set_xscale("log")
-    ax.set_xticks(ticks, [f"{number:g}" for number in ticks])
-    ax.set_xticks([], minor=True)
-    ax.set_xlim(low, high)
-    ax.set_xlabel("times as fast (the rival's time over ours)")
 
 # %% ../../nbs/study/52_bench.ipynb #7f4ae01e
 def full_sizes(
@@ -307,16 +307,16 @@ def _execute(name: str, given: dict, executed: Path):
         except (papermill.PapermillExecutionError, DeadKernelError) as error:
             raise RunError(_in_words(error, executed)) from error
 
-
+# %% ../../nbs/study/52_bench.ipynb #21265137
 def run_benches(
     names: Sequence[str] = (),  # Of notebooks; none: all of `full.yaml`
-    out: str | Path = "figures",  # Folder of tables (data) and pictures (bench)
+    out: str | Path | None = None,  # Folder of tables (data) and pictures (bench); by default figures of the checkout
 ):
     "Measure, then draw all that was ever measured. Raises `ParamsError`, and `RunError` where a notebook ends in one."
     plan = full_sizes()
     if unknown := set(names) - set(plan):
         raise ParamsError(f"bench: expected some of {', '.join(plan)}, found {', '.join(sorted(unknown))}")
-    out, runs = Path(out).absolute(), repo_root() / "runs" / "bench"
+    out, runs = Path(out or repo_root() / "figures").absolute(), repo_root() / "runs" / "bench"
     for name in [*(names or plan), "summary"]:
         start = time.perf_counter()
         _execute(name, plan.get(name, {}) | {"out": str(out)}, runs / f"{name}.ipynb")
@@ -327,7 +327,7 @@ def main(
     argv: Sequence[str] | None = None,  # Names of notebooks, or all; the command line's by default
 ) -> int:  # Exit status: 0; 2 for an error that the message explains
     "Command line of `run_benches`."
-    names = sys.argv[1:] if argv is None else list(argv)
+    names = " ".join(sys.argv[1:] if argv is None else argv).split()
     try:
         run_benches([] if names == ["all"] else names)
     except (ParamsError, RunError) as error:
