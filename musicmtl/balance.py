@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Balancer', 'Equal', 'Static', 'Reciprocal', 'DynamicWeightAverage', 'Uncertainty', 'GradNorm', 'targets', 'Aggregate',
-           'FanOut', 'fan_out', 'gramian', 'backward', 'PublishedGradNorm']
+           'known_gradients', 'FanOut', 'fan_out', 'gramian', 'backward', 'PublishedGradNorm']
 
 # %% ../nbs/24_balance.ipynb #b4249f02
 import copy, math
@@ -580,6 +580,66 @@ def _sum(gradients: list[Tensor]) -> Tensor | None:
     return total
 
 # %% ../nbs/24_balance.ipynb #a82a50ee
+def _leaves(h: Tensor) -> list[Tensor | None]:
+    "The parameter behind each input of the function that gave h; None for other inputs."
+    return [getattr(function, "variable", None) for function, _ in h.grad_fn.next_functions]
+
+
+def _knows(
+    h: Tensor,  # Shared output
+    W: Sequence[Tensor],
+) -> bool:
+    "Whether the layer that gave h computes the gradients of several tasks itself, and holds all of W."
+    if torch.is_grad_enabled() or not hasattr(getattr(h.grad_fn, "_forward_cls", None), "task_gradients"):
+        return False  # its gradients cannot be differentiated again
+    return all(any(weight is leaf for leaf in _leaves(h)) for weight in W)
+
+
+def _parts(
+    h: Tensor,
+    gradients: Sequence[Tensor | None],  # K, at h
+) -> list[Tensor | None]:  # For each input of the layer [K, ...]
+    "K gradients at every input of the layer that gave h."
+    filled = [torch.zeros_like(h) if gradient is None else gradient for gradient in gradients]
+    return list(h.grad_fn._forward_cls.task_gradients(h.grad_fn, filled))
+
+
+def _rows_of(
+    h: Tensor,
+    W: Sequence[Tensor],
+    parts: list[Tensor | None],  # Of `_parts`
+) -> Tensor:  # [K, |W|]
+    "Those at W, flattened."
+    pairs = list(zip(_leaves(h), parts, strict=True))
+    return torch.cat([part.flatten(1) for weight in W for leaf, part in pairs if leaf is weight], 1)
+
+
+def _summed(
+    parts: list[Tensor | None],
+    weights: Tensor | None,  # [K]; None: ones
+) -> list[Tensor | None]:  # For each input of the layer
+    "Sum over tasks."
+
+    def summed(part):
+        return part.sum(0) if weights is None else torch.tensordot(weights.to(part), part, 1)
+
+    return [None if part is None else summed(part) for part in parts]
+
+# %% ../nbs/24_balance.ipynb #2b4f18fe
+def _identity(gradient: Tensor) -> tuple:
+    "Changes when a tensor is another one, or was written to."
+    return gradient.data_ptr(), gradient._version, gradient.shape
+
+
+def known_gradients(
+    ctx,  # Of an autograd function with `task_gradients`
+    gradient: Tensor,  # What its `backward` was given
+) -> list | None:  # The gradient of each input; None where they are not known
+    "The gradients that a fan has computed for the layer already."
+    known, ctx.known = getattr(ctx, "known", None), None
+    return known[1] if known is not None and known[0] == _identity(gradient) else None
+
+# %% ../nbs/24_balance.ipynb #8cc994b3
 class _Fan(torch.autograd.Function):
     "Views of h on the way forward; on the way back, the gradients pass the tap."
 
@@ -594,13 +654,21 @@ class _Fan(torch.autograd.Function):
         tap = ctx.tap
         if tap.keep:
             tap.gradients = list(gradients)
-        if tap.W is not None:
+        parts, weights = None, None
+        if tap.W is not None and _knows(tap.h, tap.W):
+            parts = _parts(tap.h, gradients)
+            tap.rows = _rows_of(tap.h, tap.W, parts)
+        elif tap.W is not None:
             tap.rows = torch.stack([_row(tap.h, tap.W, gradient) for gradient in gradients])
         if tap.weigh is not None:
-            pairs = zip(gradients, tap.weigh(tap.rows), strict=True)
+            weights = tap.weigh(tap.rows)
+            pairs = zip(gradients, weights, strict=True)
             gradients = [None if gradient is None else gradient * weight for gradient, weight in pairs]
+        total = _sum([gradient for gradient in gradients if gradient is not None])
+        if parts is not None and total is not None:
+            tap.h.grad_fn.known = _identity(total), _summed(parts, weights)
         tap.h = None
-        return _sum([gradient for gradient in gradients if gradient is not None]), None, None
+        return total, None, None
 
 # %% ../nbs/24_balance.ipynb #4899f878
 class FanOut(Sequence):

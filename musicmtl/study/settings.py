@@ -297,6 +297,9 @@ def resolve(
     for of in dataclasses.fields(settings):
         if of.name in values:
             _check_range(of, getattr(found, of.name))
+    if getattr(found, "cluster", None) and not found.alone:
+        nodes = f"devices={found.devices} and num_nodes={found.num_nodes}"
+        raise ParamsError(f"cluster: its workers train on one device each, found {nodes}; give one or the other")
     return found
 
 # %% ../../nbs/study/41_settings.ipynb #bc7ed780

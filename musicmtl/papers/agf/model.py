@@ -14,6 +14,7 @@ from torch import nn, Tensor
 from torch.autograd.function import once_differentiable
 from fastcore.basics import patch
 from ...core import *
+from ...balance import known_gradients
 from ...study import SwitchedProtocol
 
 # %% ../../../nbs/papers/agf/model.ipynb #d1e6798a
@@ -415,11 +416,6 @@ def _stack(branches, layer, tensor):
     return torch.cat([getattr(one, tensor) for one in layers])
 
 
-def _conv(branches, layer, h):
-    weight, bias = _stack(branches, layer, "weight"), _stack(branches, layer, "bias")
-    return F.conv2d(h, weight, bias, padding=getattr(branches[0], layer).padding, groups=len(branches))
-
-
 def _norm(branches, layer, h, training):
     norms = [getattr(branch, layer) for branch in branches]
     names = ("running_mean", "running_var", "weight", "bias")
@@ -433,36 +429,114 @@ def _norm(branches, layer, h, training):
     return normed
 
 # %% ../../../nbs/papers/agf/model.ipynb #86ad8a16
+def _dropped(
+    h,  # [B, C, H, W], channels last
+    p: float,  # Share that is left out
+    training: bool,
+):
+    "Dropout with 16 random bits for each element."
+    if not training or p == 0:
+        return h
+    B, C, height, width = h.shape
+    words = torch.empty(-(-h.numel() // 4), dtype=torch.int64).random_().view(torch.int16)[: h.numel()]
+    drawn = words.view(B, height, width, C).permute(0, 3, 1, 2)
+    return h * ((drawn >= round(p * 65536) - 32768) * (1 / (1 - p)))
+
+
 def _pooled(h):
     "ELU rises, so it may come after pooling, where it has a fourth of the exponentials to compute."
     return F.elu(F.max_pool2d(h, 2))
 
 
+def _after_first(branch, h, training):
+    "What `Branch` does from its third layer on."
+    h = _dropped(_pooled(branch.bn4(branch.conv4(_pooled(branch.conv3(h))))), branch.dropout4.p, training)
+    h = F.elu(branch.bn7(branch.conv7(F.elu(branch.conv6(_pooled(branch.conv5(h)))))))
+    return branch.bn_gap(h.mean((2, 3)))
+
+# %% ../../../nbs/papers/agf/model.ipynb #e0af81ef
 def stacked_branches(
     branches,  # K `Branch`es of one size
     views,  # K equal tensors: the shared output h [B, 16, 64, F]
     training: bool,  # Whether batch statistics and dropout are used
 ) -> list:  # K tensors [B, 256]
-    "`[branch(view) for ...]` as one grouped network: on a CPU two to three times as fast when branches are narrow."
-
-    def conv(layer, h):
-        return _conv(branches, layer, h)
-
-    def norm(layer, h):
-        return _norm(branches, layer, h, training)
-
-    def dropped(layer, h):
-        return F.dropout(h, getattr(branches[0], layer).p, training)
-
+    "`[branch(view) for ...]` with the first layers as one: faster on a CPU, where branches are narrow or not."
     h = _FanConv.apply(_stack(branches, "conv2", "weight"), _stack(branches, "conv2", "bias"), *views)
-    h = dropped("dropout2", _pooled(norm("bn2", h)))
-    h = _pooled(conv("conv3", h))
-    h = dropped("dropout4", _pooled(norm("bn4", conv("conv4", h))))
-    h = _pooled(conv("conv5", h))
-    h = F.elu(norm("bn7", conv("conv7", F.elu(conv("conv6", h)))))
-    return list(norm("bn_gap", h.mean((2, 3))).chunk(len(branches), 1))
+    h = _dropped(_pooled(_norm(branches, "bn2", h, training)), branches[0].dropout2.p, training)
+    parts = [part.contiguous(memory_format=torch.channels_last) for part in h.chunk(len(branches), 1)]
+    return [_after_first(branch, part, training) for branch, part in zip(branches, parts, strict=True)]
 
 # %% ../../../nbs/papers/agf/model.ipynb #2956d580
+_AT_ONCE = 16  # Channels that a kernel computes at a time
+
+
+class _SharedLayer(torch.autograd.Function):
+    "5×5 convolution, maximum over pairs of rows, ELU, on a CPU; the gradients of several tasks in one go."
+
+    @staticmethod
+    def forward(ctx, x, weight, bias):
+        ctx.format = torch.contiguous_format if len(weight) < _AT_ONCE // 2 else torch.channels_last
+        z = F.conv2d(x, weight, bias, padding=2).contiguous(memory_format=ctx.format)
+        pairs = z.shape[2] // 2
+        upper, lower = z[:, :, 0 : 2 * pairs : 2], z[:, :, 1 : 2 * pairs : 2]
+        h = F.elu(torch.maximum(upper, lower))
+        ctx.save_for_backward(x, weight, h, lower > upper)
+        ctx.height = z.shape[2]
+        return h.contiguous(memory_format=torch.channels_last)
+
+    @staticmethod
+    def task_gradients(ctx, gradients):
+        "K gradients at h [B, C, H/2, W] → K at each input that is a parameter."
+        x, weight, h, in_lower = ctx.saved_tensors
+        slope = torch.where(h > 0, 1.0, h + 1)  # of ELU
+        to_lower = slope * in_lower
+        slopes, parts = (slope - to_lower, to_lower), []
+        n = max(1, _AT_ONCE // len(weight)) if ctx.format == torch.contiguous_format else 1
+        for start in range(0, len(gradients), n):
+            z = _unpooled(gradients[start : start + n], slopes, ctx.height, ctx.format)
+            parts.append(_to_weight(z, x, weight))
+        to_weight, to_bias = (torch.cat(part) for part in zip(*parts, strict=True))
+        return None, to_weight.view(-1, *weight.shape), to_bias.view(-1, len(weight))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        known = known_gradients(ctx, gradient)
+        if known is None:
+            known = [part if part is None else part[0] for part in _SharedLayer.task_gradients(ctx, [gradient])]
+        if ctx.needs_input_grad[0]:
+            known[0] = _to_input(ctx, gradient)
+        return tuple(known)
+
+# %% ../../../nbs/papers/agf/model.ipynb #172d352f
+def _unpooled(gradients, slopes, height, memory_format):
+    "K gradients at h → one at the convolution's output [B, K·C, height, W], channels of all tasks side by side."
+    B, C, pairs, width = slopes[0].shape
+    z = torch.empty((B, len(gradients) * C, height, width), dtype=slopes[0].dtype, memory_format=memory_format)
+    z[:, :, 2 * pairs :] = 0
+    for part, gradient in zip(z.split(C, 1), gradients, strict=True):
+        gradient = gradient.contiguous(memory_format=memory_format)
+        for row, slope in enumerate(slopes):
+            torch.mul(gradient, slope, out=part[:, :, row : 2 * pairs : 2])
+    return z
+
+
+def _to_weight(z, x, weight):
+    "Gradients at weight and bias of a convolution, for as many output channels as z has."
+    n = z.shape[1]
+    like = weight.new_empty(n, *weight.shape[1:])
+    options = [n], [1, 1], [2, 2], [1, 1], False, [0, 0], 1, [False, True, True]
+    return torch.ops.aten.convolution_backward(z, x, like, *options)[1:]
+
+
+def _to_input(ctx, gradient):
+    "Gradient at x, which a network alone does not need."
+    x, weight, h, in_lower = ctx.saved_tensors
+    slope = torch.where(h > 0, 1.0, h + 1)
+    z = _unpooled([gradient], (slope * ~in_lower, slope * in_lower), ctx.height, ctx.format)
+    return torch.nn.grad.conv2d_input(x.shape, weight, z, padding=2)
+
+# %% ../../../nbs/papers/agf/model.ipynb #6e88be4e
 class _Branched(nn.Module):
     "Shared first layer and a branch per task."
 
@@ -470,7 +544,7 @@ class _Branched(nn.Module):
         super().__init__()
         if width_divisor not in (1, 2, 4, 8, 16):
             raise ParamsError(f"width_divisor: expected 1, 2, 4, 8 or 16, found {width_divisor!r}")
-        self.stacked = True  # on a CPU; set to False for the plain arrangement
+        self.stacked = True  # the faster arrangement, on a CPU; set to False for the plain one
         self.conv1, self.pool1 = nn.Conv2d(1, 16 // width_divisor, 5, padding=2), nn.MaxPool2d((2, 1))
         self.branches = nn.ModuleList(Branch(16 // width_divisor, 32 // width_divisor) for _ in range(n_branches))
 
@@ -482,10 +556,12 @@ class _Branched(nn.Module):
         self,
         x: Tensor,  # Log-mel windows [B, 1, 128, F], dB
     ) -> Tensor:  # [B, 16, 64, F]
-        h = self.conv1(x)
-        if x.device.type == "cpu":
-            h = h.contiguous(memory_format=torch.channels_last)  # what the convolutions after it are fastest in
-        return F.elu(self.pool1(h))
+        if self._fast(x):
+            return _SharedLayer.apply(x, self.conv1.weight, self.conv1.bias)
+        return F.elu(self.pool1(self.conv1(x)))
+
+    def _fast(self, x):
+        return self.stacked and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
     def pooled(
         self,
@@ -495,7 +571,7 @@ class _Branched(nn.Module):
         if len(views) != len(self.branches):
             raise ParamsError(f"views: expected {len(self.branches)}, one per branch, found {len(views)}")
         same = len({(view.data_ptr(), view.shape, view.stride()) for view in views}) == 1
-        if self.stacked and same and views[0].device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+        if same and self._fast(views[0]):
             return stacked_branches(self.branches, views, self.training)
         return [branch(view) for branch, view in zip(self.branches, views, strict=True)]
 

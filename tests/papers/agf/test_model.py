@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from musicmtl.balance import Equal, GradNorm, backward, fan_out
 from musicmtl.core import CorpusError, ParamsError
 from musicmtl.viz import n_parameters
 from musicmtl.papers.agf.model import (
@@ -449,3 +450,68 @@ def test_branch_has_papers_order():
     b(h)
     torch.testing.assert_close(caught["h"], by_hand)
     assert (wrong - by_hand).abs().max() > 0.1
+
+
+# ---- the shared layer's own way to the gradients of several tasks
+
+
+def gradients_of(net, x, targets, balancer):
+    "Losses' gradients of all parameters, and the tasks' gradients at W as the balancer saw them."
+    net.zero_grad()
+    fan = fan_out(net.shared(x), len(targets))
+    losses = torch.stack([F.cross_entropy(z, y) for z, y in zip(net.heads(list(fan)), targets, strict=True)])
+    log = backward(losses, fan, balancer, net.shared_weight)
+    return [p.grad.clone() for p in net.parameters()], log.get("gramian")
+
+
+@pytest.mark.parametrize("frames", [50, 51])
+@pytest.mark.parametrize("divisor", [2, 4, 8])
+def test_gradients_of_tasks_in_one_go_are_those_one_by_one(divisor, frames, monkeypatch):
+    net = without_dropout(fresh(SharedLayerNet, n_classes=[3, 2, 4, 5, 2], width_divisor=divisor)).double()
+    x = windows(4, frames).double()
+    targets = [torch.randint(0, n, (4,)) for n in (3, 2, 4, 5, 2)]
+    for make in (Equal, GradNorm):
+        fast, gramian = gradients_of(net, x, targets, make(5))
+        with monkeypatch.context() as patch:
+            patch.setattr("musicmtl.balance._knows", lambda h, W: False)
+            one_by_one, expected = gradients_of(net, x, targets, make(5))
+        net.stacked = False
+        plain, _ = gradients_of(net, x, targets, make(5))
+        net.stacked = True
+        for found, other, reference in zip(fast, one_by_one, plain, strict=True):
+            torch.testing.assert_close(found, other, rtol=1e-8, atol=1e-10)
+            torch.testing.assert_close(found, reference, rtol=1e-6, atol=1e-8)
+        if gramian is not None:
+            torch.testing.assert_close(gramian, expected, rtol=1e-8, atol=1e-12)
+
+
+def test_the_shared_layer_gives_the_gradient_of_its_input():
+    net = SharedLayerNet(**SMALL).double()
+    x = windows(2, 31).double().requires_grad_()
+    (found,) = torch.autograd.grad(net.shared(x).square().sum(), x)
+    net.stacked = False
+    (expected,) = torch.autograd.grad(net.shared(x).square().sum(), x)
+    torch.testing.assert_close(found, expected)
+
+
+def test_of_equal_rows_the_first_counts_as_in_max_pool():
+    net = SharedLayerNet(**SMALL).double()
+    x = torch.zeros(1, 1, 128, 20, dtype=torch.double)
+    found = torch.autograd.grad(net.shared(x).sum(), net.conv1.bias)[0]
+    net.stacked = False
+    torch.testing.assert_close(found, torch.autograd.grad(net.shared(x).sum(), net.conv1.bias)[0])
+
+
+def test_what_the_fan_knows_does_not_hold_where_h_is_used_elsewhere():
+    net = without_dropout(SharedLayerNet(n_classes=[3, 2], width_divisor=8)).double()
+    x, targets = windows(4, 50).double(), [torch.randint(0, n, (4,)) for n in (3, 2)]
+    found = []
+    for net.stacked in (True, False):
+        net.zero_grad()
+        h = net.shared(x)
+        fan = fan_out(h, 2)
+        losses = [F.cross_entropy(z, y) for z, y in zip(net.heads(list(fan)), targets, strict=True)]
+        extra = (h * torch.arange(h.shape[-1])).mean()
+        backward(losses, fan, GradNorm(2), net.shared_weight, run=lambda total, extra=extra: (total + extra).backward())
+        found.append(net.shared_weight.grad.clone())
+    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-9)
