@@ -53,7 +53,7 @@ def executed(monkeypatch, tmp_path):
         calls.append((notebook.stem, given, os.environ["OMP_NUM_THREADS"]))
 
     monkeypatch.setattr(papermill, "execute_notebook", execute)
-    monkeypatch.setattr(bench, "full_sizes", lambda: {"one": {"threads": 2}, "two": {"size": 3}})
+    monkeypatch.setattr(bench, "full_sizes", lambda: {"one": {"threads": "1 2"}, "two": {"size": 3}})
     return calls
 
 
@@ -61,7 +61,11 @@ def test_the_summary_comes_last_and_each_has_its_threads(executed, tmp_path, mon
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     bench.run_benches(out=tmp_path)
     out = {"out": str(tmp_path)}
-    assert executed == [("one", {"threads": 2, **out}, "2"), ("two", {"size": 3, **out}, "1"), ("summary", out, "1")]
+    assert executed == [
+        ("one", {"threads": "1 2", **out}, "2"),
+        ("two", {"size": 3, **out}, "1"),
+        ("summary", out, "1"),
+    ]
     assert "OMP_NUM_THREADS" not in os.environ and capsys.readouterr().out.count("took") == 3
     del executed[:]
     bench.run_benches(["two"], tmp_path)
