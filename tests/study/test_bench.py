@@ -53,6 +53,8 @@ def executed(monkeypatch, tmp_path):
         calls.append((notebook.stem, given, os.environ["OMP_NUM_THREADS"]))
 
     monkeypatch.setattr(papermill, "execute_notebook", execute)
+    monkeypatch.setattr(bench, "busy_cores", lambda: 0.0)
+    monkeypatch.setattr(bench, "_others", lambda *_: 0.0)
     monkeypatch.setattr(bench, "full_sizes", lambda: {"one": {"threads": "1 2"}, "two": {"size": 3}})
     return calls
 
