@@ -251,7 +251,8 @@ def draw_bench(
     for (name, some), colour in zip(drawn.groupby("machine", sort=False), colours, strict=False):
         _draw_ratios(ax, some, colour, drawable(name))
     due = drawn[drawn.least.notna()]
-    ax.plot(due.least, due.y, ls="none", marker="|", ms=9, mew=1.6, color="black", label="to be reached")
+    if len(due):
+        ax.plot(due.least, due.y, ls="none", marker="|", ms=9, mew=1.6, color="black", label="to be reached")
     for row in drawn.itertuples():
         ax.annotate(f"{row.ratio:.3g}", (1.01, row.y), xycoords=("axes fraction", "data"), fontsize=7, va="center")
     ax.set_yticks(y, [drawable(text, 90) for text in words], fontsize=7)
