@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from torch import Tensor
 from .audio import LengthWarning, SilenceWarning, load_audio, stream_audio
 from .core import AudioError, CorpusError, ParamsError, RunError
-from .core import atomic, locked, progress, read_json, sweep, temporary_beside, whole_number, workers
+from .core import atomic, locked, progress, read_json, side_by_side, sweep, temporary_beside, whole_number
 from .corpus import Corpus
 
 # %% ../nbs/21_store.ipynb #172c0030
@@ -785,16 +785,14 @@ def _extract_shards(
     donors: list[Path],  # Stores of the same tracks
 ):
     "Extract shards side by side."
-    from joblib import Parallel, delayed
-
     table = corpus.table[["track_id", "path", "start_s", "duration_s"]]
     tracks = [{**track, "row": row, "path": corpus.path(row)} for row, track in enumerate(table.to_dict("records"))]
-    calls = []
+    calls = {}
     for number in sorted(to_do):
         part = [tracks[row] for row in _rows_of(manifest, number)]
-        calls.append(delayed(_extract_shard)(root, manifest, number, part, bank, to_do[number], donors))
-    done = Parallel(**workers(n_jobs, len(calls)), return_as="generator_unordered")(calls)
-    for number, found in progress(done, "extracting features", total=len(calls), unit="shard"):
+        calls[number] = _extract_shard, (root, manifest, number, part, bank, to_do[number], donors)
+    done = side_by_side(calls, n_jobs, f"features are extracted into {root}")
+    for _, (number, found) in progress(done, "extracting features", total=len(calls), unit="shard"):
         for row, (stamp, digest) in zip(_rows_of(manifest, number), found, strict=False):
             if digest is not None:
                 digests.remember("sources", table["path"][row], stamp, digest)

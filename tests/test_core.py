@@ -18,6 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raters import die_at_first
+
 from musicmtl.core import (
     AudioError,
     RunError,
@@ -28,6 +30,7 @@ from musicmtl.core import (
     read_json,
     repo_root,
     save_tensors,
+    side_by_side,
     stable_hash,
     sweep,
     workers,
@@ -421,6 +424,22 @@ def test_workers_end_with_their_driver_in_the_middle_of_a_call():
     driver.kill()
     driver.wait()
     assert psutil.wait_procs(family, timeout=30)[1] == []
+
+
+def test_calls_whose_worker_was_killed_are_made_again(tmp_path):
+    calls = {k: (die_at_first, (tmp_path / str(k % 2), 10 * k)) for k in range(6)}
+    assert dict(side_by_side(calls, 2, "tens are made")) == {k: 10 * k for k in range(6)}
+
+
+def test_workers_that_keep_dying_are_a_sentence():
+    calls = {0: (abs, (-1,)), 1: (os._exit, (1,))}
+    with pytest.raises(RunError, match="workers die while numbers are made: expected results, found none"):
+        list(side_by_side(calls, 2, "numbers are made"))
+
+
+def test_an_error_of_a_call_is_its_own():
+    with pytest.raises(ZeroDivisionError):
+        list(side_by_side({0: (divmod, (1, 0)), 1: (divmod, (1, 1))}, 2, "numbers are made"))
 
 
 @pytest.mark.parametrize(

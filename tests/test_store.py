@@ -226,6 +226,25 @@ def test_on_a_dask_cluster(corpus, store, tmp_path):
     assert content(there.root) == content(store.root)
 
 
+class Deadly(FeatureBank):
+    "SIGKILL meets the process at its first track."
+
+    mark = None
+
+    def forward(self, wave):
+        if not os.path.exists(self.mark):
+            os.mkdir(self.mark)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(wave)
+
+
+def test_a_worker_that_is_killed_is_replaced(corpus, store, tmp_path):
+    bank = make_bank()
+    bank.__class__, bank.mark = Deadly, str(tmp_path / "died")
+    there = extract(corpus, bank, tmp_path / "s", n_jobs=2, shard_tracks=4)
+    assert content(there.root) == content(store.root) and (tmp_path / "died").exists()
+
+
 SLOW = """
 import pickle, sys, time
 from musicmtl.store import extract

@@ -8,7 +8,6 @@ __all__ = ['kept_arrays', 'history_arrays', 'read_history', 'Job', 'one_core', '
 
 # %% ../../nbs/study/44_jobs.ipynb #807aff7e
 import io, math, os, socket, threading, warnings, zipfile
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from urllib.parse import urlparse
@@ -16,7 +15,7 @@ import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from joblib import Parallel, delayed, parallel_config
 from joblib.parallel import get_active_backend
-from ..core import InUse, RunError, atomic, locked, progress, workers
+from ..core import InUse, RunError, atomic, locked, lost_worker, progress, workers
 from .settings import CommonSettings, training_id
 
 # %% ../../nbs/study/44_jobs.ipynb #934e5cfb
@@ -201,11 +200,6 @@ def _side_by_side(jobs, data, settings, root, wait):
     yield from zip(jobs, Parallel(**options, return_as="generator")(calls), strict=True)
 
 # %% ../../nbs/study/44_jobs.ipynb #1383c640
-def _lost_worker(error: Exception) -> bool:
-    "Whether an error says, in joblib's or dask's way, that a worker died."
-    return isinstance(error, BrokenProcessPool) or type(error).__name__ in ("KilledWorker", "FutureCancelledError")
-
-
 _ATTEMPTS = 3  # Without a single result, before lost workers are taken for the jobs' own fault
 
 
@@ -221,7 +215,7 @@ def _each(jobs, data, settings, root):
                     yield job
             wait = math.inf
         except Exception as error:
-            if not _lost_worker(error):
+            if not lost_worker(error):
                 raise
             lost = 1 if ended else lost + 1
             if lost == _ATTEMPTS:
