@@ -424,7 +424,7 @@ def end_with(
     if not any(thread.name == "end with the driver" for thread in threading.enumerate()):
         threading.Thread(target=watch, name="end with the driver", daemon=True).start()
 
-
+# %% ../nbs/00_core.ipynb #96075c62
 _THREADS = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMBA", "NUMEXPR")
 
 
