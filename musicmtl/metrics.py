@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DRAWS', 'log_loss', 'kl_divergence', 'confusion', 'accuracy', 'micro_f1', 'macro_f1', 'roc_auc', 'average_precision',
-           'ranks', 'nearest', 'multilabel_recall', 'multilabel_f1', 'mse', 'mae', 'Interval', 'group_draws',
-           'bootstrap_interval', 'replicates', 'paired_interval', 'pooled']
+           'ranks', 'nearest', 'recalls_at', 'multilabel_recall', 'multilabel_f1', 'mse', 'mae', 'Interval',
+           'group_draws', 'bootstrap_interval', 'replicates', 'paired_interval', 'pooled']
 
 # %% ../nbs/22_metrics.ipynb #67536281
 import functools
@@ -289,18 +289,33 @@ def nearest(
     return near
 
 
+def recalls_at(
+    Y: ArrayLike,  # Labels [N, C], zeros and ones
+    similarity: ArrayLike,  # Of each query to each item [N, N]; larger is nearer
+    ks: Sequence[int],  # Numbers of neighbours
+    *,
+    itself: bool = False,  # True: the K + 1 nearest, of which the query does not count if it is one of them
+) -> dict:  # k -> of each query [N]; NaN for a query without labels
+    "Multi-label recall of each query at several K, from one search. Raises `ParamsError`."
+    Y, similarity = np.asarray(Y).astype(bool), np.asarray(similarity)
+    if Y.ndim != 2 or similarity.shape != (len(Y), len(Y)):
+        raise ParamsError(f"similarity: expected {[len(Y)] * 2}, found {list(similarity.shape)}")
+    numbers = {k: min(k + itself, len(Y)) for k in ks}
+    if not numbers:
+        return {}
+    near = nearest(similarity, max(numbers.values()), itself=itself).T
+    found = np.logical_or.accumulate(Y[near] & (near != np.arange(len(Y)))[..., None])
+    with np.errstate(invalid="ignore"):
+        return {k: (found[n - 1] & Y).sum(1) / Y.sum(1) for k, n in numbers.items()}
+
+
 def _recalls(
     Y: ArrayLike,  # As for `multilabel_recall`
     similarity: ArrayLike,
     k: int,
 ) -> np.ndarray:  # [N]; NaN for a query without labels
     "Recall of each query."
-    Y, similarity = np.asarray(Y).astype(bool), np.asarray(similarity)
-    if Y.ndim != 2 or similarity.shape != (len(Y), len(Y)):
-        raise ParamsError(f"similarity: expected {[len(Y)] * 2}, found {list(similarity.shape)}")
-    found = Y[nearest(similarity, k).T].any(0)
-    with np.errstate(invalid="ignore"):
-        return (found & Y).sum(1) / Y.sum(1)
+    return recalls_at(Y, similarity, (k,))[k]
 
 
 def multilabel_recall(

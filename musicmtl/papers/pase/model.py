@@ -334,6 +334,7 @@ class _GatedAverage(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         z, f, o, c = ctx.saved_tensors
+        grad = grad.contiguous()  # the layer's output is transposed, and so is what arrives: no step would lie together
         keep, g = 1 - f, grad * o
         keep_steps, g_steps = keep.unbind(), g.unbind()
         for t in range(len(g_steps) - 2, -1, -1):

@@ -17,7 +17,7 @@ from torch import nn, Tensor
 from fastcore.basics import patch
 from torch.utils.data import Dataset
 from ...core import *
-from ...metrics import nearest
+from ...metrics import recalls_at
 from .model import TAGS, WINDOW, cut
 
 # %% ../../../nbs/papers/tagging/metric.ipynb #9c9a115c
@@ -318,11 +318,7 @@ def published_recalls(
     k: int,  # Neighbours
 ) -> np.ndarray:  # Of each query [N]; NaN for one without tags, where the report's code divides by 0
     "Multi-label recall by the report's appendix 2: the K + 1 nearest, without the query where it is one of them."
-    Y, near = np.asarray(Y).astype(bool), nearest(np.asarray(similarity), min(k + 1, len(Y)), itself=True)
-    others = near != np.arange(len(Y))[:, None]
-    found = (Y[near] & others[:, :, None]).any(1)
-    with np.errstate(invalid="ignore"):
-        return (found & Y).sum(1) / Y.sum(1)
+    return recalls_at(Y, similarity, (k,), itself=True)[k]
 
 
 def published_recall(
