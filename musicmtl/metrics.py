@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DRAWS', 'log_loss', 'kl_divergence', 'confusion', 'accuracy', 'micro_f1', 'macro_f1', 'roc_auc', 'average_precision',
-           'ranks', 'multilabel_recall', 'multilabel_f1', 'mse', 'mae', 'Interval', 'group_draws', 'bootstrap_interval',
-           'replicates', 'paired_interval', 'pooled']
+           'ranks', 'nearest', 'recalls_at', 'multilabel_recall', 'multilabel_f1', 'mse', 'mae', 'Interval',
+           'group_draws', 'bootstrap_interval', 'replicates', 'paired_interval', 'pooled']
 
 # %% ../nbs/22_metrics.ipynb #67536281
 import functools
@@ -260,23 +260,62 @@ def ranks(
     return shares
 
 # %% ../nbs/22_metrics.ipynb #524c745b
+_QUERIES = 64  # Rows at a time: they stay in the core's cache
+
+
+def nearest(
+    similarity: np.ndarray,  # Of each query to each item [N, N]; larger is nearer
+    k: int,  # Neighbours
+    *,
+    itself: bool = False,  # Whether a query may be among its own neighbours
+) -> np.ndarray:  # Items, the nearest first; of equally near ones the first [N, k]
+    "Nearest items of every query. Raises `ParamsError` for numbers that are not finite, or too many neighbours."
+    N, one_more = len(similarity), 0 if itself else 1
+    if not 1 <= k <= N - one_more:
+        raise ParamsError(f"k: expected 1 to {N - one_more} neighbours, found {k}")
+    if not np.isfinite(similarity).all():
+        raise ParamsError("similarity: expected finite numbers, found others")
+    near, n = np.empty((N, k), np.intp), min(k + 1, N)
+    for start in range(0, N, _QUERIES):
+        distance = np.negative(similarity[start : start + _QUERIES], dtype=float)
+        if not itself:
+            np.fill_diagonal(distance[:, start:], np.inf)
+        some = np.argpartition(distance, n - 1, axis=1)[:, :n]
+        order = np.argsort(np.take_along_axis(distance, some, 1), axis=1)
+        some = np.take_along_axis(some, order, 1)
+        tied = (np.diff(np.take_along_axis(distance, some, 1), axis=1) == 0).any(1)
+        some[tied] = np.argsort(distance[tied], axis=1, kind="stable")[:, :n]
+        near[start : start + _QUERIES] = some[:, :k]
+    return near
+
+
+def recalls_at(
+    Y: ArrayLike,  # Labels [N, C], zeros and ones
+    similarity: ArrayLike,  # Of each query to each item [N, N]; larger is nearer
+    ks: Sequence[int],  # Numbers of neighbours
+    *,
+    itself: bool = False,  # True: the K + 1 nearest, of which the query does not count if it is one of them
+) -> dict:  # k -> of each query [N]; NaN for a query without labels
+    "Multi-label recall of each query at several K, from one search. Raises `ParamsError`."
+    Y, similarity = np.asarray(Y).astype(bool), np.asarray(similarity)
+    if Y.ndim != 2 or similarity.shape != (len(Y), len(Y)):
+        raise ParamsError(f"similarity: expected {[len(Y)] * 2}, found {list(similarity.shape)}")
+    numbers = {k: min(k + itself, len(Y)) for k in ks}
+    if not numbers:
+        return {}
+    near = nearest(similarity, max(numbers.values()), itself=itself).T
+    found = np.logical_or.accumulate(Y[near] & (near != np.arange(len(Y)))[..., None])
+    with np.errstate(invalid="ignore"):
+        return {k: (found[n - 1] & Y).sum(1) / Y.sum(1) for k, n in numbers.items()}
+
+
 def _recalls(
     Y: ArrayLike,  # As for `multilabel_recall`
     similarity: ArrayLike,
     k: int,
 ) -> np.ndarray:  # [N]; NaN for a query without labels
     "Recall of each query."
-    Y, similarity = np.asarray(Y).astype(bool), np.array(similarity, float)
-    if Y.ndim != 2 or similarity.shape != (len(Y), len(Y)):
-        raise ParamsError(f"similarity: expected {[len(Y)] * 2}, found {list(similarity.shape)}")
-    if not 1 <= k < len(Y):
-        raise ParamsError(f"k: expected 1 to {len(Y) - 1} neighbours, found {k}")
-    if not np.isfinite(similarity).all():
-        raise ParamsError("similarity: expected finite numbers, found others")
-    np.fill_diagonal(similarity, -np.inf)
-    found = Y[np.argsort(-similarity, axis=1, kind="stable")[:, :k]].any(1)
-    with np.errstate(invalid="ignore"):
-        return (found & Y).sum(1) / Y.sum(1)
+    return recalls_at(Y, similarity, (k,))[k]
 
 
 def multilabel_recall(

@@ -22,6 +22,7 @@ from musicmtl.metrics import (
     micro_f1,
     mse,
     multilabel_recall,
+    nearest,
     paired_interval,
     pooled,
     roc_auc,
@@ -274,3 +275,15 @@ def test_errors_name_what_is_wrong(call, message):
 def test_pooled_by_name():
     names, means = pooled(np.array([[1.0, 2], [3, 4], [10, 10]]), ["b", "b", "a"])
     assert names.tolist() == ["a", "b"] and means.tolist() == [[10, 10], [2, 3]]
+
+
+@pytest.mark.parametrize("itself", [True, False])
+@pytest.mark.parametrize("levels", [3, 10**6])
+def test_the_nearest_are_the_first_of_a_stable_sort(levels, itself):
+    similarity = generator("nearest").integers(0, levels, (150, 150)).astype(float)
+    distance = -similarity
+    if not itself:
+        np.fill_diagonal(distance, np.inf)
+    order = np.argsort(distance, axis=1, kind="stable")
+    for k in (1, 8, 149):
+        np.testing.assert_array_equal(nearest(similarity, k, itself=itself), order[:, :k])

@@ -9,6 +9,7 @@ __all__ = ['SWITCHES', 'FRONT_END', 'CLIP_FRAMES', 'WINDOW', 'WINDOW_HOP', 'GENS
 
 # %% ../../../nbs/papers/agf/model.ipynb #d9a58a99
 from dataclasses import dataclass
+from functools import partial
 import numpy as np, torch, torch.nn.functional as F
 from torch import nn, Tensor
 from torch.autograd.function import once_differentiable
@@ -142,23 +143,46 @@ def fit_words(
 
 # %% ../../../nbs/papers/agf/model.ipynb #136d473d
 @patch
-def words(
-    self: ArtistGroupFactors,
-    frames,  # Frames of one track [F, C]
-) -> np.ndarray:  # Number of the nearest cluster of each frame [F], int64
-    "Which word each frame is. Raises `CorpusError` for values that are not finite, or far too large."
-    import faiss
-
+def _checked(self: ArtistGroupFactors, frames):
+    "Frames of one track [F, C] that have words."
     if self.centroids is None:
         raise ParamsError("words: expected K-means to be fitted, call fit or fit_words first")
     x, channels = _frames(frames, "words"), self.centroids.shape[1]
     if x.shape[1] != channels:
         raise CorpusError(f"words: K-means was fitted to frames of {channels} values, found {x.shape[1]}")
-    index = faiss.IndexFlatL2(channels)
+    return x
+
+
+@patch
+def _nearest(self: ArtistGroupFactors, x):
+    "Number of the nearest cluster of each frame [F]."
+    import faiss
+
+    index = faiss.IndexFlatL2(x.shape[1])
     index.add(self.centroids)
     return index.search(x, 1)[1][:, 0]
 
+
+@patch
+def words(
+    self: ArtistGroupFactors,
+    frames,  # Frames of one track [F, C]
+) -> np.ndarray:  # Number of the nearest cluster of each frame [F], int64
+    "Which word each frame is. Raises `CorpusError` for values that are not finite, or far too large."
+    return self._nearest(self._checked(frames))
+
 # %% ../../../nbs/papers/agf/model.ipynb #5a744979
+_AT_ONCE_FRAMES = 2**16  # Two or more values each: enough for the fast kernel of faiss
+
+
+@patch
+def _counted(self: ArtistGroupFactors, counts, some):
+    "Add the words of some tracks, given as pairs of artist and frames, to the counts."
+    words = self._nearest(np.concatenate([x for _, x in some]))
+    artist = np.repeat([number for number, _ in some], [len(x) for _, x in some])
+    np.add.at(counts, (artist, words), 1)
+
+
 @patch
 def bags(
     self: ArtistGroupFactors,
@@ -169,15 +193,69 @@ def bags(
     "Bag of words of each artist: raw counts over all frames of all given tracks."
     artist = np.asarray(artist)
     counts = np.zeros((n_artists or int(artist.max(initial=-1)) + 1, self.n_clusters), np.int64)
-    for track, number in enumerate(artist):
-        if number >= 0:
-            counts[number] += np.bincount(self.words(tracks[track]), minlength=self.n_clusters)
+    some, n = [], 0
+    for track in np.flatnonzero(artist >= 0):
+        some.append((artist[track], self._checked(tracks[track])))
+        n += len(some[-1][1])
+        if n >= _AT_ONCE_FRAMES:
+            self._counted(counts, some)
+            some, n = [], 0
+    if some:
+        self._counted(counts, some)
     return counts
 
 # %% ../../../nbs/papers/agf/model.ipynb #b023ce85
 GENSIM_LEARNING = dict(  # Its defaults, as far as scikit-learn has them
     learning_method="online", batch_size=2000, learning_decay=0.5, learning_offset=1.0, max_doc_update_iter=50
 )
+
+
+_PRODUCTS = torch.float32  # Precision of the products; in double, only the last digits are others than scikit-learn's
+
+
+def _weights(gamma):
+    "exp E[log θ] of Dirichlet distributions [A, K]."
+    return torch.exp(torch.digamma(gamma) - torch.digamma(gamma.sum(1, keepdim=True)))
+
+
+def _over_expected(counts, weights, words):
+    "Counts over what weights [A, K] of topics [K, words] lead one to expect."
+    expected = torch.mm(weights.to(words), words).add_(torch.finfo(torch.float64).eps)
+    return torch.div(counts, expected, out=expected)
+
+
+def _settle(lda, counts, gamma, words):
+    "Iterate γ of some artists [A, K], in place, each until it moves no more."
+    moving, now = torch.arange(len(counts)), gamma.clone()
+    for _ in range(lda.max_doc_update_iter):
+        weights, before = _weights(now), now
+        now = weights * (_over_expected(counts, weights, words) @ words.T) + lda.doc_topic_prior_
+        moves = (now - before).abs().mean(1) >= lda.mean_change_tol
+        if not moves.all():
+            gamma[moving[~moves]] = now[~moves]
+            moving, now, counts = moving[moves], now[moves], counts[moves]
+            if not len(moving):
+                return
+    gamma[moving] = now
+
+
+_AT_ONCE_ARTISTS = 256
+
+
+def _e_step(lda, X, cal_sstats, random_init, parallel=None):
+    "The learning part of scikit-learn's method of the same name, for many artists at a time: same draws, same steps."
+    if not cal_sstats:  # what is said of an artist must not depend on who else is asked about, not even in the last bit
+        return type(lda)._e_step(lda, X, cal_sstats, random_init, parallel)
+    gamma = torch.from_numpy(lda.random_state_.gamma(100.0, 0.01, (len(X), lda.n_components)))
+    topics = torch.from_numpy(lda.exp_dirichlet_component_)
+    words, found = topics.to(_PRODUCTS), torch.zeros_like(topics)
+    for start in range(0, len(X), _AT_ONCE_ARTISTS):
+        some = slice(start, start + _AT_ONCE_ARTISTS)
+        counts = torch.from_numpy(X[some]).to(words)
+        _settle(lda, counts, gamma[some], words)
+        weights = _weights(gamma[some])
+        found += weights.to(words).T @ _over_expected(counts, weights, words)
+    return gamma.numpy(), (found * topics).numpy()
 
 
 @patch
@@ -193,6 +271,7 @@ def fit_topics(
         raise CorpusError(f"LDA: expected at least {self.n_topics} artists, one per topic, found {len(bags)}")
     learning = GENSIM_LEARNING if self.passes == 1 else {"learning_method": "batch"}
     lda = LatentDirichletAllocation(self.n_topics, max_iter=self.passes, random_state=self.seed, **learning)
+    lda._e_step = partial(_e_step, lda)
     self.lda = lda.fit(bags)
     return self
 

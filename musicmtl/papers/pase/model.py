@@ -334,14 +334,19 @@ class _GatedAverage(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         z, f, o, c = ctx.saved_tensors
+        grad = grad.contiguous()  # the layer's output is transposed, and so is what arrives: no step would lie together
         keep, g = 1 - f, grad * o
         keep_steps, g_steps = keep.unbind(), g.unbind()
         for t in range(len(g_steps) - 2, -1, -1):
             g_steps[t].addcmul_(keep_steps[t + 1], g_steps[t + 1])
-        rise = z.clone()
-        rise[1:] -= c[:-1]
-        at_z, at_f, at_o = g * f * (1 - z * z), rise.mul_(g).mul_(f).mul_(keep), grad * c * o * (1 - o)
-        return torch.cat([at_z, at_f, at_o], -1)
+        at_y = torch.empty((*grad.shape[:2], 3 * grad.shape[2]), dtype=grad.dtype, device=grad.device)
+        at_z, at_f, at_o = at_y.chunk(3, -1)
+        aten = torch.ops.aten  # derivatives through the activations, each written to its place in one pass
+        aten.sigmoid_backward.grad_input(grad * c, o, grad_input=at_o)
+        aten.tanh_backward.grad_input(g * f, z, grad_input=at_z)
+        at_c = torch.cat([z[:1], z[1:] - c[:-1]]).mul_(g)
+        aten.sigmoid_backward.grad_input(at_c, f, grad_input=at_f)
+        return at_y
 
 
 def gated_average(

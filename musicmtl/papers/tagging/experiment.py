@@ -16,7 +16,7 @@ __all__ = ['SWITCHES', 'TAGGERS', 'EMBEDDINGS', 'NETS', 'WAYS', 'KS', 'PAIRS', '
 
 # %% ../../../nbs/papers/tagging/experiment.ipynb #fe536963
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from ...core import CorpusError, ParamsError, generator, seed_everything, stable
 from ...corpus import Corpus
 from ...learn import MultiTask, StepTimes, fit
 from ...loaders import load_corpus
-from ...metrics import average_precision, multilabel_recall, ranks, replicates, roc_auc
+from ...metrics import average_precision, multilabel_recall, ranks, recalls_at, roc_auc
 from ...magnatagatune import TAGS, by_folder, tag_matrix
 from ...store import FeatureStore, WaveBank, WaveClips
 from ...study import PARTS, CommonSettings, Data, Job, Outcome, Results, SwitchedProtocol, best_device
@@ -55,7 +55,7 @@ from musicmtl.study import (
 )
 from ...tasks import Task, multilabel
 from ...viz import n_parameters
-from .metric import NOTIONS, MetricTask, TripletNet, Triplets, cosine_matrix, published_recalls
+from .metric import NOTIONS, MetricTask, TripletNet, Triplets, cosine_matrix
 from .metric import tag_notions
 from .model import SCHEDULES, SR, WINDOW, Crops, LogitNet, Musicnn, MusicnnEmbedding, Schedule
 from .model import TagAndEmbed, TagNet, clip_means, freeze
@@ -850,13 +850,11 @@ def mean_over(
 def query_recalls(
     Y: np.ndarray,  # Tags [n, C]
     similarity: np.ndarray,  # [n, n]
-    k: int,  # Neighbours
+    ks: Sequence[int],  # Numbers of neighbours
     counting: str,  # As the protocol's: "excluded" or "counted"
-) -> np.ndarray:  # [n], NaN for a query without tags
-    "Recall of each query, the query excluded, or K + 1 neighbours counted."
-    if counting == "counted":
-        return published_recalls(Y, similarity, k)
-    return replicates(partial(multilabel_recall, k=k), Y, similarity, weights=np.eye(len(Y)))
+) -> dict:  # k -> [n], NaN for a query without tags
+    "Recall of each query at each K, the query excluded, or K + 1 neighbours counted."
+    return recalls_at(Y, similarity, ks, itself=counting == "counted")
 
 # %% ../../../nbs/papers/tagging/experiment.ipynb #49ca0519
 def recalls(
@@ -866,7 +864,7 @@ def recalls(
 ) -> dict:  # recall_at_K -> [1 + DRAWS], for each K below n
     "Recall at each K."
     weights, counting = clip_weights(reading), reading.trial.protocol.recall
-    values = {k: query_recalls(Y, similarity, k, counting) for k in KS if k < len(Y)}
+    values = query_recalls(Y, similarity, [k for k in KS if k < len(Y)], counting)
     return {f"recall_at_{k}": mean_over(weights, by_query) for k, by_query in values.items()}
 
 

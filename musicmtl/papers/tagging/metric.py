@@ -8,6 +8,7 @@ __all__ = ['NOTIONS', 'MARGIN', 'TRACK_WEIGHT', 'PROTOCOLS', 'tag_notions', 'dra
            'TripletNet', 'published_recalls', 'published_recall', 'notion_block', 'cosine_matrix', 'neighbours']
 
 # %% ../../../nbs/papers/tagging/metric.ipynb #b0943cc7
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 import numpy as np, torch
@@ -16,6 +17,7 @@ from torch import nn, Tensor
 from fastcore.basics import patch
 from torch.utils.data import Dataset
 from ...core import *
+from ...metrics import recalls_at
 from .model import TAGS, WINDOW, cut
 
 # %% ../../../nbs/papers/tagging/metric.ipynb #9c9a115c
@@ -139,15 +141,30 @@ def triplet_losses(
     if not (anchor.ndim == 2 and anchor.shape == positive.shape == negative.shape):
         found = [list(part.shape) for part in parts]
         raise ParamsError(f"anchor, positive, negative: expected [B, D] each, found {found}")
+    x = torch.stack(parts)  # [3, B, D]: every operation once for all three
     if normalize:
-        parts = [part / part.norm(dim=-1, keepdim=True).clamp_min(1e-12) for part in parts]
+        x = F.normalize(x, dim=-1)
     if mask is not None:
-        parts = [part * mask for part in parts]
-    anchor, positive, negative = parts
-    return (margin - F.cosine_similarity(anchor, positive) + F.cosine_similarity(anchor, negative)).relu()
+        x = x * mask
+    x = F.normalize(x, dim=-1, eps=1e-8)  # as `F.cosine_similarity` does
+    to_positive, to_negative = (x[0] * x[1:]).sum(-1)
+    return (margin - to_positive + to_negative).relu()
 
 # %% ../../../nbs/papers/tagging/metric.ipynb #b4070cdc
 PROTOCOLS = ("published", "corrected")
+
+
+@functools.cache
+def _blocks(
+    dim: int,  # Size of the embedding
+    protocol: str,
+    device: torch.device,
+) -> Tensor:  # float32 [4, dim]
+    "The mask of each notion: made once, since making it takes longer than what it is used for."
+    mask = torch.arange(dim) // (dim // len(NOTIONS)) == torch.arange(len(NOTIONS))[:, None]
+    if protocol == "published":
+        mask[1:] = False
+    return mask.float().to(device)
 
 
 def notion_masks(
@@ -161,11 +178,7 @@ def notion_masks(
     if dim % len(NOTIONS):
         raise ParamsError(f"dim: expected a multiple of {len(NOTIONS)}, one block per notion, found {dim}")
     notion = torch.as_tensor(notion)
-    block = torch.arange(dim, device=notion.device) // (dim // len(NOTIONS))
-    mask = block == notion[:, None]
-    if protocol == "published":
-        mask = mask & (notion == 0)[:, None]
-    return mask.float()
+    return _blocks(dim, protocol, notion.device)[notion]
 
 # %% ../../../nbs/papers/tagging/metric.ipynb #262e2558
 _LEFT_OVER = 20_000  # any row beyond the 49th of the annotation table will do
@@ -305,12 +318,7 @@ def published_recalls(
     k: int,  # Neighbours
 ) -> np.ndarray:  # Of each query [N]; NaN for one without tags, where the report's code divides by 0
     "Multi-label recall by the report's appendix 2: the K + 1 nearest, without the query where it is one of them."
-    Y, similarity = np.asarray(Y).astype(bool), np.asarray(similarity, float)
-    near = np.argsort(-similarity, axis=1, kind="stable")[:, : k + 1]
-    others = near != np.arange(len(Y))[:, None]
-    found = (Y[near] & others[:, :, None]).any(1)
-    with np.errstate(invalid="ignore"):
-        return (found & Y).sum(1) / Y.sum(1)
+    return recalls_at(Y, similarity, (k,), itself=True)[k]
 
 
 def published_recall(

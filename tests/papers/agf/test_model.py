@@ -8,11 +8,14 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.decomposition import LatentDirichletAllocation
 
 from musicmtl.balance import Equal, GradNorm, backward, fan_out
 from musicmtl.core import CorpusError, ParamsError
 from musicmtl.viz import n_parameters
+import musicmtl.papers.agf.model as module
 from musicmtl.papers.agf.model import (
+    GENSIM_LEARNING,
     SWITCHES,
     ArtistGroupFactors,
     Branch,
@@ -302,6 +305,43 @@ def test_bags_count_every_frame_once():
     agf.fit_topics(bags)
     assert np.isnan(agf.transform(x, unknown)[artist == 3]).all()
     assert np.isfinite(agf.transform(x, unknown)[artist != 3]).all()
+
+
+def drawn_bags(artists=300, words=60, seed=0):
+    "Bags of artists who mix six styles."
+    rng = np.random.default_rng(seed)
+    styles = rng.dirichlet([0.1] * words, 6)
+    return np.stack([rng.multinomial(rng.integers(1, 900), p) for p in rng.dirichlet([0.3] * 6, artists) @ styles])
+
+
+@pytest.mark.parametrize("passes, learning", [(1, GENSIM_LEARNING), (5, {"learning_method": "batch"})])
+def test_topics_are_those_of_scikit_learn_one_artist_at_a_time(passes, learning, monkeypatch):
+    bags = drawn_bags()
+    plain = LatentDirichletAllocation(8, max_iter=passes, random_state=3, **learning).fit(bags)
+    theta, perplexity = plain.transform(bags), plain.perplexity(bags)
+
+    def difference():
+        ours = ArtistGroupFactors(60, 8, seed=3, passes=passes).fit_topics(bags)
+        assert ours.lda.perplexity(bags) == pytest.approx(perplexity, rel=1e-6)
+        return np.abs(ours.theta(bags) - theta)
+
+    found = difference()
+    assert (found < 1e-5).mean() > 0.995 and found.max() < 1e-4  # of a few, the last step is another
+    monkeypatch.setattr(module, "_PRODUCTS", torch.float64)
+    assert difference().max() < 1e-7
+
+
+def test_bags_of_many_tracks_at_a_time_are_those_of_one_after_another(monkeypatch):
+    x, artist = two_groups()
+    agf = ArtistGroupFactors(16, 4).fit_words(x)
+    artist = np.where(artist == 3, -1, artist)
+    expected = np.zeros((24, 16), int)
+    for track, number in zip(x, artist, strict=True):
+        if number >= 0:
+            expected[number] += np.bincount(agf.words(track), minlength=16)
+    for frames in (1, 200, 10**6):
+        monkeypatch.setattr(module, "_AT_ONCE_FRAMES", frames)
+        assert (agf.bags(x, artist) == expected).all()
 
 
 def test_topics_follow_the_artists():
