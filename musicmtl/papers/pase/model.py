@@ -87,9 +87,17 @@ def _fourier_size(kernel):
     return 1 << (8 * kernel - 1).bit_length()
 
 
+def _padded(x, left, right):
+    "Signals [..., T] with zeros at both ends; nothing but the ends is filled."
+    out = x.new_empty(*x.shape[:-1], left + x.shape[-1] + right)
+    out[..., :left], out[..., left + x.shape[-1] :] = 0, 0
+    out[..., left : left + x.shape[-1]] = x
+    return out
+
+
 def _in_blocks(x, width, step, n):
     "`n` blocks [..., n, width] of signals [..., T], a step apart, zeros after their end."
-    return F.pad(x, (0, (n - 1) * step + width - x.shape[-1])).unfold(-1, width, step)
+    return _padded(x, 0, (n - 1) * step + width - x.shape[-1]).unfold(-1, width, step)
 
 
 def _spectra(x, kernel):
@@ -117,12 +125,11 @@ def _filtered(spectra, filters, length):
 
 def _filter_gradient(spectra, grad, kernel):
     "Gradient [C, kernel] of `_filtered` with respect to the filters; `grad` is [B, C, T]."
-    size = _fourier_size(kernel)
-    step, blocks = size - kernel + 1, spectra.shape[1]
-    total = spectra.new_zeros(grad.shape[1], spectra.shape[2])
+    size, total = _fourier_size(kernel), 0
+    step = size - kernel + 1
     for signal, arriving in zip(spectra, grad, strict=True):
-        found = torch.fft.rfft(_in_blocks(arriving, step, step, blocks), size)
-        total += (found.conj() * signal).sum(1)
+        blocks = _in_blocks(arriving, step, step, signal.shape[-2])
+        total = total + (torch.fft.rfft(blocks, size).conj() * signal).sum(1)
     return torch.fft.irfft(total, size)[:, :kernel]
 
 # %% ../../../nbs/papers/pase/model.ipynb #8e39fcf5
@@ -192,9 +199,8 @@ _PIECE = 2**16  # Numbers to work on at a time, so that they stay in the cache
 
 
 def _pieces(x):
-    "Rows of [B, C, T], one per clip and channel, as slices of some that fit into the cache."
-    n, step = x.shape[0] * x.shape[1], max(1, _PIECE // x.shape[2])
-    return [slice(start, start + step) for start in range(0, n, step)]
+    "How many clips of [B, C, T] fit into the cache."
+    return max(1, _PIECE // x[0].numel())
 
 
 class _Slopes(torch.autograd.Function):
@@ -209,15 +215,13 @@ class _Slopes(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         x, slope = ctx.saved_tensors
-        x_rows, grad_rows, slopes = x.flatten(0, 1), grad.flatten(0, 1), slope.repeat(len(x))
-        at_x, at_slope = torch.empty_like(x_rows), torch.empty_like(slopes)
-        for rows in _pieces(x):
-            arriving = grad_rows[rows]
-            above = torch.ops.aten.threshold_backward(arriving, x_rows[rows], 0)  # The gradient where x > 0, else 0
+        at_x, at_slope, n = torch.empty_like(grad), torch.zeros_like(slope), _pieces(x)
+        for clips, arriving, out in zip(x.split(n), grad.split(n), at_x.split(n), strict=True):
+            above = torch.ops.aten.threshold_backward(arriving, clips, 0)  # The gradient where x > 0, else 0
             below = arriving - above
-            at_slope[rows] = torch.linalg.vecdot(x_rows[rows], below)
-            torch.add(below.mul_(slopes[rows, None]), above, out=at_x[rows])
-        return at_x.view_as(x), at_slope.view(len(x), -1).sum(0)
+            at_slope += torch.linalg.vecdot(clips, below).sum(0)
+            torch.add(below.mul_(slope[:, None]), above, out=out)
+        return at_x, at_slope
 
 
 class ChannelPReLU(nn.PReLU):
@@ -231,16 +235,12 @@ class ChannelPReLU(nn.PReLU):
 
 # %% ../../../nbs/papers/pase/model.ipynb #15f8da61
 def _moments(x):
-    "Mean and variance (over N, not N − 1) of each channel of [B, C, T], from those of its rows."
-    B, C, T = x.shape
-    x_rows = x.flatten(0, 1)
-    means = x_rows.mean(1)
-    squares = torch.empty_like(means)
-    for rows in _pieces(x):
-        squares[rows] = (x_rows[rows] - means[rows, None]).square_().sum(1)
-    means, squares = means.view(B, C), squares.view(B, C)
+    "Mean and variance (over N, not N − 1) of each channel of [B, C, T], from those of each clip."
+    means, n = x.mean(2), _pieces(x)
+    pairs = zip(x.split(n), means.split(n), strict=True)
+    squares = torch.cat([(clips - middle[..., None]).square_().mean(2) for clips, middle in pairs])
     mean = means.mean(0)
-    return mean, squares.sum(0) / (B * T) + (means - mean).square().mean(0)
+    return mean, squares.mean(0) + (means - mean).square().mean(0)
 
 
 class _Norm(torch.autograd.Function):
@@ -384,7 +384,7 @@ class _Up(torch.autograd.Function):
     def backward(ctx, grad):
         x, weight = ctx.saved_tensors
         left = ctx.crop
-        frames = _frames(F.pad(grad, (left, weight.shape[2] - ctx.stride - left)), ctx.stride)
+        frames = _frames(_padded(grad, left, weight.shape[2] - ctx.stride - left), ctx.stride)
         at_weight = _tap_gradient(frames, x, weight, ctx.stride)
         return _down(frames, weight, ctx.stride), at_weight, grad.sum((0, 2)), None, None
 
@@ -606,8 +606,8 @@ class Skips(nn.ModuleList):
         self,
         means: list,  # Output of each block, averaged over each frame [B, C, F]
     ) -> Tensor:  # [B, emb_dim, F]
-        "Sum over the blocks."
-        return sum(skip(mean) for skip, mean in zip(self, means, strict=True))
+        "Sum over the blocks: one convolution of all their channels together."
+        return F.conv1d(torch.cat(means, 1), torch.cat([skip.weight for skip in self], 1))
 
 # %% ../../../nbs/papers/pase/model.ipynb #98b12274
 class PASEPlus(_Encoder):
@@ -723,29 +723,25 @@ class Worker(nn.Module):
         return self.out(self.prelu(self.hidden(h)))
 
 # %% ../../../nbs/papers/pase/model.ipynb #97b0ab2d
-def _filter_sum(x, filters):
-    "Sum over C of the convolutions [B, T] of x [B, C, T] with filters [C, kernel], cropped to the middle."
-    T, kernel = x.shape[2], filters.shape[1]
-    bank = torch.fft.rfft(filters.flip(1), _fourier_size(kernel)).conj()[:, None]
-    padded = F.pad(x, (kernel // 2,) * 2)
-    return torch.stack([_from_spectra((_spectra(clip, kernel) * bank).sum(0), kernel, T) for clip in padded])
-
-
 class _FilterSum(torch.autograd.Function):
     "Transposed convolution of C channels to one, cropped to the input's length."
 
     @staticmethod
     def forward(ctx, x, filters):
-        ctx.save_for_backward(x, filters)
-        return _filter_sum(x, filters)
+        kernel = filters.shape[1]
+        bank = torch.fft.rfft(filters.flip(1), _fourier_size(kernel)).conj()[:, None]
+        spectra = [_spectra(_padded(clip, kernel // 2, kernel // 2), kernel) for clip in x]
+        ctx.save_for_backward(filters, *spectra)
+        return torch.stack([_from_spectra((found * bank).sum(0), kernel, x.shape[2]) for found in spectra])
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        x, filters = ctx.saved_tensors
+        filters, *spectra = ctx.saved_tensors
         kernel = filters.shape[1]
-        spectra = _spectra(F.pad(grad, (kernel // 2,) * 2), kernel)
-        return _filtered(spectra, filters, x.shape[2]), _filter_gradient(spectra, x, kernel)
+        of_padded = _spectra(_padded(grad, kernel // 2, kernel // 2), kernel)
+        at_filters = _filter_gradient(spectra, grad[:, None], kernel).flip(1)
+        return _filtered(of_padded, filters, grad.shape[1]), at_filters
 
 
 class FilterSum(nn.ConvTranspose1d):
@@ -956,6 +952,23 @@ def targets(
     return [of_worker[task.name] for task in self.tasks]
 
 
+class _MeanSquare(torch.autograd.Function):
+    "`F.mse_loss`, whose backward pass writes its result once."
+
+    @staticmethod
+    def forward(ctx, x, target):
+        off = x - target
+        ctx.save_for_backward(off)
+        per_clip = off.flatten(1)
+        return torch.linalg.vecdot(per_clip, per_clip).sum() / off.numel()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        (off,) = ctx.saved_tensors
+        return off * (grad * 2 / off.numel()), None
+
+
 @patch
 def task_loss(
     self: Pretraining,
@@ -966,7 +979,7 @@ def task_loss(
 ) -> Tensor:  # Scalar
     "As `MultiTask`'s; on a CPU in fewer passes where no entry of the target is missing."
     if n_ranks() == 1 and _plain_cpu(logits) and logits.dtype == target.dtype:
-        plain = F.l1_loss if self.tasks[k].kind == "absolute_regression" else F.mse_loss
+        plain = F.l1_loss if self.tasks[k].kind == "absolute_regression" else _MeanSquare.apply
         if (loss := plain(logits, target)).isfinite():
             return loss
     return MultiTask.task_loss(self, k, logits, target, weight)
