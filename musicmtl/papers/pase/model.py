@@ -395,7 +395,7 @@ _FEW = 16  # Channels at which the library's kernels are no slower
 def _few_channels(conv, x):
     "Whether a convolution in long steps, or a transposed one, is faster as a product of frames."
     stride, kernel = conv.stride[0], conv.kernel_size[0]
-    whole = stride > 2 and kernel % stride == 0
+    whole = stride > 2 and kernel > stride and kernel % stride == 0
     return whole and max(conv.in_channels, conv.out_channels) <= _FEW and _plain_cpu(x)
 
 
@@ -952,23 +952,6 @@ def targets(
     return [of_worker[task.name] for task in self.tasks]
 
 
-class _MeanSquare(torch.autograd.Function):
-    "`F.mse_loss`, whose backward pass writes its result once."
-
-    @staticmethod
-    def forward(ctx, x, target):
-        off = x - target
-        ctx.save_for_backward(off)
-        per_clip = off.flatten(1)
-        return torch.linalg.vecdot(per_clip, per_clip).sum() / off.numel()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        (off,) = ctx.saved_tensors
-        return off * (grad * 2 / off.numel()), None
-
-
 @patch
 def task_loss(
     self: Pretraining,
@@ -979,7 +962,7 @@ def task_loss(
 ) -> Tensor:  # Scalar
     "As `MultiTask`'s; on a CPU in fewer passes where no entry of the target is missing."
     if n_ranks() == 1 and _plain_cpu(logits) and logits.dtype == target.dtype:
-        plain = F.l1_loss if self.tasks[k].kind == "absolute_regression" else _MeanSquare.apply
+        plain = F.l1_loss if self.tasks[k].kind == "absolute_regression" else F.mse_loss
         if (loss := plain(logits, target)).isfinite():
             return loss
     return MultiTask.task_loss(self, k, logits, target, weight)
