@@ -83,7 +83,7 @@ test-sync: setup
 	@$(VENV)/bin/ruff check nbs musicmtl tests
 
 test-notebooks: setup
-	@$(VENV)/bin/nbdev_test --n_workers 0 --timing
+	@$(PY) tests/notebooks.py
 
 test-studies: setup
 	@$(PY) -m pytest -m studies

@@ -757,7 +757,7 @@ def load_miniature(
     size: str | dict = "mini",  # "smoke", "mini", "claims", "paper", or a world's own numbers
     seed: int = 0,  # Another seed, another world
     label_noise: float | None = None,  # Share of wrong genre labels; None: the view's own
-    n_jobs: int = 2,  # Processes that render
+    n_jobs: int = -1,  # Processes that render; -1: one per core
 ) -> Corpus:
     "Miniature, seen as one study's corpus: `musicmtl.miniature.miniature`. Raises `ParamsError`."
     from musicmtl.miniature import miniature

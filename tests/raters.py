@@ -176,3 +176,11 @@ def write_paper(
     (paper / "published.csv").write_text(
         "study,ref,variant,metric,paper_value\nraters,Table 1,smart,accuracy,64\n", encoding="utf-8"
     )
+
+
+def die_at_first(mark: Path, answer: int) -> int:
+    "An answer, from the second call on; SIGKILL meets the first."
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return answer

@@ -12,10 +12,13 @@ import sys
 import threading
 import time
 
+import joblib
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from raters import die_at_first
 
 from musicmtl.core import (
     AudioError,
@@ -27,8 +30,10 @@ from musicmtl.core import (
     read_json,
     repo_root,
     save_tensors,
+    side_by_side,
     stable_hash,
     sweep,
+    workers,
 )
 
 
@@ -419,3 +424,55 @@ def test_workers_end_with_their_driver_in_the_middle_of_a_call():
     driver.kill()
     driver.wait()
     assert psutil.wait_procs(family, timeout=30)[1] == []
+
+
+def test_calls_whose_worker_was_killed_are_made_again(tmp_path):
+    calls = {k: (die_at_first, (tmp_path / str(k % 2), 10 * k)) for k in range(6)}
+    assert dict(side_by_side(calls, 2, "tens are made")) == {k: 10 * k for k in range(6)}
+
+
+def test_workers_that_keep_dying_are_a_sentence():
+    calls = {0: (abs, (-1,)), 1: (os._exit, (1,))}
+    with pytest.raises(RunError, match="workers die while numbers are made: expected results, found none"):
+        list(side_by_side(calls, 2, "numbers are made"))
+
+
+def test_an_error_of_a_call_is_its_own():
+    with pytest.raises(ZeroDivisionError):
+        list(side_by_side({0: (divmod, (1, 0)), 1: (divmod, (1, 1))}, 2, "numbers are made"))
+
+
+@pytest.mark.parametrize(
+    "cores, n_jobs, n_calls, processes, threads",
+    [
+        (2, -1, None, 2, 1),
+        (64, -1, None, 64, 1),
+        (64, -2, None, 63, 1),
+        (1, -2, None, 1, 1),
+        (64, 4, None, 4, 16),
+        (2, 8, None, 8, 1),
+        (64, 1, None, 1, 64),
+        (64, -1, 5, 5, 12),
+        (64, -1, 1, 2, 32),
+        (2, 1, 100, 1, 2),
+    ],
+)
+def test_workers_share_the_cores(monkeypatch, cores, n_jobs, n_calls, processes, threads):
+    monkeypatch.setattr(joblib, "cpu_count", lambda: cores)
+    options = workers(n_jobs, n_calls)
+    assert options["n_jobs"] == processes and options["initargs"] == (os.getpid(), threads)
+
+
+def threads_of_libraries():
+    import torch
+    from threadpoolctl import threadpool_info
+
+    return torch.get_num_threads(), {pool["num_threads"] for pool in threadpool_info()}
+
+
+def test_libraries_of_a_worker_take_its_share_whatever_the_environment_says(monkeypatch):
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "7")
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 4)
+    found = joblib.Parallel(**workers(2))(joblib.delayed(threads_of_libraries)() for _ in range(2))
+    assert found == [(2, {2})] * 2

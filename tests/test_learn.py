@@ -5,6 +5,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from functools import partial
@@ -17,9 +18,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from musicmtl import learn
 from musicmtl.balance import Equal, GradNorm
 from musicmtl.core import ParamsError, RunError
-from musicmtl.learn import EpochBatches, Items, MultiTask, Plateau, Windows, fit
+from musicmtl.learn import EpochBatches, Items, MultiTask, Plateau, StepTimes, Windows, fit, held_on, one_ahead, outputs
 from small_training import TASKS, Net, data, module
 
 
@@ -372,3 +374,157 @@ def test_a_data_set_is_told_the_epoch_also_after_a_restart(tmp_path):
     fit(module(), second, valid, **arguments)
     assert sorted(set(first.seen)) == [0, 1] and second.seen == [2, 2, 3, 3]
     assert sorted(set(valid.seen)) == [0, 1, 2, 3]
+
+
+# Batches that are made one ahead, and features that lie where the network is
+
+
+def threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("one ahead")]
+
+
+def one_by_one(make, parts):
+    return map(make, parts)
+
+
+def test_batches_made_ahead_are_those_made_one_by_one(tmp_path, monkeypatch):
+    sizes = {"epochs": 3, "batch_size": 20, "device": "cpu"}
+    ahead = fit(module(), data(), data(), root=tmp_path / "ahead", **sizes)
+    read_ahead = outputs(torch.Tensor.contiguous, data(), batch_size=30)
+    monkeypatch.setattr(learn, "one_ahead", one_by_one)
+    plain = fit(module(), data(), data(), root=tmp_path / "plain", **sizes)
+    pd.testing.assert_frame_equal(ahead.history, plain.history)
+    pd.testing.assert_frame_equal(ahead.valid_history, plain.valid_history)
+    assert_same_weights(ahead, plain)
+    assert torch.equal(read_ahead, outputs(torch.Tensor.contiguous, data(), batch_size=30))
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 7])
+def test_the_next_is_made_while_one_is_used_and_no_more(n):
+    made, used = [], []
+    for number in one_ahead(lambda part: made.append(part) or part, range(n)):
+        used.append(number)
+        until = time.monotonic() + 10
+        while len(made) < min(len(used) + 1, n) and time.monotonic() < until:
+            time.sleep(0.001)
+        assert made == list(range(min(len(used) + 1, n)))
+    assert used == list(range(n)) and not threads()
+
+
+def test_an_error_of_the_thread_is_raised_where_its_batch_is_due(tmp_path):
+    class Broken(Windows):
+        n = 0
+
+        def __getitem__(self, items):
+            self.n += 1
+            if self.n == 3:
+                raise OSError("the disk is gone")
+            return super().__getitem__(items)
+
+    broken, trained = data(), module()
+    broken.__class__ = Broken
+    with pytest.raises(OSError, match="the disk is gone"):
+        fit(trained, broken, epochs=2, batch_size=20, root=tmp_path, device="cpu")
+    assert len(trained.history) == 2 * 2 and not threads()
+
+
+def test_a_training_that_ends_in_the_middle_leaves_no_thread(tmp_path):
+    class Ends(MultiTask):
+        def training_step(self, batch, batch_idx):
+            if batch_idx == 1:
+                raise Killed
+            super().training_step(batch, batch_idx)
+
+    with pytest.raises(Killed):
+        fit(Ends(Net(), TASKS), data(), epochs=2, batch_size=20, root=tmp_path, device="cpu")
+    assert not threads()
+    batches = one_ahead(str, range(5))
+    assert next(batches) == "0" and len(threads()) == 1
+    batches.close()
+    assert not threads()
+
+
+def test_a_batch_for_a_gpu_is_pinned(monkeypatch):
+    pinned = []
+    monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda x: pinned.append(x.shape) or x)
+    batches = learn._Batches(data(), EpochBatches(80, 20), torch.device("cuda", 1))
+    assert len(list(batches)) == 4 and pinned == 4 * [(20, 1, 6, 12), (20,), (20,)]
+
+
+def test_features_move_to_a_device_that_has_room_and_a_warning_says_where_not(monkeypatch):
+    windows, items = data(), Items(torch.arange(6.0).view(3, 2), [torch.arange(3)])
+    assert held_on(windows, "meta").maps.device.type == "meta" and windows.maps.device.type == "cpu"
+    assert torch.equal(held_on(items, "cpu")[[2, 0]][0], items[[2, 0]][0])
+    from_files = Windows(lambda rows, starts, length: torch.zeros(len(rows), 1, length), [0], [0], 4)
+    assert held_on(from_files, "meta") is from_files
+    monkeypatch.setattr(learn, "_free_bytes", lambda device: 2 * items.x.nbytes)
+    assert held_on(items, "meta").x.device.type == "meta"
+    with pytest.warns(UserWarning, match="Windows: features of 0.0 GB do not fit into half of the memory .*on meta"):
+        assert held_on(windows, "meta") is windows
+
+
+@pytest.mark.parametrize("every", [3, 50])
+def test_numbers_that_are_fetched_later_are_the_same(tmp_path, monkeypatch, every):
+    sizes = {"epochs": 6, "batch_size": 20, "device": "cpu"}
+    at_once = fit(module(), data(), data(), root=tmp_path / "at_once", **sizes)
+    monkeypatch.setitem(learn._EVERY, "cpu", every)
+    monkeypatch.setattr(MultiTask, "device", torch.device("cuda"))  # labels are counted before a batch is copied
+    stopped_in(tmp_path / "later", 1)
+    later = fit(module(), data(), data(), root=tmp_path / "later", **sizes)
+    assert str(later.steps_log) == str(at_once.steps_log) and later.valid_log == at_once.valid_log[1:]
+    assert_same_weights(later, at_once)
+
+
+def test_a_divergence_that_is_seen_later_has_its_own_step(tmp_path, monkeypatch):
+    monkeypatch.setitem(learn._EVERY, "cpu", 50)
+
+    class Wild(MultiTask):
+        def _record(self, losses, log, counts=None):
+            later = self.current_epoch == 1 and len(self._steps) == 2
+            super()._record(losses * torch.tensor([1, torch.inf]) if later else losses, log, counts)
+
+    trained = Wild(Net(), TASKS, GradNorm(2))
+    with pytest.raises(RunError, match=r"diverged at epoch 1, step 6: .* for b \(losses .*1 steps in a row"):
+        fit(trained, data(), epochs=3, batch_size=20, root=tmp_path, device="cpu")
+    assert len(trained.history) == 6 * 2
+    assert torch.load(tmp_path / "last.ckpt")["epoch"] == 0
+
+
+def test_a_training_on_one_gpu_takes_the_current_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
+    found, n = learn._machine("gpu", 1, 1, "auto", "32-true")
+    assert found == {"accelerator": "gpu", "devices": [2], "precision": "32-true"} and n == 1
+    assert learn._machine("cpu", 1, 1, "auto", "32-true")[0]["devices"] == 1
+
+
+def test_steps_of_a_gpu_are_timed_in_its_queue(monkeypatch):
+    class Event:
+        clock, asked = 0.0, 0
+
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self, stream):
+            Event.clock += 20
+            self.at, self.stream = Event.clock, stream
+
+        def synchronize(self):
+            Event.asked += 1
+
+        def elapsed_time(self, end):  # ms
+            return end.at - self.at
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: device)
+    times = StepTimes()
+    for device in ("cuda", "cuda", "cpu"):
+        trained = torch.nn.Module()
+        trained.device = torch.device(device)
+        times.on_train_batch_start(None, trained, None, 0)
+        times.on_train_batch_end(None, trained, None, None, 0)
+    assert Event.asked == 0 and len(times.seconds) == 3 and times.seconds[1:] == [0.02, 0.02] and Event.asked == 2
+    again = StepTimes()
+    again.load_state_dict(times.state_dict())
+    assert again.seconds == times.seconds

@@ -1031,6 +1031,6 @@ def test_miniature_gets_its_options(monkeypatch, tmp_path):
     assert load_corpus("miniature") == "corpus"
     load_corpus("miniature", tmp_path, view="openmic", size="smoke", seed=3, label_noise=0)
     assert calls == [
-        (("fma", "mini"), dict(seed=0, label_noise=None, root=None, n_jobs=2)),
-        (("openmic", "smoke"), dict(seed=3, label_noise=0, root=tmp_path, n_jobs=2)),
+        (("fma", "mini"), dict(seed=0, label_noise=None, root=None, n_jobs=-1)),
+        (("openmic", "smoke"), dict(seed=3, label_noise=0, root=tmp_path, n_jobs=-1)),
     ]

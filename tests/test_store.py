@@ -77,6 +77,26 @@ def test_index(corpus, store):
 
 
 @pytest.mark.parametrize("feature", FEATURES)
+def test_maps_on_a_device_give_the_same_windows_and_are_shared_while_somebody_has_them(store, feature):
+    part = store.subset(store.ok[::-1])
+    maps = part.maps(feature)
+    held = maps.to("cpu")
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, len(part), 50)
+    starts = rng.integers(0, part.frames(feature)[rows] - 7)
+    torch.testing.assert_close(held(rows, starts, 7), part.gather(feature, rows, starts, 7), rtol=0, atol=0)
+    torch.testing.assert_close(maps(rows, starts, 7), held(rows, starts, 7), rtol=0, atol=0)
+    assert held.frames.nbytes == maps.nbytes and part.maps(feature).to("cpu") is held
+    assert len(pickle.loads(pickle.dumps(part))._held) == 0
+    with pytest.raises(ParamsError, match="is not inside track"):
+        held(rows, starts + 10**6, 7)
+    del held
+    assert len(part._held) == 0
+    with pytest.raises(ParamsError, match="feature"):
+        store.maps("nothing")
+
+
+@pytest.mark.parametrize("feature", FEATURES)
 def test_gather_equals_reading_one_by_one(store, feature):
     rng = np.random.default_rng(1)
     rows = rng.integers(0, 10, 200)
@@ -204,6 +224,25 @@ def test_on_a_dask_cluster(corpus, store, tmp_path):
     with cluster, Client(cluster), joblib.parallel_config(backend="dask"):
         there = extract(corpus, make_bank(), tmp_path / "s", shard_tracks=4)
     assert content(there.root) == content(store.root)
+
+
+class Deadly(FeatureBank):
+    "SIGKILL meets the process at its first track."
+
+    mark = None
+
+    def forward(self, wave):
+        if not os.path.exists(self.mark):
+            os.mkdir(self.mark)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(wave)
+
+
+def test_a_worker_that_is_killed_is_replaced(corpus, store, tmp_path):
+    bank = make_bank()
+    bank.__class__, bank.mark = Deadly, str(tmp_path / "died")
+    there = extract(corpus, bank, tmp_path / "s", n_jobs=2, shard_tracks=4)
+    assert content(there.root) == content(store.root) and (tmp_path / "died").exists()
 
 
 SLOW = """

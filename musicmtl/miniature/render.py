@@ -22,9 +22,9 @@ from musicmtl.core import (
     made_up,
     progress,
     read_json,
+    side_by_side,
     stable_hash,
     sweep,
-    workers,
 )
 from ..corpus import Corpus
 from .score import score
@@ -138,10 +138,8 @@ def _write_missing(world, root, n_jobs):
         for chunk in progress(chunks, "rendering Miniature"):
             write_tracks(world, chunk, root)
         return
-    from joblib import Parallel, delayed
-
-    jobs = (delayed(_write_tracks_of)(world.size, world.seed, chunk, root) for chunk in chunks)
-    done = Parallel(**workers(n_jobs), return_as="generator_unordered")(jobs)
+    calls = {chunk[0]: (_write_tracks_of, (world.size, world.seed, chunk, root)) for chunk in chunks}
+    done = side_by_side(calls, n_jobs, f"Miniature is rendered into {root}")
     for _ in progress(done, "rendering Miniature", total=len(chunks)):
         pass
 
@@ -215,7 +213,7 @@ def miniature(
     seed: int = 0,
     label_noise: float | None = None,  # Rate of tracks with a wrong label; the view's own by default
     root: str | Path | None = None,  # Where to render to; a folder in the cache by default
-    n_jobs: int = 2,  # Processes
+    n_jobs: int = -1,  # Processes; -1: one per core
     render: bool = True,  # False: the table alone; the files need not exist
 ) -> Corpus:  # Named "miniature"
     "Miniature as a corpus: rendered once, then found again. Raises `ParamsError`."

@@ -8,15 +8,14 @@ __all__ = ['kept_arrays', 'history_arrays', 'read_history', 'Job', 'one_core', '
 
 # %% ../../nbs/study/44_jobs.ipynb #807aff7e
 import io, math, os, socket, threading, warnings, zipfile
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from urllib.parse import urlparse
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from joblib import Parallel, delayed, parallel_config
 from joblib.parallel import get_active_backend
-from ..core import InUse, RunError, atomic, locked, progress, workers
+from ..core import InUse, RunError, atomic, locked, lost_worker, progress, workers
 from .settings import CommonSettings, training_id
 
 # %% ../../nbs/study/44_jobs.ipynb #934e5cfb
@@ -151,12 +150,28 @@ def one_core(
         torch.set_num_threads(threads)
 
 
+def _n_gpus(settings: CommonSettings) -> int:
+    "GPUs that jobs may take."
+    return 0 if settings.device == "cpu" else torch.cuda.device_count()
+
+
+def _own_gpu(settings: CommonSettings, number: int):
+    "Within the block, the GPU of a job where there are several: the current one, which `fit` and `best_device` take."
+    n = _n_gpus(settings)
+    return torch.cuda.device(number % n) if n > 1 and settings.alone else nullcontext()
+
+
+def _at_once(settings: CommonSettings) -> int:
+    "Jobs side by side, as joblib counts them."
+    return _n_gpus(settings) or -1 if settings.n_jobs == -1 else settings.n_jobs
+
+
 _one_job = threading.Lock()  # The global generators have one state for all threads
 
 
-def _train(job, data, settings, root, driver, wait) -> bool:  # Whether the result is there now
+def _train(job, number, data, settings, root, driver, wait) -> bool:  # Whether the result is there now
     "Train one job; what it found is in its file and does not travel back."
-    with _one_job, one_core(quiet=os.getpid() != driver):
+    with _one_job, one_core(quiet=os.getpid() != driver), _own_gpu(settings, number):
         return job.claim(data, settings, root, wait)
 
 # %% ../../nbs/study/44_jobs.ipynb #ae65d52e
@@ -165,7 +180,7 @@ def _on_dask(client, jobs, data, *how):
     from dask.distributed import as_completed
 
     (sent,) = client.scatter([data], broadcast=True, hash=False)
-    futures = {client.submit(_train, job, sent, *how, pure=False): job for job in jobs}
+    futures = {client.submit(_train, job, number, sent, *how, pure=False): job for number, job in enumerate(jobs)}
     for future in as_completed(futures, loop=client.loop):
         yield futures[future], future.result()
 
@@ -174,21 +189,17 @@ def _side_by_side(jobs, data, settings, root, wait):
     "(job, whether its result is there) as they end, under the backend that joblib was told to use."
     how = (settings, root, os.getpid(), wait)
     if not settings.alone:  # each takes all devices
-        yield from ((job, _train(job, data, *how)) for job in jobs)
+        yield from ((job, _train(job, 0, data, *how)) for job in jobs)
         return
     client = getattr(get_active_backend()[0], "client", None)
     if client is not None:
         yield from _on_dask(client, jobs, data, *how)
         return
-    calls = (delayed(_train)(job, data, *how) for job in jobs)
-    yield from zip(jobs, Parallel(**workers(settings.n_jobs), return_as="generator")(calls), strict=True)
+    calls = (delayed(_train)(job, number, data, *how) for number, job in enumerate(jobs))
+    options = workers(_at_once(settings), len(jobs))
+    yield from zip(jobs, Parallel(**options, return_as="generator")(calls), strict=True)
 
 # %% ../../nbs/study/44_jobs.ipynb #1383c640
-def _lost_worker(error: Exception) -> bool:
-    "Whether an error says, in joblib's or dask's way, that a worker died."
-    return isinstance(error, BrokenProcessPool) or type(error).__name__ in ("KilledWorker", "FutureCancelledError")
-
-
 _ATTEMPTS = 3  # Without a single result, before lost workers are taken for the jobs' own fault
 
 
@@ -204,7 +215,7 @@ def _each(jobs, data, settings, root):
                     yield job
             wait = math.inf
         except Exception as error:
-            if not _lost_worker(error):
+            if not lost_worker(error):
                 raise
             lost = 1 if ended else lost + 1
             if lost == _ATTEMPTS:

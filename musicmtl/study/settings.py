@@ -52,7 +52,7 @@ class CommonSettings:
     strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false"] = neutral(
         "auto"
     )  # Lightning's, for several devices
-    n_jobs: int = neutral(2)  # Jobs side by side, one core each; several devices take one job after the other
+    n_jobs: int = neutral(-1)  # Jobs side by side, one core each; -1: as many as there are cores, or GPUs if they train
     cluster: str | None = neutral(None)  # Address of a dask scheduler, whose workers take the jobs instead
     size: str = "smoke"  # Of Miniature
     precision: str = "32-true"  # Lightning's
@@ -297,6 +297,9 @@ def resolve(
     for of in dataclasses.fields(settings):
         if of.name in values:
             _check_range(of, getattr(found, of.name))
+    if getattr(found, "cluster", None) and not found.alone:
+        nodes = f"devices={found.devices} and num_nodes={found.num_nodes}"
+        raise ParamsError(f"cluster: its workers train on one device each, found {nodes}; give one or the other")
     return found
 
 # %% ../../nbs/study/41_settings.ipynb #bc7ed780

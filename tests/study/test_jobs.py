@@ -1,5 +1,6 @@
 "Jobs run side by side, each on one core, once; what they found survives its file, and a kill."
 
+import contextlib
 import io
 import logging
 import os
@@ -8,6 +9,7 @@ import sys
 import time
 import warnings
 
+import joblib
 import numpy as np
 import pandas as pd
 import psutil
@@ -217,6 +219,58 @@ def test_one_core_gives_the_others_back(quiet, monkeypatch):
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_several_gpus_are_dealt_out_in_turn(tmp_path, monkeypatch):
+    taken = []
+
+    class Taking(Guess):
+        def train(self, data, settings, root):
+            taken.append((self.seed, here[-1]))
+            return super().train(data, settings, root)
+
+    @contextlib.contextmanager
+    def device(number):
+        here.append(number)
+        yield
+        here.pop()
+
+    here, jobs = [None], [Taking("plain", "corrected", seed) for seed in range(5)]
+    monkeypatch.setattr(torch.cuda, "device", device)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    run_jobs(jobs, DATA, CommonSettings(device="gpu", n_jobs=1), tmp_path / "three")
+    run_jobs(jobs, DATA, CommonSettings(device="cpu", n_jobs=1), tmp_path / "cpu")
+    assert taken == [(0, 0), (1, 1), (2, 2), (3, 0), (4, 1), *((seed, None) for seed in range(5))] and here == [None]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    run_jobs(
+        jobs, DATA, CommonSettings(device="auto"), tmp_path / "one"
+    )  # one GPU: one after the other, in this process
+    assert taken[10:] == [(seed, None) for seed in range(5)]
+
+
+@pytest.mark.parametrize(
+    "device, n_jobs, gpus, cores, expected",
+    [
+        ("cpu", -1, 8, 64, 64),
+        ("gpu", -1, 8, 64, 8),
+        ("auto", -1, 0, 2, 2),
+        ("gpu", 16, 8, 64, 16),
+        ("gpu", -2, 1, 64, 63),
+    ],
+)
+def test_as_many_jobs_as_cores_or_gpus(device, n_jobs, gpus, cores, expected, tmp_path, monkeypatch):
+    class Here:
+        def __init__(self, n_jobs, initializer, initargs, return_as):
+            assert n_jobs == expected and initargs[1] == max(1, cores // expected)
+
+        def __call__(self, calls):
+            return [True for _ in calls]
+
+    monkeypatch.setattr(joblib, "cpu_count", lambda: cores)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr("musicmtl.study.jobs.Parallel", Here)
+    jobs = [Guess("plain", "corrected", seed) for seed in range(100)]
+    run_jobs(jobs, DATA, CommonSettings(device=device, n_jobs=n_jobs), tmp_path)
 
 
 def test_results_are_read_when_they_are_first_asked_for(tmp_path):

@@ -89,6 +89,15 @@ def test_presets_fill_in_and_what_is_given_wins(tmp_path):
     assert resolve(Settings, "s", {"preset": "empty"}, tmp_path) == Settings(preset="empty")
 
 
+def test_a_cluster_and_several_devices_exclude_each_other(tmp_path):
+    (tmp_path / "s-mini.yaml").write_text("{}")
+    given = {"preset": "mini", "cluster": "tcp://host:8786"}
+    assert resolve(CommonSettings, "s", given, tmp_path).cluster
+    for more in ({"devices": 2}, {"num_nodes": 2}):
+        with pytest.raises(ParamsError, match="give one or the other"):
+            resolve(CommonSettings, "s", given | more, tmp_path)
+
+
 def test_a_wrong_preset_is_named(tmp_path):
     (tmp_path / "s-bad.yaml").write_text("m: 5\n")
     with pytest.raises(ParamsError, match="preset s-bad: unknown name 'm'"):

@@ -367,7 +367,7 @@ def balancer(
 def windows_of(data: GenreData, cut: Cut, part=slice(None), targets=()) -> Windows:
     "Windows of a part of a cut, targets by track."
     track, start = cut.track[part], cut.start[part]
-    return Windows(partial(data.store.gather, "mel"), track, start, WINDOW, [t[track] for t in targets])
+    return Windows(data.store.maps("mel"), track, start, WINDOW, [t[track] for t in targets])
 
 
 def train_network(data: GenreData, settings: Settings, job: NetworkJob, root) -> tuple:  # `MultiTask`, `Cut`, seconds

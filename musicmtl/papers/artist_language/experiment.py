@@ -416,7 +416,7 @@ def windows_of(
 ) -> Windows:
     "Segments of a part of a cut, as a data set."
     track, start = cut.track[part], cut.start[part]
-    return Windows(partial(data.store.gather, "mel"), track, start, SEGMENT, [codes[track] for codes in targets])
+    return Windows(data.store.maps("mel"), track, start, SEGMENT, [codes[track] for codes in targets])
 
 
 def train_network(
