@@ -11,12 +11,15 @@
 #   make test                 the gate: notebooks in sync, ruff, all notebooks, all tests (minutes, two cores)
 #   make test-fast            the same without notebooks, papers and whole studies (about a minute)
 #
+#   make bench                every claim of speed, on a machine with nothing else to do: figures/bench/bench.png (25 minutes)
+#   make bench BENCH="features pitch"
+#                             some of them (notebooks of nbs/bench that full.yaml names)
 #   make reliability          hostile files, tables, stores, kills, full disks, memory: figures/data/reliability.csv (an hour)
 #
 #   make setup                only the environment
 #   make clean-runs           delete runs/ with all trained networks and caches
 #
-# Variables: STUDY (all), PRESET (mini), CORPUS, ROOT, TARGET, PYTHON (python3). CONTRIBUTING.md has more.
+# Variables: STUDY (all), PRESET (mini), CORPUS, ROOT, TARGET, BENCH (all), PYTHON (python3). CONTRIBUTING.md has more.
 
 PYTHON ?= python3
 STUDY  ?= all
@@ -24,6 +27,7 @@ PRESET ?= mini
 CORPUS ?=
 ROOT   ?=
 TARGET ?=
+BENCH  ?= all
 
 VENV  := .venv
 PY    := $(VENV)/bin/python
@@ -35,19 +39,21 @@ QUIET := TQDM_DISABLE=1 OMP_NUM_THREADS=1
 export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
 export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 
-.PHONY: help setup study claims report reliability test test-fast test-sync test-notebooks test-studies test-papers test-core test-rooms clean-runs
+.PHONY: help setup study claims report bench reliability test test-fast test-sync test-notebooks test-studies test-papers test-core test-rooms clean-runs
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
 
 setup: $(VENV)/.ready
 
+# The file holds the seconds that it took.
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"musicmtl needs Python 3.11 or newer, found {v[0]}.{v[1]}: make PYTHON=python3.12 ...")'
 	@echo "setup: installing the pinned environment into $(VENV) (once, some minutes)"
+	@mkdir -p $(VENV) && date +%s > $(VENV)/.began
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@$(PY) tests/setup_check.py
-	@touch $@
+	@echo $$(($$(date +%s) - $$(cat $(VENV)/.began))) > $@
 	@echo "setup: done"
 
 study: setup
@@ -61,6 +67,10 @@ claims: setup
 
 report: setup
 	@$(PY) -m musicmtl.report
+
+# One notebook at a time, with as many threads as nbs/bench/full.yaml gives it.
+bench: setup
+	@$(QUIET) $(PY) -c 'import sys; from musicmtl.study.bench import main; sys.exit(main())' $(call WORD,BENCH)
 
 reliability: setup
 	@mkdir -p runs

@@ -459,7 +459,7 @@ def workers(
         n = min(n, max(2, n_calls))
     return {"n_jobs": n, "initializer": _begin, "initargs": (os.getpid(), max(1, cpu_count() // n))}
 
-
+# %% ../nbs/00_core.ipynb #403130a3
 def lost_worker(error: Exception) -> bool:
     "Whether an error says, in joblib's or dask's way, that a worker died."
     from concurrent.futures.process import BrokenProcessPool

@@ -17,6 +17,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from musicmtl import learn
 from musicmtl.balance import Equal, GradNorm
@@ -528,3 +529,32 @@ def test_steps_of_a_gpu_are_timed_in_its_queue(monkeypatch):
     again = StepTimes()
     again.load_state_dict(times.state_dict())
     assert again.seconds == times.seconds
+
+
+class Asked(TorchDispatchMode):
+    "Counts what a GPU would have to be waited for."
+
+    n = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.n += function._schema.name in ("aten::_local_scalar_dense", "aten::nonzero", "aten::equal")
+        return function(*args, **(kwargs or {}))
+
+
+def test_no_step_asks_for_a_number(tmp_path, monkeypatch):
+    class Watched(MultiTask):
+        def training_step(self, batch, batch_idx):
+            with asked:
+                super().training_step(batch, batch_idx)
+
+    def train(root):
+        fit(Watched(Net(), TASKS, optimizer=torch.optim.SGD), data(), epochs=2, batch_size=20, root=root, device="cpu")
+
+    asked = Asked()
+    train(tmp_path / "cpu")
+    assert asked.n == 2 * 4  # whether there is a label
+    asked = Asked()
+    monkeypatch.setitem(learn._EVERY, "cpu", 50)
+    monkeypatch.setattr(MultiTask, "device", torch.device("cuda"))
+    train(tmp_path / "as_on_a_gpu")
+    assert asked.n == 0

@@ -55,7 +55,7 @@ def tsne(
         dims,
         perplexity=min(perplexity, (len(x) - 1) / 3),
         initialization="pca",
-        neighbors="exact" if len(x) <= 20_000 else "annoy",
+        neighbors="exact" if len(x) <= 30_000 else "annoy",
         n_iter=n_iter,
         negative_gradient_method="bh" if dims == 3 or len(x) < 5000 else "fft",
         random_state=seed,

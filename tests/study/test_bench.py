@@ -1,0 +1,105 @@
+"Measurements of speed: what `make bench` runs, and that nothing of a busy machine is recorded."
+
+import os
+
+import nbformat
+import papermill
+import pandas as pd
+import pytest
+
+from musicmtl.core import ParamsError, RunError, repo_root
+from musicmtl.study import bench
+
+NOT_OF_SPEED = {"devices", "reliability", "summary"}
+
+
+def test_every_claim_of_speed_is_measured_by_make_bench():
+    notebooks = {file.stem for file in (repo_root() / "nbs" / "bench").glob("*.ipynb")}
+    assert set(bench.full_sizes()) == notebooks - NOT_OF_SPEED
+
+
+@pytest.fixture
+def folder(tmp_path):
+    "A notebook with two parameters, as those of nbs/bench."
+    cell = nbformat.v4.new_code_cell('size = 1  # of it\nout = ""  # folder', metadata={"tags": ["parameters"]})
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "one.ipynb")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "line,why",
+    [
+        ("one: {sise: 2}", "one has no parameter sise"),
+        ("two: {size: 2}", "expected a notebook of .*, found two"),
+    ],
+)
+def test_what_no_notebook_knows_is_refused(folder, line, why):
+    (folder / "full.yaml").write_text(line)
+    with pytest.raises(ParamsError, match=why):
+        bench.full_sizes(folder)
+
+
+def test_a_notebook_without_sizes_gets_none(folder):
+    (folder / "full.yaml").write_text("one:")
+    assert bench.full_sizes(folder) == {"one": {}}
+
+
+@pytest.fixture
+def executed(monkeypatch, tmp_path):
+    "What papermill would have been asked for: notebook, parameters, threads."
+    calls = []
+
+    def execute(notebook, to, given, **options):
+        calls.append((notebook.stem, given, os.environ["OMP_NUM_THREADS"]))
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute)
+    monkeypatch.setattr(bench, "busy_cores", lambda: 0.0)
+    monkeypatch.setattr(bench, "_others", lambda *_: 0.0)
+    monkeypatch.setattr(bench, "full_sizes", lambda: {"one": {"threads": "1 2"}, "two": {"size": 3}})
+    return calls
+
+
+def test_the_summary_comes_last_and_each_has_its_threads(executed, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    bench.run_benches(out=tmp_path)
+    out = {"out": str(tmp_path)}
+    assert executed == [
+        ("one", {"threads": "1 2", **out}, "2"),
+        ("two", {"size": 3, **out}, "1"),
+        ("summary", out, "1"),
+    ]
+    assert "OMP_NUM_THREADS" not in os.environ and capsys.readouterr().out.count("took") == 3
+    del executed[:]
+    bench.run_benches(["two"], tmp_path)
+    assert [name for name, *_ in executed] == ["two", "summary"]
+
+
+def test_a_busy_machine_ends_in_a_sentence(executed, monkeypatch, capsys):
+    def execute(notebook, to, given, **options):
+        busy = "bench: expected a machine with nothing else to do"
+        raise papermill.PapermillExecutionError(0, 1, "", "RunError", busy, [])
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute)
+    assert bench.main(["one"]) == 2
+    assert capsys.readouterr().err == "bench: expected a machine with nothing else to do\n"
+
+
+@pytest.mark.parametrize("when,cores", [("before", [0.5]), ("after", [0.0, 0.5])])
+def test_nothing_is_recorded_while_other_programs_run(when, cores, monkeypatch):
+    monkeypatch.setattr(bench, "busy_cores", iter(cores).__next__)
+    monkeypatch.setattr(bench, "_others", lambda *_: 0.0)
+    with pytest.raises(RunError, match=f"0.5 cores {when}; nothing was recorded"):
+        with bench.quiet():
+            pass
+    with bench.quiet(False):
+        pass
+
+
+def test_a_recorded_row_is_replaced_and_others_stay(tmp_path):
+    times = pd.DataFrame({"ours": [1.0, 1.0], "peer": [2.0, 2.0]})
+    rows = [bench.bench_row("a claim", f"{n} clips", times * n, "ours", "peer") for n in (1, 2, 4)]
+    bench.record(rows, tmp_path)
+    bench.record(bench.grown(rows, [1, 2, 4])[:1], tmp_path)
+    table = pd.read_csv(tmp_path / "bench.csv")
+    assert list(table.columns) == bench.BENCH_COLUMNS and list(table["size"]) == ["1 clips", "2 clips", "4 clips"]
+    assert table.growth.round(6).tolist()[0] == 1 and table.growth.isna().sum() == 2
