@@ -65,6 +65,7 @@ def use_pytorch(monkeypatch):
     "PyTorch's own operations in place of ours."
     monkeypatch.setattr(module, "_plain_cpu", lambda x: False)
     monkeypatch.setattr(module, "gated_average", gated_average_loop)
+    monkeypatch.setattr(module.Pretraining, "task_loss", MultiTask.task_loss)
 
 
 # Sizes
@@ -184,6 +185,82 @@ def test_lengths_that_are_no_whole_number_of_phases_work_too():
     last = FilterSum(2, 251)
     assert SincConv(3)(music(1, 1001)).shape == (1, 3, 1001)
     assert last(torch.randn(1, 2, 1001)).shape == (1, 1, 1001)
+
+
+@pytest.mark.parametrize("samples", [251, 1798, 1799, 16_000])
+def test_blocks_of_the_transform_leave_no_seam(samples):
+    "2048 − 250 = 1798 samples are one block."
+    x, h = torch.randn(2, samples + 250, dtype=torch.float64), torch.randn(3, 251, dtype=torch.float64)
+    h.requires_grad_()
+    ours, theirs = module._FilterConv.apply(x, h), F.conv1d(x[:, None], h[:, None])
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(*(torch.autograd.grad(y.sin().sum(), h) for y in (ours, theirs)))
+
+
+def both_ways(layer, x, monkeypatch):
+    "Output, and the gradients of the input and of the parameters: ours, PyTorch's."
+    found = []
+    for plain in (True, False):
+        monkeypatch.setattr(module, "_plain_cpu", lambda x, plain=plain: plain)
+        y = layer(x)
+        found.append([y.detach(), *torch.autograd.grad(y.sin().sum(), (x, *layer.parameters()))])
+    return found
+
+
+@pytest.mark.parametrize("kernel, stride", [(20, 10), (30, 10), (11, 2), (11, 1), (4, 4)])
+@pytest.mark.parametrize("c_in, c_out", [(4, 4), (4, 8), (20, 4)])
+def test_convolutions_of_few_channels_are_pytorchs(c_in, c_out, kernel, stride, monkeypatch):
+    x = torch.randn(2, c_in, 12 * stride, dtype=torch.float64, requires_grad=True)
+    down = ReflectConv(c_in, c_out, kernel, stride).double()
+    torch.testing.assert_close(*both_ways(down, x, monkeypatch))
+    x = torch.randn(2, c_in, 12, dtype=torch.float64, requires_grad=True)
+    up = module.Upsampling(c_in, c_out, kernel, stride).double()
+    torch.testing.assert_close(*both_ways(up, x, monkeypatch))
+
+
+@pytest.mark.parametrize("mean", [0.0, 100.0])
+def test_norms_of_long_channels_are_pytorchs(mean, monkeypatch):
+    "Also where the mean is large against the deviation."
+    x = (torch.randn(3, 2, 30_000) + mean).requires_grad_()
+    ours, theirs = module.ChannelNorm(2), torch.nn.BatchNorm1d(2)
+    both = []
+    for norm in (ours, theirs):
+        y = norm(x)
+        both.append([y.detach(), *torch.autograd.grad(y.sin().mean(), (x, *norm.parameters())), *norm.buffers()])
+    torch.testing.assert_close(*both, rtol=1e-5, atol=1e-4 if mean else 1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_step_is_that_of_pytorchs_operations(dtype, monkeypatch):
+    "Losses of all workers and the gradients of all weights, to 1e-5 of the largest; an absolute error has jumps."
+    seed_everything(0)
+    net = PretrainNet(PASEPlus(**NARROW)).to(dtype)
+    step, x = Pretraining(net, Equal(len(WORKERS))), music(2, 16_000).to(dtype)
+    given = [torch.randn(2, n, 100, dtype=dtype) for name, n in WORKERS.items() if name != "waveform"]
+    if dtype == torch.float32:
+        step.tasks[0] = worker_tasks("L")[0]
+
+    def gradients():
+        net.zero_grad()
+        losses = step.losses(net(x), [x, *given])
+        losses.sum().backward()
+        return losses.detach(), {name: parameter.grad.clone() for name, parameter in net.named_parameters()}
+
+    (ours, fast), _ = gradients(), use_pytorch(monkeypatch)
+    theirs, plain = gradients()
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=0)
+    for name, gradient in plain.items():
+        largest = max(gradient.abs().max().item(), 1.0)
+        torch.testing.assert_close(fast[name] / largest, gradient / largest, rtol=0, atol=1e-5, msg=name)
+
+
+def test_missing_targets_are_left_out_and_do_not_spoil_the_others():
+    step = Pretraining(PretrainNet(PASEPlus(**NARROW), "PM"), Equal(2))
+    scores, target = torch.randn(2, 20, 5), torch.randn(2, 20, 5)
+    assert step.task_loss(1, scores, target) == pytest.approx(F.mse_loss(scores, target).item())
+    target[0, :, 2] = torch.nan
+    there = target.isfinite()
+    assert step.task_loss(1, scores, target) == pytest.approx(F.mse_loss(scores[there], target[there]).item())
 
 
 def test_slopes_are_pytorchs_at_zero_too():
