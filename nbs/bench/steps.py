@@ -21,18 +21,20 @@ try:
     from musicmtl.papers.agf.model import SharedLayerNet
     from musicmtl.papers.artist_language.model import FiveBlockCNN
     from musicmtl.papers.lstm_ensemble.model import SegmentLSTM, binary_task, genre_task
+    from musicmtl.papers.pase.model import WORKERS, PASEPlus, Pretraining, PretrainNet
     from musicmtl.papers.tagging.model import Crops, Musicnn
 except ImportError:  # before there was a folder for each paper
     from musicmtl.papers.agf import SharedLayerNet
     from musicmtl.papers.artist_language import FiveBlockCNN
     from musicmtl.papers.lstm_ensemble import SegmentLSTM, binary_task, genre_task
+    from musicmtl.papers.pase import WORKERS, PASEPlus, Pretraining, PretrainNet
     from musicmtl.papers.tagging import Crops, Musicnn
 
-from musicmtl.balance import GradNorm, backward, fan_out
+from musicmtl.balance import Equal, GradNorm, backward, fan_out
 from musicmtl.learn import Items, MultiTask, Windows, fit
 from musicmtl.tasks import classification, distribution, multilabel
 
-N = 96  # Items of the made-up corpora
+N = 240  # Items of the made-up corpora
 STEPS = 4  # Of an epoch; the first is not counted
 
 
@@ -65,22 +67,45 @@ def lstm_ensemble(mini: bool):
     return SegmentLSTM(10, 50 if mini else 100, "binary"), tasks, GradNorm(2), data, 48
 
 
+def pase(mini: bool):
+    "All six workers, cuts of a second; the waveform is its own target."
+    net = PretrainNet(PASEPlus(*((64, 16) if mini else (512, 1))))
+    targets = [torch.randn(N, n, 100) for name, n in WORKERS.items() if name != "waveform"]
+    data = Items(0.1 * torch.randn(N, 16000), targets)
+    return Pretraining(net, Equal(len(WORKERS)), lr=2e-3, worker_lr=1e-2), data, 8
+
+
 def tagging(mini: bool):
     data = Crops(torch.randn(N, 64000), [torch.randint(0, 2, (N, 50)).float()])
     return Musicnn(50, 13 if mini else 1), [multilabel("tags", 50)], None, data, 16
 
 
-NETWORKS = {"agf": agf, "artist_language": artist_language, "lstm_ensemble": lstm_ensemble, "tagging": tagging}
+NETWORKS = {
+    "agf": agf,
+    "artist_language": artist_language,
+    "lstm_ensemble": lstm_ensemble,
+    "pase": pase,
+    "tagging": tagging,
+}
 
 
 def module_of(network: str, size: str):
     "A training ready to begin, its data and the size of a batch."
     torch.manual_seed(0)
-    net, tasks, balancer, data, batch = NETWORKS[network](size == "mini")
-    for part in net.modules():
+    *made, data, batch = NETWORKS[network](size == "mini")
+    module = made[0] if network == "pase" else MultiTask(*made, lr=1e-3, seed=0)
+    for part in module.net.modules():
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0  # first losses are compared
-    return MultiTask(net, tasks, balancer, lr=1e-3, seed=0), data, batch
+    return module, data, batch
+
+
+def first_losses(module, data, batch: int) -> list[float]:
+    "Losses of all tasks for the first items."
+    x, targets = module.on_after_batch_transfer(data[np.arange(batch)], 0)
+    logits = module.net(x)
+    logits = [logits] if isinstance(logits, torch.Tensor) else logits
+    return [task.loss(*pair).item() for task, *pair in zip(module.tasks, logits, targets, strict=True)]
 
 
 class Gaps(L.Callback):
@@ -108,11 +133,7 @@ def ours(network: str, size: str):
             fit(copy.deepcopy(first), data, root=Path(folder) / "fit", callbacks=[gaps], **options)
         return gaps.seconds()
 
-    x, targets = data[np.arange(batch)]
-    logits = first.net(x)
-    logits = [logits] if isinstance(logits, torch.Tensor) else logits
-    losses = [task.loss(*pair).item() for task, *pair in zip(first.tasks, logits, targets, strict=True)]
-    return losses, epoch
+    return first_losses(first, data, batch), epoch
 
 
 def as_written(net):
@@ -122,6 +143,11 @@ def as_written(net):
     for layer in net.modules():
         if type(layer).__name__ == "VerticalConv":
             layer.forward = lambda mel, layer=layer: layer.relu(layer.bn(layer.conv(mel))).amax(2)
+    if type(net).__name__ == "PretrainNet":
+        from musicmtl.papers.pase import model
+
+        model._plain_cpu = lambda x: False  # PyTorch's own operations
+        model.gated_average = model.gated_average_loop
     return net
 
 
@@ -139,51 +165,50 @@ class OneByOne(torch.utils.data.Dataset):
         return x[0], [target[0] for target in targets]
 
 
-def balanced_as_published(losses, weights, W, optimiser):
+def balanced_as_published(losses, weights, W):
     "Every task's gradient at W through the whole network, then the sum's (the published order of computation)."
     rows = [torch.autograd.grad(loss, W, retain_graph=True)[0].flatten() for loss in losses]
     norms = torch.stack([row.norm() for row in rows])
     (weights * torch.stack(losses)).sum().backward()
-    optimiser.step()
     return norms
+
+
+def steps_by_hand(module, optimiser):
+    "A function that makes a step as published code does."
+    net, tasks, weights = module.net, module.tasks, torch.ones(len(module.tasks))
+
+    def step(x, targets):
+        x, targets = module.on_after_batch_transfer((x, targets), 0)
+        optimiser.zero_grad()
+        logits = net(x)
+        logits = [logits] if isinstance(logits, torch.Tensor) else logits
+        losses = [task.loss(*pair) for task, *pair in zip(tasks, logits, targets, strict=True)]
+        if isinstance(module.balancer, GradNorm):
+            balanced_as_published(losses, weights, net.shared_weight)
+        else:
+            sum(losses).backward()
+        optimiser.step()
+        return [loss.item() for loss in losses]
+
+    return step
 
 
 def plain(network: str, size: str):
     "Trains an epoch by a loop over a `DataLoader`."
     module, data, batch = module_of(network, size)
-    net, tasks = as_written(module.net), module.tasks
-    optimiser = torch.optim.Adam(net.parameters(), lr=1e-3)
+    as_written(module.net)
+    optimiser = torch.optim.Adam(module.net.parameters(), lr=1e-3)
     loader = torch.utils.data.DataLoader(OneByOne(data), batch_size=batch, shuffle=True)
-    weights = torch.ones(len(tasks))
-
-    def losses_of(x, targets):
-        logits = net(x)
-        logits = [logits] if isinstance(logits, torch.Tensor) else logits
-        return [task.loss(*pair) for task, *pair in zip(tasks, logits, targets, strict=True)]
-
-    def step(x, targets):
-        optimiser.zero_grad()
-        losses = losses_of(x, targets)
-        if len(tasks) > 1:
-            balanced_as_published(losses, weights, net.shared_weight, optimiser)
-        else:
-            losses[0].backward()
-            optimiser.step()
-        return [loss.item() for loss in losses]
+    first, step = first_losses(module, data, batch), steps_by_hand(module, optimiser)
 
     def epoch() -> float:
-        ends, batches = [], iter(loader)
-        for _ in range(STEPS):
-            try:
-                x, targets = next(batches)
-            except StopIteration:
-                batches = iter(loader)
-                x, targets = next(batches)
+        ends = []
+        for (x, targets), _ in zip(loader, range(STEPS), strict=False):
             step(x, targets)
             ends.append(time.perf_counter())
         return float(np.median(np.diff(ends)))
 
-    return [loss.item() for loss in losses_of(*data[np.arange(batch)])], epoch
+    return first, epoch
 
 
 def profile(network: str, size: str, n: int):
@@ -191,19 +216,20 @@ def profile(network: str, size: str, n: int):
     from musicmtl.study.bench import hot_spots
 
     module, data, batch = module_of(network, size)
-    net, tasks, balancer = module.net, module.tasks, module.balancer
-    optimiser = torch.optim.Adam(net.parameters(), lr=1e-3)
-    x, targets = data[np.arange(batch)]
+    net, tasks, optimisers = module.net, module.tasks, module.configure_optimizers()
+    optimisers = optimisers if isinstance(optimisers, (list, tuple)) else [optimisers]
+    x, targets = module.on_after_batch_transfer(data[np.arange(batch)], 0)
 
     def step():
-        optimiser.zero_grad()
+        net.zero_grad()
         if len(tasks) == 1:
             tasks[0].loss(net(x), targets[0]).backward()
         else:
             fan = fan_out(net.shared(x), len(tasks))
             pairs = zip(tasks, net.heads(list(fan)), targets, strict=True)
-            backward([task.loss(*pair) for task, *pair in pairs], fan, balancer, net.shared_weight)
-        optimiser.step()
+            backward([task.loss(*pair) for task, *pair in pairs], fan, module.balancer, net.shared_weight)
+        for optimiser in optimisers:
+            optimiser.step()
 
     return hot_spots(step, n=n)
 
