@@ -288,7 +288,7 @@ def nearest(
         near[start : start + _QUERIES] = some[:, :k]
     return near
 
-
+# %% ../nbs/22_metrics.ipynb #827941cc
 def recalls_at(
     Y: ArrayLike,  # Labels [N, C], zeros and ones
     similarity: ArrayLike,  # Of each query to each item [N, N]; larger is nearer
@@ -317,7 +317,7 @@ def _recalls(
     "Recall of each query."
     return recalls_at(Y, similarity, (k,))[k]
 
-
+# %% ../nbs/22_metrics.ipynb #e50bf6d1
 def multilabel_recall(
     Y: ArrayLike,  # Labels [N, C], zeros and ones
     similarity: ArrayLike,  # Of each query to each item [N, N]; larger is nearer

@@ -257,7 +257,7 @@ def _e_step(lda, X, cal_sstats, random_init, parallel=None):
         found += weights.to(words).T @ _over_expected(counts, weights, words)
     return gamma.numpy(), (found * topics).numpy()
 
-
+# %% ../../../nbs/papers/agf/model.ipynb #c5e645b6
 @patch
 def fit_topics(
     self: ArtistGroupFactors,
