@@ -223,7 +223,7 @@ def _over_expected(counts, weights, words):
     expected = torch.mm(weights.to(words), words).add_(torch.finfo(torch.float64).eps)
     return torch.div(counts, expected, out=expected)
 
-
+# %% ../../../nbs/papers/agf/model.ipynb #e0e79930
 def _settle(lda, counts, gamma, words):
     "Iterate γ of some artists [A, K], in place, each until it moves no more."
     moving, now = torch.arange(len(counts)), gamma.clone()
