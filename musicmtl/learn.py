@@ -483,7 +483,8 @@ def outputs(
     def read(items):
         return data[items][0]
 
-    return torch.cat([function(x.to(device)).cpu() for x in one_ahead(read, batches)]).clone()
+    inputs = map(read, batches) if torch.device(device).type == "cpu" else one_ahead(read, batches)
+    return torch.cat([function(x.to(device)).cpu() for x in inputs]).clone()
 
 
 def probabilities(
@@ -817,7 +818,11 @@ class _Batches:
             return apply_to_collection(found, torch.Tensor, _pinned)
 
     def __iter__(self) -> Iterator:
-        yield from one_ahead(self.batch, list(self.sampler))  # its epoch is named only before the first batch
+        items = list(self.sampler)  # its epoch is named only before the first batch
+        if self.device.type == "cpu":  # a thread of ours would fight for the cores with those that compute
+            yield from map(self.batch, items)
+        else:
+            yield from one_ahead(self.batch, items)
 
     def close(self):
         "Let go of the data: a trainer, and a module that it trained, keep their loaders."
