@@ -833,7 +833,7 @@ def _pinned(x: torch.Tensor) -> torch.Tensor:
     "A tensor in pinned memory, unless it is on a GPU."
     return x.pin_memory() if x.device.type == "cpu" else x
 
-
+# %% ../nbs/25_learn.ipynb #d1c00146
 def _loader(
     data: Dataset,
     trainer: L.Trainer,
