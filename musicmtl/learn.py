@@ -793,7 +793,7 @@ def _restore(
 
 # %% ../nbs/25_learn.ipynb #e1ea3adb
 class _Batches:
-    "The batches of a data set, in the order of a sampler of index arrays, each made while the one before is used."
+    "The batches of a data set, in the order of a sampler of index arrays; for a GPU one is made ahead."
 
     batch_sampler = None  # Lightning asks for it
 

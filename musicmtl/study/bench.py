@@ -138,8 +138,9 @@ def quiet(
     check(busy_cores(), "before")
     before, began = _seconds_of_cores(), time.perf_counter()
     yield
+    after = busy_cores()  # first: the counters tick a hundred times a second, too seldom for a short block alone
     check(_others(before, began), "during the measurement")
-    check(busy_cores(), "after")
+    check(after, "after")
 
 # %% ../../nbs/study/52_bench.ipynb #82721d2b
 def record(

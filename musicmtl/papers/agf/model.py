@@ -567,9 +567,7 @@ class _SharedLayer(torch.autograd.Function):
     def task_gradients(ctx, gradients):
         "K gradients at h [B, C, H/2, W] → K at each input that is a parameter."
         x, weight, h, in_lower = ctx.saved_tensors
-        slope = torch.where(h > 0, 1.0, h + 1)  # of ELU
-        to_lower = slope * in_lower
-        slopes, parts = (slope - to_lower, to_lower), []
+        slopes, parts = _slopes(h, in_lower), []
         n = max(1, _AT_ONCE // len(weight)) if ctx.format == torch.contiguous_format else 1
         for start in range(0, len(gradients), n):
             z = _unpooled(gradients[start : start + n], slopes, ctx.height, ctx.format)
@@ -588,6 +586,13 @@ class _SharedLayer(torch.autograd.Function):
         return tuple(known)
 
 # %% ../../../nbs/papers/agf/model.ipynb #172d352f
+def _slopes(h, in_lower):
+    "Derivative of h by the upper and by the lower row of each pair."
+    slope = torch.where(h > 0, 1.0, h + 1)  # of ELU
+    to_lower = slope * in_lower
+    return slope - to_lower, to_lower
+
+
 def _unpooled(gradients, slopes, height, memory_format):
     "K gradients at h → one at the convolution's output [B, K·C, height, W], channels of all tasks side by side."
     B, C, pairs, width = slopes[0].shape
@@ -611,8 +616,7 @@ def _to_weight(z, x, weight):
 def _to_input(ctx, gradient):
     "Gradient at x, which a network alone does not need."
     x, weight, h, in_lower = ctx.saved_tensors
-    slope = torch.where(h > 0, 1.0, h + 1)
-    z = _unpooled([gradient], (slope * ~in_lower, slope * in_lower), ctx.height, ctx.format)
+    z = _unpooled([gradient], _slopes(h, in_lower), ctx.height, ctx.format)
     return torch.nn.grad.conv2d_input(x.shape, weight, z, padding=2)
 
 # %% ../../../nbs/papers/agf/model.ipynb #6e88be4e
