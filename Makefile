@@ -13,7 +13,7 @@
 #
 #   make bench                every claim of speed, on a machine with nothing else to do: figures/bench/bench.png (25 minutes)
 #   make bench BENCH="features pitch"
-#                             some of them (notebooks of nbs/bench that full.yaml names)
+#                             some of them (notebooks of nbs/bench that full.yaml names); DEVICE=cuda: on a GPU (gpu.yaml)
 #   make reliability          hostile files, tables, stores, kills, full disks, memory: figures/data/reliability.csv (an hour)
 #
 #   make setup                only the environment
@@ -28,6 +28,7 @@ CORPUS ?=
 ROOT   ?=
 TARGET ?=
 BENCH  ?= all
+DEVICE ?= cpu
 
 VENV  := .venv
 PY    := $(VENV)/bin/python
@@ -70,7 +71,7 @@ report: setup
 
 # One notebook at a time, with as many threads as nbs/bench/full.yaml gives it.
 bench: setup
-	@$(QUIET) $(PY) -c 'import sys; from musicmtl.study.bench import main; sys.exit(main())' $(call WORD,BENCH)
+	@$(QUIET) $(PY) -c 'import sys; from musicmtl.study.bench import main; sys.exit(main())' --device $(call WORD,DEVICE) $(call WORD,BENCH)
 
 reliability: setup
 	@mkdir -p runs

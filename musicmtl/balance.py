@@ -56,6 +56,7 @@ class Balancer:
     learns = False  # does `update` change anything? (a fixed balancer costs nothing)
     looks_back = False  # do the weights of a step follow from earlier steps only, so that `update` comes first?
     _n_skipped, _epoch_is_due = 0, False  # steps in a row that `backward` left out; was one the first of its epoch?
+    _later = None  # an update whose numbers are still on their way from a GPU
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class Balancer:
     @property
     def weights(self) -> Tensor:  # [K], float64
         "The weights of the tasks, as a copy."
+        self._settle()
         return self._weights.detach().clone()
 
     @property
@@ -90,6 +92,20 @@ class Balancer:
         return f"{type(self).__name__}({self._args()})"
 
 # %% ../nbs/24_balance.ipynb #69bd5cf0
+@patch
+def _settle(self: Balancer):
+    "Make the update that waits for its numbers, if there is one. Raises what `update` raises."
+    later, self._later = self._later, None
+    if later is not None:
+        later()
+
+
+@patch
+def __getstate__(self: Balancer) -> dict:
+    self._settle()
+    return self.__dict__
+
+
 @patch
 def state_dict(self: Balancer) -> dict:
     "All that a restored balancer needs to continue."
@@ -280,10 +296,12 @@ class Uncertainty(Balancer):
         return f"{self.n_tasks}, lr={self.lr:g}"
 
     def state_dict(self) -> dict:
+        self._settle()
         return {"log_variances": self._s.clone(), "adam": _adam_state(self._adam)}
 
     def load_state_dict(self, state: dict):
         self._check_state(state, {"log_variances", "adam"})
+        self._settle()
         self._s.copy_(_vector("log_variances", state["log_variances"], self.n_tasks))
         _load_adam(self._adam, state["adam"])
         self._weights = torch.exp(-self._s)
@@ -419,6 +437,7 @@ def update(
 @patch
 def state_dict(self: GradNorm) -> dict:
     "Weights, Adam's moments, L(0) and the moving average."
+    self._settle()
     values = {"initial": self._initial_losses, "average": self._average, "due": self._due}
     return {"weights": self.weights, "adam": _adam_state(self._adam)} | {name: x.clone() for name, x in values.items()}
 
@@ -428,6 +447,7 @@ def load_state_dict(self: GradNorm, state: dict):
     "Continue from a state. Raises `ParamsError` for one of another balancer."
     state = {"due": [False] * self.n_tasks} | state
     self._check_state(state, {"weights", "adam", "initial", "average", "due"})
+    self._settle()
 
     def vector(name):
         return _vector(name, [0.0] * self.n_tasks if state[name] is None else state[name], self.n_tasks)
@@ -753,6 +773,15 @@ def gramian(
 _PATIENCE = 100  # steps in a row; a scaler that halves its factor 100 times has long left single precision
 
 
+def _finite(
+    losses: Tensor,  # [K]
+    gramian: Tensor | None,  # [K, K]
+) -> Tensor:  # bool [K]
+    "Whether the numbers of each task are finite."
+    found = losses.isfinite()
+    return found if gramian is None else found & gramian.diagonal().isfinite().to(losses.device)
+
+
 def _learn(
     balancer: Balancer,
     losses: Tensor,  # [K]
@@ -761,10 +790,7 @@ def _learn(
     scaled: bool,  # May the loss have been scaled?
 ) -> bool:  # False: skipped
     "The balancer's update, where all numbers are finite. Raises `ParamsError` where that is no overflow."
-    finite = (
-        losses.isfinite() if gramian is None else losses.isfinite() & gramian.diagonal().isfinite().to(losses.device)
-    )
-    new_epoch = new_epoch or balancer._epoch_is_due
+    finite, new_epoch = _finite(losses, gramian), new_epoch or balancer._epoch_is_due
     if finite.all():
         balancer._n_skipped, balancer._epoch_is_due = 0, False
         balancer.update(losses, gramian, new_epoch)
@@ -779,6 +805,51 @@ def _learn(
         )
     return False
 
+# %% ../nbs/24_balance.ipynb #4e0d98c1
+def _runs_behind(losses: Tensor) -> bool:
+    "Whether losses are on a device that is given work ahead."
+    return losses.device.type == "cuda"
+
+
+def _sent(*tensors: Tensor | None) -> Callable:  # () -> the same on the CPU
+    "Begin to copy tensors to the CPU, while the device and the program go on."
+    on_cpu = [None if x is None else x.to("cpu", non_blocking=True) for x in tensors]
+    if not any(x is not None and x.device.type == "cuda" for x in tensors):
+        return lambda: on_cpu
+    there = torch.cuda.Event()
+    there.record()
+
+    def arrived():
+        there.synchronize()
+        return on_cpu
+
+    return arrived
+
+
+def _learn_when_due(
+    balancer: Balancer,
+    losses: Tensor,  # [K]
+    gramian: Tensor | None,  # [K, K]
+    *how,  # Further arguments of `_learn`
+) -> bool | Tensor:  # Are all numbers finite?
+    "`_learn`; of numbers on a GPU, when the balancer's weights are asked for: only then does it raise anything."
+    if not _runs_behind(losses):
+        return _learn(balancer, losses, gramian, *how)
+    balancer._settle()
+    arrived = _sent(losses, gramian)
+    balancer._later = lambda: _learn(balancer, *arrived(), *how)
+    return _finite(losses, gramian).all()
+
+
+def _sent_to(
+    weights: Tensor,  # [K], on the CPU
+    like: Tensor,
+) -> Tensor:  # [K]
+    "Weights on a tensor's device and in its precision; nobody waits for a GPU, which gets them from pinned memory."
+    if not _runs_behind(like):
+        return weights.to(like)
+    return weights.to(like.dtype).pin_memory().to(like.device, non_blocking=True)
+
 # %% ../nbs/24_balance.ipynb #8133049d
 def backward(
     losses: Sequence[Tensor] | Tensor,  # Unweighted scalar losses, one per task; exactly 0: no labels in this step
@@ -791,7 +862,8 @@ def backward(
     """Gradients of the balanced loss for all parameters in one backward pass, then the balancer's update.
 
     Raises `ParamsError` for losses or a balancer of another number of tasks, for a missing W, and for numbers that are
-    not finite, unless a scaler may be the cause: then the update is skipped, and `finite` is False.
+    not finite, unless a scaler may be the cause: then the update is skipped, and `finite` is False. On a GPU it is
+    a tensor, and the update is made (and raises) when the weights are next asked for.
     """
     losses = torch.stack(list(losses)) if not isinstance(losses, Tensor) else losses
     losses = losses.float() if losses.dtype in (torch.float16, torch.bfloat16) else losses
@@ -808,14 +880,15 @@ def backward(
     if balancer.looks_back:
         log["finite"] = _learn(balancer, seen, None, new_epoch, scaled)
     log["weights"] = weights = balancer.weights
-    total = (weights.to(losses) * losses).sum()
+    on_device = _sent_to(weights, losses)
+    total = (on_device * losses).sum()
     if balancer.needs == "norms":
         log["gramian"] = _unweighted_gramian(_caught_rows(total, fan, W, run), weights)
     else:
         run(total)
     if balancer.learns and not balancer.looks_back:
-        log["finite"] = _learn(balancer, seen, log.get("gramian"), new_epoch, scaled)
-    return log | {"total": (weights.to(seen) * seen).sum()}
+        log["finite"] = _learn_when_due(balancer, seen, log.get("gramian"), new_epoch, scaled)
+    return log | {"total": (on_device * seen).sum()}
 
 # %% ../nbs/24_balance.ipynb #d97064af
 def _scale_of(
@@ -857,8 +930,8 @@ def _unweighted_gramian(
     weights: Tensor,  # [K]
 ) -> Tensor:  # [K, K]
     "Gramian of the unweighted losses' gradients; 0 where a weight is 0."
-    inverse = torch.where(weights != 0, 1 / weights, 0).to(rows)
-    return gramian(averaged(rows * inverse[:, None]))
+    inverse = torch.where(weights != 0, 1 / weights, 0)
+    return gramian(averaged(rows * _sent_to(inverse, rows)[:, None]))
 
 # %% ../nbs/24_balance.ipynb #e0f82d5d
 def _backward_gramian(

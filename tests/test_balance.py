@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from musicmtl import balance
 from musicmtl.balance import (
     Aggregate,
     DynamicWeightAverage,
@@ -774,6 +775,58 @@ def test_a_scaler_is_not_waited_for_without_end():
         for _ in range(101):
             step()
     assert (balancer.weights - 1).abs().max() < 0.01
+
+
+# On a GPU, the update is made when the weights are asked for
+
+
+@pytest.fixture
+def behind(monkeypatch):
+    "Losses are taken to be on a device that is given work ahead."
+    monkeypatch.setattr(balance, "_runs_behind", lambda losses: True)
+    monkeypatch.setattr(balance, "_sent_to", lambda weights, like: weights.to(like))
+
+
+def weights_of_steps(balancer, n=12):
+    "Weights of each step, and the state in the end."
+    net, log = Net(), []
+    for t in range(n):
+        x, ys = data()
+        fan = fan_out(net.shared(x), K)
+        log.append(backward(losses_of(net, fan, ys), fan, balancer, net.W, t % 4 == 0)["weights"])
+    return torch.stack(log), balancer.state_dict()
+
+
+@pytest.mark.parametrize("name", [*LEARNING, *GRAMIAN])
+def test_an_update_made_later_gives_the_same_weights(name, monkeypatch, request):
+    seed_everything(3)
+    expected, state = weights_of_steps(EVERY[name](K))
+    request.getfixturevalue("behind")
+    seed_everything(3)
+    found, later = weights_of_steps(EVERY[name](K))
+    assert torch.equal(found, expected) and repr(later) == repr(state)
+
+
+def test_an_update_waits_until_the_weights_are_asked_for(behind):
+    balancer = GradNorm(K, lr=0.1)
+    net, (x, ys) = Net(), data()
+    fan = fan_out(net.shared(x), K)
+    backward(losses_of(net, fan, ys), fan, balancer, net.W)
+    assert balancer._later is not None and (balancer._weights == 1).all()
+    assert copy.deepcopy(balancer).weights.ne(1).any() and balancer._later is None
+    assert balancer.weights.ne(1).any()
+
+
+@pytest.mark.parametrize("name", ["gradnorm epoch", "uncertainty"])
+def test_what_is_not_finite_is_an_error_when_the_weights_are_asked_for(behind, name):
+    balancer = EVERY[name](K)
+    net, (x, ys) = Net(), data()
+    fan = fan_out(net.shared(x), K)
+    found = backward(losses_of(net, fan, ys) * torch.tensor([1, math.nan, 1]), fan, balancer, net.W)
+    assert not found["finite"]
+    with pytest.raises(ParamsError, match=r"losses: expected finite numbers.*\(task .*1"):
+        list(balancer.weights)
+    assert (balancer.weights == 1).all()  # said once
 
 
 # Several processes

@@ -7,7 +7,7 @@ __all__ = ['BENCH_COLUMNS', 'synchronise', 'in_turns', 'median_interval', 'bench
            'exponent', 'grown', 'hot_spots', 'draw_bench', 'full_sizes', 'run_benches', 'main']
 
 # %% ../../nbs/study/52_bench.ipynb #48ffac31
-import contextlib, logging, os, sys, time
+import argparse, contextlib, logging, os, sys, time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 import numpy as np, pandas as pd, torch, yaml
@@ -186,20 +186,23 @@ def hot_spots(
     function: Callable,  # Without arguments
     calls: int = 3,  # After one to warm up
     n: int = 8,  # Rows
+    device: str | torch.device = "cpu",  # A GPU: the time that its kernels take
 ) -> pd.DataFrame:  # Columns: operation, calls, ms, share; per call of the function
     "Operations of torch by the time that they take themselves, the longest first."
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it would tell when it starts and stops
     from torch.profiler import ProfilerActivity, profile
 
+    on_gpu, kinds = torch.device(device).type == "cuda", [ProfilerActivity.CPU, ProfilerActivity.CUDA]
     function()
-    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+    with profile(activities=kinds if on_gpu else kinds[:1]) as profiler:
         for _ in progress(range(calls), "profiling"):
             function()
-    events = sorted(profiler.key_averages(), key=lambda event: -event.self_cpu_time_total)
-    whole = sum(event.self_cpu_time_total for event in events)
+        synchronise(device)
+    events = [event for event in profiler.key_averages() if event.device_type.name == "CPU"]
+    own = {event.key: event.self_device_time_total if on_gpu else event.self_cpu_time_total for event in events}
+    events, whole = sorted(events, key=lambda event: -own[event.key]), sum(own.values())
     rows = [
-        (event.key, event.count / calls, event.self_cpu_time_total / calls / 1000, event.self_cpu_time_total / whole)
-        for event in events[:n]
+        (event.key, event.count / calls, own[event.key] / calls / 1000, own[event.key] / whole) for event in events[:n]
     ]
     return pd.DataFrame(rows, columns=["operation", "calls", "ms", "share"]).round({"calls": 1, "ms": 2, "share": 3})
 
@@ -267,18 +270,22 @@ def draw_bench(
 
 # %% ../../nbs/study/52_bench.ipynb #7f4ae01e
 def full_sizes(
-    folder: str | Path | None = None,  # Of the notebooks and `full.yaml`; by default nbs/bench of the checkout
+    folder: str | Path | None = None,  # Of the notebooks and the sizes; by default nbs/bench of the checkout
+    device: str = "cpu",  # Whose sizes: "cpu" (full.yaml) or another, such as "cuda" (gpu.yaml)
 ) -> dict[str, dict]:  # Notebook -> parameters, in the order in which they run
     "What each notebook is given for a full measurement. Raises `ParamsError` for what a notebook does not know."
     folder = Path(folder or repo_root() / "nbs" / "bench")
-    plan = yaml.safe_load((folder / "full.yaml").read_text(encoding="utf-8"))
+    file = folder / ("full.yaml" if device == "cpu" else "gpu.yaml")
+    its_device = {} if device == "cpu" else {"device": device}
+    plan = yaml.safe_load(file.read_text(encoding="utf-8"))
+    plan = {name: (given or {}) | its_device for name, given in plan.items()}
     for name, given in plan.items():
         if not (folder / f"{name}.ipynb").is_file():
-            raise ParamsError(f"full.yaml: expected a notebook of {folder}, found {name}")
+            raise ParamsError(f"{file.name}: expected a notebook of {folder}, found {name}")
         known = parameter_cell(folder / f"{name}.ipynb")
-        if unknown := {*(given or {}), "out"} - set(known):
-            raise ParamsError(f"full.yaml: {name} has no parameter {', '.join(sorted(unknown))}")
-    return {name: given or {} for name, given in plan.items()}
+        if unknown := {*given, "out"} - set(known):
+            raise ParamsError(f"{file.name}: {name} has no parameter {', '.join(sorted(unknown))}")
+    return plan
 
 # %% ../../nbs/study/52_bench.ipynb #cd4daf08
 @contextlib.contextmanager
@@ -311,11 +318,12 @@ def _execute(name: str, given: dict, executed: Path):
 
 # %% ../../nbs/study/52_bench.ipynb #21265137
 def run_benches(
-    names: Sequence[str] = (),  # Of notebooks; none: all of `full.yaml`
+    names: Sequence[str] = (),  # Of notebooks; none: all of the device's sizes
     out: str | Path | None = None,  # Folder of tables (data) and pictures (bench); by default figures of the checkout
+    device: str = "cpu",  # "cpu" or "cuda"
 ):
     "Measure, then draw all that was ever measured. Raises `ParamsError`, and `RunError` where a notebook ends in one."
-    plan = full_sizes()
+    plan = full_sizes(device=device)
     if unknown := set(names) - set(plan):
         raise ParamsError(f"bench: expected some of {', '.join(plan)}, found {', '.join(sorted(unknown))}")
     out, runs = Path(out or repo_root() / "figures").absolute(), repo_root() / "runs" / "bench"
@@ -328,12 +336,16 @@ def run_benches(
 
 # %% ../../nbs/study/52_bench.ipynb #3f40d25f
 def main(
-    argv: Sequence[str] | None = None,  # Names of notebooks, or all; the command line's by default
+    argv: Sequence[str] | None = None,  # Names of notebooks, or all, and `--device`; the command line's by default
 ) -> int:  # Exit status: 0; 2 for an error that the message explains
     "Command line of `run_benches`."
-    names = " ".join(sys.argv[1:] if argv is None else argv).split()
+    parser = argparse.ArgumentParser(prog="bench", description="Measure claims of speed, then draw all of them.")
+    parser.add_argument("names", nargs="*", default=["all"], help="notebooks of nbs/bench, or all")
+    parser.add_argument("--device", default="cpu", help="cpu (sizes of full.yaml) or cuda (gpu.yaml)")
+    given = parser.parse_args(argv)
+    names = " ".join(given.names).split()
     try:
-        run_benches([] if names == ["all"] else names)
+        run_benches([] if names == ["all"] else names, device=given.device)
     except (ParamsError, RunError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""Training steps of the five networks, for `steps.ipynb`: `python steps.py NETWORK SIZE KIND THREADS`.
+"""Training steps of the five networks, for `steps.ipynb`: `python steps.py NETWORK SIZE KIND THREADS [DEVICE]`.
 
 KIND is `ours`, of the package that Python finds (this or an older one), or `plain`, a loop as published code has it.
 Prints the first losses as JSON, then seconds per step for every line that it is sent.
@@ -34,8 +34,10 @@ from musicmtl.balance import Equal, GradNorm, backward, fan_out
 from musicmtl.learn import Items, MultiTask, Windows, fit
 from musicmtl.tasks import classification, distribution, multilabel
 
+PAPERS = {"agf": 64, "pase": 16}  # Batches of the papers where a CPU is given less
 N = 240  # Items of the made-up corpora
-STEPS = 4  # Of an epoch; the first is not counted
+STEPS = {"cpu": 4, "cuda": 40}  # Of an epoch
+FIRST = {"cpu": 1, "cuda": 10}  # Steps that are not counted
 
 
 def classes(n: int) -> torch.Tensor:
@@ -89,10 +91,11 @@ NETWORKS = {
 }
 
 
-def module_of(network: str, size: str):
+def module_of(network: str, size: str, device: str = "cpu"):
     "A training ready to begin, its data and the size of a batch."
     torch.manual_seed(0)
     *made, data, batch = NETWORKS[network](size == "mini")
+    batch = PAPERS.get(network, batch) if device == "cuda" else batch
     module = made[0] if network == "pase" else MultiTask(*made, lr=1e-3, seed=0)
     for part in module.net.modules():
         if isinstance(part, torch.nn.Dropout):
@@ -108,30 +111,48 @@ def first_losses(module, data, batch: int) -> list[float]:
     return [task.loss(*pair).item() for task, *pair in zip(module.tasks, logits, targets, strict=True)]
 
 
-class Gaps(L.Callback):
-    "Seconds from the end of each step to the end of the next, with everything between."
+class Clock:
+    "Seconds from the end of each step to the end of the next: their median, on a GPU (which runs behind) their mean."
 
-    def __init__(self):
-        self.ends = []
+    def __init__(self, device: str):
+        self.device, self.n, self.ends = device, 0, []
 
-    def on_train_batch_end(self, *_):
-        self.ends.append(time.perf_counter())
+    def step_ended(self):
+        self.n += 1
+        if self.device == "cpu":
+            self.ends.append(time.perf_counter())
+        elif self.n in (FIRST[self.device], STEPS[self.device]):
+            torch.cuda.synchronize()
+            self.ends.append(time.perf_counter())
 
     def seconds(self) -> float:
-        return float(np.median(np.diff(self.ends)))
+        if self.device == "cpu":
+            return float(np.median(np.diff(self.ends)))
+        return (self.ends[1] - self.ends[0]) / (STEPS[self.device] - FIRST[self.device])
 
 
-def ours(network: str, size: str):
+class Gaps(L.Callback):
+    "A clock of `fit`'s steps, with everything between them."
+
+    def __init__(self, device: str):
+        self.clock = Clock(device)
+
+    def on_train_batch_end(self, *_):
+        self.clock.step_ended()
+
+
+def ours(network: str, size: str, device: str):
     "Trains an epoch by `fit`."
-    module, data, batch = module_of(network, size)
+    module, data, batch = module_of(network, size, device)
     first = copy.deepcopy(module)
 
     def epoch() -> float:
-        gaps = Gaps()
+        gaps = Gaps(device)
         with tempfile.TemporaryDirectory() as folder:
-            options = {"epochs": 1, "batch_size": batch, "steps_per_epoch": STEPS, "device": "cpu"}
-            fit(copy.deepcopy(first), data, root=Path(folder) / "fit", callbacks=[gaps], **options)
-        return gaps.seconds()
+            options = {"epochs": 1, "batch_size": batch, "steps_per_epoch": STEPS[device]}
+            lightning = {"device": "gpu" if device == "cuda" else device, "callbacks": [gaps]}
+            fit(copy.deepcopy(first), data, root=Path(folder) / "fit", **options, **lightning)
+        return gaps.clock.seconds()
 
     return first_losses(first, data, batch), epoch
 
@@ -175,7 +196,8 @@ def balanced_as_published(losses, weights, W):
 
 def steps_by_hand(module, optimiser):
     "A function that makes a step as published code does."
-    net, tasks, weights = module.net, module.tasks, torch.ones(len(module.tasks))
+    net, tasks = module.net, module.tasks
+    weights = torch.ones(len(tasks), device=next(net.parameters()).device)
 
     def step(x, targets):
         x, targets = module.on_after_batch_transfer((x, targets), 0)
@@ -193,32 +215,37 @@ def steps_by_hand(module, optimiser):
     return step
 
 
-def plain(network: str, size: str):
+def plain(network: str, size: str, device: str):
     "Trains an epoch by a loop over a `DataLoader`."
-    module, data, batch = module_of(network, size)
+    module, data, batch = module_of(network, size, device)
     as_written(module.net)
-    optimiser = torch.optim.Adam(module.net.parameters(), lr=1e-3)
-    loader = torch.utils.data.DataLoader(OneByOne(data), batch_size=batch, shuffle=True)
-    first, step = first_losses(module, data, batch), steps_by_hand(module, optimiser)
+    loader = torch.utils.data.DataLoader(OneByOne(data), batch_size=batch, shuffle=True, drop_last=True)
+    first = first_losses(module, data, batch)
+    module.to(device)
+    step = steps_by_hand(module, torch.optim.Adam(module.net.parameters(), lr=1e-3))
 
     def epoch() -> float:
-        ends = []
-        for (x, targets), _ in zip(loader, range(STEPS), strict=False):
-            step(x, targets)
-            ends.append(time.perf_counter())
-        return float(np.median(np.diff(ends)))
+        clock, n = Clock(device), 0
+        while n < STEPS[device]:
+            for (x, targets), _ in zip(loader, range(STEPS[device] - n), strict=False):
+                step(x.to(device), [target.to(device) for target in targets])
+                clock.step_ended()
+                n += 1
+        return clock.seconds()
 
     return first, epoch
 
 
-def profile(network: str, size: str, n: int):
+def profile(network: str, size: str, n: int, device: str = "cpu"):
     "The operations of a step that take the most time: a table of `n` rows."
     from musicmtl.study.bench import hot_spots
 
-    module, data, batch = module_of(network, size)
+    module, data, batch = module_of(network, size, device)
+    module.to(device)
     net, tasks, optimisers = module.net, module.tasks, module.configure_optimizers()
     optimisers = optimisers if isinstance(optimisers, (list, tuple)) else [optimisers]
-    x, targets = module.on_after_batch_transfer(data[np.arange(batch)], 0)
+    x, targets = data[np.arange(batch)]
+    x, targets = module.on_after_batch_transfer((x.to(device), [target.to(device) for target in targets]), 0)
 
     def step():
         net.zero_grad()
@@ -231,14 +258,14 @@ def profile(network: str, size: str, n: int):
         for optimiser in optimisers:
             optimiser.step()
 
-    return hot_spots(step, n=n)
+    return hot_spots(step, n=n, device=device)
 
 
-def main(network: str, size: str, kind: str, threads: str):
+def main(network: str, size: str, kind: str, threads: str, device: str = "cpu"):
     torch.set_num_threads(int(threads))
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    losses, epoch = {"ours": ours, "plain": plain}[kind](network, size)
+    losses, epoch = {"ours": ours, "plain": plain}[kind](network, size, device)
     print("LOSSES", json.dumps(losses), flush=True)
     for _ in sys.stdin:
         print("SECONDS", epoch(), flush=True)

@@ -39,6 +39,14 @@ def test_what_no_notebook_knows_is_refused(folder, line, why):
         bench.full_sizes(folder)
 
 
+def test_sizes_for_a_gpu_have_a_file_of_their_own(folder):
+    (folder / "gpu.yaml").write_text("one: {size: 3}")
+    with pytest.raises(ParamsError, match="gpu.yaml: one has no parameter device"):
+        bench.full_sizes(folder, "cuda")
+    plan = bench.full_sizes(device="cuda")
+    assert {"gradnorm", "steps"} <= set(plan) and all(given["device"] == "cuda" for given in plan.values())
+
+
 def test_a_notebook_without_sizes_gets_none(folder):
     (folder / "full.yaml").write_text("one:")
     assert bench.full_sizes(folder) == {"one": {}}
@@ -55,7 +63,7 @@ def executed(monkeypatch, tmp_path):
     monkeypatch.setattr(papermill, "execute_notebook", execute)
     monkeypatch.setattr(bench, "busy_cores", lambda: 0.0)
     monkeypatch.setattr(bench, "_others", lambda *_: 0.0)
-    monkeypatch.setattr(bench, "full_sizes", lambda: {"one": {"threads": "1 2"}, "two": {"size": 3}})
+    monkeypatch.setattr(bench, "full_sizes", lambda device: {"one": {"threads": "1 2"}, "two": {"size": 3}})
     return calls
 
 

@@ -508,14 +508,20 @@ def _norm(branches, layer, h, training):
     return normed
 
 # %% ../../../nbs/papers/agf/model.ipynb #86ad8a16
+def _on_gpu(x):
+    return x.device.type == "cuda"
+
+
 def _dropped(
     h,  # [B, C, H, W], channels last
     p: float,  # Share that is left out
     training: bool,
 ):
-    "Dropout with 16 random bits for each element."
+    "Dropout; on a CPU with 16 random bits for each element."
     if not training or p == 0:
         return h
+    if _on_gpu(h):
+        return F.dropout(h, p)
     B, C, height, width = h.shape
     words = torch.empty(-(-h.numel() // 4), dtype=torch.int64).random_().view(torch.int16)[: h.numel()]
     drawn = words.view(B, height, width, C).permute(0, 3, 1, 2)
@@ -532,6 +538,12 @@ def _after_first(branch, h, training):
     h = _dropped(_pooled(branch.bn4(branch.conv4(_pooled(branch.conv3(h))))), branch.dropout4.p, training)
     h = F.elu(branch.bn7(branch.conv7(F.elu(branch.conv6(_pooled(branch.conv5(h)))))))
     return branch.bn_gap(h.mean((2, 3)))
+
+
+def _pooled_early(branch, h, training):
+    "What `Branch` does, with each ELU after the pooling."
+    first = _dropped(_pooled(branch.bn2(branch.conv2(h))), branch.dropout2.p, training)
+    return _after_first(branch, first, training)
 
 # %% ../../../nbs/papers/agf/model.ipynb #e0af81ef
 def stacked_branches(
@@ -550,9 +562,10 @@ _AT_ONCE = 16  # Channels that a kernel computes at a time
 
 
 class _SharedLayer(torch.autograd.Function):
-    "5×5 convolution, maximum over pairs of rows, ELU, on a CPU; the gradients of several tasks in one go."
+    "5×5 convolution, maximum over pairs of rows, ELU; the gradients of several tasks in one go."
 
     @staticmethod
+    @partial(torch.amp.custom_fwd, device_type="cuda", cast_inputs=torch.float32)  # norms need more than half precision
     def forward(ctx, x, weight, bias):
         ctx.format = torch.contiguous_format if len(weight) < _AT_ONCE // 2 else torch.channels_last
         z = F.conv2d(x, weight, bias, padding=2).contiguous(memory_format=ctx.format)
@@ -568,6 +581,9 @@ class _SharedLayer(torch.autograd.Function):
         "K gradients at h [B, C, H/2, W] → K at each input that is a parameter."
         x, weight, h, in_lower = ctx.saved_tensors
         slopes, parts = _slopes(h, in_lower), []
+        if _on_gpu(x):
+            to_weight, to_bias = _by_products(gradients, slopes, x)
+            return None, to_weight.view(-1, *weight.shape), to_bias.view(-1, len(weight))
         n = max(1, _AT_ONCE // len(weight)) if ctx.format == torch.contiguous_format else 1
         for start in range(0, len(gradients), n):
             z = _unpooled(gradients[start : start + n], slopes, ctx.height, ctx.format)
@@ -613,6 +629,20 @@ def _to_weight(z, x, weight):
     return torch.ops.aten.convolution_backward(z, x, like, *options)[1:]
 
 
+def _by_products(gradients, slopes, x):
+    "The same for K gradients at h, as products of what arrives at a pixel and the 5×5 pixels around it: for a GPU."
+    B, C, pairs, width = slopes[0].shape
+    around = F.pad(x[:, 0], (2, 2, 2, 2)).unfold(1, 5, 1).unfold(2, 5, 1)  # [B, height, width, 5, 5], a view
+    z, to_weight, to_bias = x.new_empty(B, pairs, width, len(gradients) * C), 0, 0
+    for row, slope in enumerate(slopes):
+        for part, gradient in zip(z.split(C, 3), gradients, strict=True):
+            torch.mul(gradient.permute(0, 2, 3, 1), slope.permute(0, 2, 3, 1), out=part)
+        seen = around[:, row : 2 * pairs : 2].reshape(B, -1, 25)
+        to_weight = to_weight + torch.bmm(z.flatten(1, 2).mT, seen).sum(0)
+        to_bias = to_bias + z.sum((0, 1, 2))
+    return to_weight, to_bias
+
+
 def _to_input(ctx, gradient):
     "Gradient at x, which a network alone does not need."
     x, weight, h, in_lower = ctx.saved_tensors
@@ -627,7 +657,7 @@ class _Branched(nn.Module):
         super().__init__()
         if width_divisor not in (1, 2, 4, 8, 16):
             raise ParamsError(f"width_divisor: expected 1, 2, 4, 8 or 16, found {width_divisor!r}")
-        self.stacked = True  # the faster arrangement, on a CPU; set to False for the plain one
+        self.stacked = True  # the faster arrangement; set to False for the plain one
         self.conv1, self.pool1 = nn.Conv2d(1, 16 // width_divisor, 5, padding=2), nn.MaxPool2d((2, 1))
         self.branches = nn.ModuleList(Branch(16 // width_divisor, 32 // width_divisor) for _ in range(n_branches))
 
@@ -644,7 +674,9 @@ class _Branched(nn.Module):
         return F.elu(self.pool1(self.conv1(x)))
 
     def _fast(self, x):
-        return self.stacked and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        "Whether the faster arrangement is wanted, and is there for the device."
+        on_cpu = x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        return self.stacked and (on_cpu or _on_gpu(x))
 
     def pooled(
         self,
@@ -653,6 +685,9 @@ class _Branched(nn.Module):
         views = list(views)
         if len(views) != len(self.branches):
             raise ParamsError(f"views: expected {len(self.branches)}, one per branch, found {len(views)}")
+        if self._fast(views[0]) and _on_gpu(views[0]):
+            pairs = zip(self.branches, views, strict=True)
+            return [_pooled_early(branch, view, self.training) for branch, view in pairs]
         same = len({(view.data_ptr(), view.shape, view.stride()) for view in views}) == 1
         if same and self._fast(views[0]):
             return stacked_branches(self.branches, views, self.training)

@@ -130,6 +130,21 @@ def test_stacked_equals_branch_by_branch(divisor, views):
     torch.testing.assert_close(fast.embed(x), slow.embed(x))
 
 
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    "The arrangement for GPUs, computed by the CPU."
+    monkeypatch.setattr(module, "_on_gpu", lambda x: True)
+
+
+@pytest.mark.parametrize("divisor,views", [(1, "one tensor"), (8, "views"), (4, "copies")])
+def test_the_arrangement_for_gpus_equals_branch_by_branch(divisor, views, as_on_a_gpu):
+    test_stacked_equals_branch_by_branch(divisor, views)
+
+
+def test_dropout_in_the_arrangement_for_gpus(as_on_a_gpu):
+    test_stacked_drops_out_at_the_same_rate()
+
+
 def test_stacked_drops_out_at_the_same_rate():
     net = SharedLayerNet(**SMALL)
     h = net.shared(windows(8, 64)).detach()
@@ -523,6 +538,11 @@ def test_gradients_of_tasks_in_one_go_are_those_one_by_one(divisor, frames, monk
             torch.testing.assert_close(found, reference, rtol=1e-6, atol=1e-8)
         if gramian is not None:
             torch.testing.assert_close(gramian, expected, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("divisor", [1, 8])
+def test_on_a_gpu_they_are_products_of_matrices(divisor, as_on_a_gpu, monkeypatch):
+    test_gradients_of_tasks_in_one_go_are_those_one_by_one(divisor, 51, monkeypatch)
 
 
 def test_the_shared_layer_gives_the_gradient_of_its_input():
