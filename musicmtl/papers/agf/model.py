@@ -469,45 +469,159 @@ class Branch(nn.Module):
         return self.bn_gap(self.gap(h).flatten(1))
 
 # %% ../../../nbs/papers/agf/model.ipynb #6af45263
-class _FanConv(torch.autograd.Function):
-    "3×3 convolution of all branches at once: inputs are equal views, computed once; each view gets its own gradient."
+_AT_ONCE = 16  # Channels that a kernel computes at a time
+
+
+def _shifted(weight, rows, columns, groups=1):
+    "Kernels [O, I, k, k] → those [rows·columns·O, I, ...] that compute so many neighbouring pixels at each step."
+    _, n_in, size, _ = weight.shape
+    own = weight.view(groups, -1, n_in, size, size)
+    kernels = weight.new_zeros(groups, rows, columns, own.shape[1], n_in, size + rows - 1, size + columns - 1)
+    for row in range(rows):
+        for column in range(columns):
+            kernels[:, row, column, :, :, row : row + size, column : column + size] = own
+    return kernels.flatten(0, 3)
+
+
+def _beyond(length, step):
+    "Pixels by which both ends are extended so that steps of so many reach the last pixel."
+    return (-length % step + 1) // 2
+
+
+def _convolved(h, weight, groups):
+    "Convolution without bias that keeps height and width, several pixels at a time where channels are few."
+    height, width, size = *h.shape[2:], weight.shape[2]
+    n = max(1, _AT_ONCE * groups // len(weight))
+    rows, columns = min(2, n), max(1, n // 2)
+    top, left = _beyond(height, rows), _beyond(width, columns)
+    padding = size // 2 + top, size // 2 + left
+    z = F.conv2d(h, _shifted(weight, rows, columns, groups), None, (rows, columns), padding, 1, groups)
+    z = z.unflatten(1, (groups, rows, columns, -1)).permute(0, 1, 4, 5, 2, 6, 3)
+    return z.flatten(5, 6).flatten(3, 4).flatten(1, 2)[:, :, top : top + height, left : left + width]
+
+# %% ../../../nbs/papers/agf/model.ipynb #86ad8a16
+def _last(h):
+    "[B, C, H, W], channels last → [B, H, W, C]."
+    return h.permute(0, 2, 3, 1)
+
+
+def _first(h):
+    "[B, H, W, C] → [B, C, H, W], channels last."
+    return h.permute(0, 3, 1, 2)
+
+
+def _sums(h):
+    "Sums of one clip [1, C, H, W] by channel [C]; whole rows first, which are long enough for a kernel."
+    return _last(h)[0].flatten(1).sum(0).view(-1, h.shape[1]).sum(0)
+
+
+def _scaled(h, factors, offsets, out=None):
+    "One clip, times a factor and plus an offset by channel."
+    rows, width = _last(h)[0].flatten(1), h.shape[3]
+    out = None if out is None else _last(out)[0].flatten(1)
+    scaled = torch.addcmul(offsets.repeat(width), rows, factors.repeat(width), out=out)
+    return _first(scaled.view(1, -1, width, h.shape[1]))
+
+
+def _by_channel(values):
+    return values.view(-1, 1, 1, 1)
+
+
+def _statistics(z, scratch):
+    "Mean and mean square around it [2, C] of one clip."
+    n, ones = z[0, 0].numel(), torch.ones_like(z[0, :, 0, 0])
+    mean = _sums(z) / n
+    return torch.stack([mean, _sums(_scaled(z, ones, -mean, scratch).square_()) / n])
+
+
+def _joined(statistics):
+    "Mean and variance [2, C] of all clips."
+    means, squares = torch.stack(statistics).unbind(1)
+    mean = means.mean(0)
+    return torch.stack([mean, squares.mean(0) + (means - mean).square().mean(0)])
+
+
+def _kept(
+    h,  # [B, C, H, W], channels last
+    p: float,  # Share that is left out
+):
+    "What dropout multiplies h by on a CPU: zeros and 1/(1-p), from 16 random bits for each element."
+    B, C, height, width = h.shape
+    words = torch.empty(-(-h.numel() // 4), dtype=torch.int64).random_().view(torch.int16)[: h.numel()]
+    drawn = words.view(B, height, width, C).permute(0, 3, 1, 2)
+    return (drawn >= round(p * 65536) - 32768) * (1 / (1 - p))
+
+# %% ../../../nbs/papers/agf/model.ipynb #e0af81ef
+_POOL = [2, 2], [2, 2], [0, 0], [1, 1], False  # size, step, padding, spacing, rounding up
+
+
+class _FanLayer(torch.autograd.Function):
+    """First layers of K branches: 3×3 convolution, batch norm, maximum of 2×2, ELU, dropout, clip by clip.
+
+    Inputs are K equal views, computed once; each gets its own gradient. Gives the statistics and K outputs."""
 
     @staticmethod
-    def forward(ctx, weight, bias, *views):
-        ctx.save_for_backward(views[0], weight)
-        ctx.n_views = len(views)
-        return F.conv2d(views[0], weight, bias, padding=1)
+    def forward(ctx, known, eps, p, weight, bias, scale, shift, *views):
+        h, sign = views[0], torch.where(scale < 0, -1.0, 1.0).to(scale)
+        weight, scratch = _by_channel(sign) * weight, None
+        zs, tops, places, found = [], [], [], []
+        for clip in h.split(1):
+            z = F.conv2d(clip, weight, padding=1).contiguous(memory_format=torch.channels_last)
+            top, place = F.max_pool2d(z, 2, return_indices=True)
+            zs.append(z), tops.append(top), places.append(place)
+            if known is None:
+                scratch = torch.empty_like(z) if scratch is None else scratch
+                found.append(_statistics(z, scratch))
+        mean, variance = _joined(found) if known is None else (sign * (known[0] - bias), known[1])
+        spread = (variance + eps).rsqrt()
+        factors = scale.abs() * spread
+        ys = [F.elu(_scaled(top, factors, shift - mean * factors), inplace=True) for top in tops]
+        kept = [_kept(y, p) for y in ys] if p else []
+        outs = [_last(y * keep) for y, keep in zip(ys, kept, strict=True)] if p else [_last(y) for y in ys]
+        outs = [_first(torch.cat(parts)) for parts in zip(*(out.chunk(len(views), 3) for out in outs), strict=True)]
+        ctx.save_for_backward(h, weight, sign, mean, spread, factors, *zs, *tops, *places, *ys, *kept)
+        ctx.learned = known is None
+        statistics = torch.stack([sign * mean + bias, variance])
+        ctx.mark_non_differentiable(statistics)
+        return statistics, *outs
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient):
-        h, weight = ctx.saved_tensors
-        n = ctx.n_views
-        to_weight = torch.nn.grad.conv2d_weight(h, weight.shape, gradient, padding=1)
-        to_views = (None,) * n
-        if any(ctx.needs_input_grad[2:]):
-            to_views = F.conv_transpose2d(gradient, weight, padding=1, groups=n).chunk(n, 1)
-        return to_weight, gradient.sum((0, 2, 3)), *to_views
+    def backward(ctx, _, *gradients):
+        h, weight, sign, mean, spread, factors, *saved = ctx.saved_tensors
+        zs, tops, places, ys, *kept = (saved[start : start + len(h)] for start in range(0, len(saved), len(h)))
+        arrived, to_scale, to_shift = [], 0, 0
+        for b, (top, y) in enumerate(zip(tops, ys, strict=True)):
+            gradient = _first(torch.cat([_last(one[b : b + 1]) for one in gradients], 3))
+            gradient = gradient.mul_(kept[0][b]) if kept else gradient
+            arrived.append(torch.ops.aten.elu_backward(gradient, 1.0, 1.0, 1.0, True, y))
+            to_shift = to_shift + _sums(arrived[b])
+            to_scale = to_scale + _sums(arrived[b] * _scaled(top, spread, -mean * spread))
+        share = 1 / h[:, 0].numel() if ctx.learned else 0.0  # of a pixel in the statistics
+        by_z = -spread * to_scale * share
+        fixed = -to_shift * share - by_z * mean
+        to_weight, to_views = 0, None
+        n = len(gradients)
+        reverse = (_by_channel(factors) * weight).unflatten(0, (n, -1)).transpose(1, 2).flip(3, 4).flatten(0, 1)
+        needed = any(ctx.needs_input_grad[7:])
+        dz, scratch = torch.empty_like(zs[0]), torch.empty_like(zs[0])
+        to_views = h.new_empty(len(h), n * h.shape[1], *h.shape[2:]) if needed else None
+        for b, clip in enumerate(h.split(1)):
+            torch.ops.aten.max_pool2d_with_indices_backward(arrived[b], zs[b], *_POOL, places[b], grad_input=dz)
+            dz += _scaled(zs[b], by_z, fixed, scratch)
+            to_weight = to_weight + torch.nn.grad.conv2d_weight(clip, weight.shape, dz, padding=1)
+            if needed:
+                to_views[b] = _convolved(dz, reverse, n)[0]
+        to_bias = sign * factors * to_shift * (not ctx.learned)  # the mean takes it out
+        views = to_views.chunk(n, 1) if needed else [None] * n
+        return None, None, None, _by_channel(sign * factors) * to_weight, to_bias, sign * to_scale, to_shift, *views
 
-# %% ../../../nbs/papers/agf/model.ipynb #454af1eb
+# %% ../../../nbs/papers/agf/model.ipynb #20b4cee4
 def _stack(branches, layer, tensor):
     layers = [getattr(branch, layer) for branch in branches]
     return torch.cat([getattr(one, tensor) for one in layers])
 
-
-def _norm(branches, layer, h, training):
-    norms = [getattr(branch, layer) for branch in branches]
-    names = ("running_mean", "running_var", "weight", "bias")
-    mean, variance, weight, bias = (_stack(branches, layer, name) for name in names)
-    normed = F.batch_norm(h, mean, variance, weight, bias, training, norms[0].momentum, norms[0].eps)
-    if training:
-        for norm, own_mean, own_variance in zip(norms, mean.chunk(len(norms)), variance.chunk(len(norms)), strict=True):
-            norm.running_mean.copy_(own_mean)
-            norm.running_var.copy_(own_variance)
-            norm.num_batches_tracked += 1
-    return normed
-
-# %% ../../../nbs/papers/agf/model.ipynb #86ad8a16
+# %% ../../../nbs/papers/agf/model.ipynb #b83eaf61
 def _on_gpu(x):
     return x.device.type == "cuda"
 
@@ -520,12 +634,7 @@ def _dropped(
     "Dropout; on a CPU with 16 random bits for each element."
     if not training or p == 0:
         return h
-    if _on_gpu(h):
-        return F.dropout(h, p)
-    B, C, height, width = h.shape
-    words = torch.empty(-(-h.numel() // 4), dtype=torch.int64).random_().view(torch.int16)[: h.numel()]
-    drawn = words.view(B, height, width, C).permute(0, 3, 1, 2)
-    return h * ((drawn >= round(p * 65536) - 32768) * (1 / (1 - p)))
+    return F.dropout(h, p) if _on_gpu(h) else h * _kept(h, p)
 
 
 def _pooled(h):
@@ -545,22 +654,37 @@ def _pooled_early(branch, h, training):
     first = _dropped(_pooled(branch.bn2(branch.conv2(h))), branch.dropout2.p, training)
     return _after_first(branch, first, training)
 
-# %% ../../../nbs/papers/agf/model.ipynb #e0af81ef
+# %% ../../../nbs/papers/agf/model.ipynb #3216a31e
+def _follow(
+    norms,  # K batch norms
+    mean,  # Of all their channels
+    variance,
+    n: int,  # Pixels that they come from
+):
+    "Running statistics, as batch norm keeps them."
+    pairs = zip(mean.chunk(len(norms)), variance.chunk(len(norms)), strict=True)
+    for norm, (own_mean, own_variance) in zip(norms, pairs, strict=True):
+        norm.running_mean.lerp_(own_mean, norm.momentum)
+        norm.running_var.lerp_(own_variance * (n / (n - 1)), norm.momentum)
+        norm.num_batches_tracked += 1
+
+# %% ../../../nbs/papers/agf/model.ipynb #d3818349
 def stacked_branches(
     branches,  # K `Branch`es of one size
     views,  # K equal tensors: the shared output h [B, 16, 64, F]
     training: bool,  # Whether batch statistics and dropout are used
 ) -> list:  # K tensors [B, 256]
     "`[branch(view) for ...]` with the first layers as one: faster on a CPU, where branches are narrow or not."
-    h = _FanConv.apply(_stack(branches, "conv2", "weight"), _stack(branches, "conv2", "bias"), *views)
-    h = _dropped(_pooled(_norm(branches, "bn2", h, training)), branches[0].dropout2.p, training)
-    parts = [part.contiguous(memory_format=torch.channels_last) for part in h.chunk(len(branches), 1)]
+    norms = [branch.bn2 for branch in branches]
+    known = None if training else [_stack(branches, "bn2", name) for name in ("running_mean", "running_var")]
+    names = ("conv2", "weight"), ("conv2", "bias"), ("bn2", "weight"), ("bn2", "bias")
+    p = branches[0].dropout2.p if training else 0.0
+    statistics, *parts = _FanLayer.apply(known, norms[0].eps, p, *(_stack(branches, *name) for name in names), *views)
+    if training:
+        _follow(norms, *statistics, len(views[0]) * views[0][0, 0].numel())
     return [_after_first(branch, part, training) for branch, part in zip(branches, parts, strict=True)]
 
 # %% ../../../nbs/papers/agf/model.ipynb #2956d580
-_AT_ONCE = 16  # Channels that a kernel computes at a time
-
-
 class _SharedLayer(torch.autograd.Function):
     "5×5 convolution, maximum over pairs of rows, ELU; the gradients of several tasks in one go."
 
