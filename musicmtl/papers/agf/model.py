@@ -691,28 +691,20 @@ class _SharedLayer(torch.autograd.Function):
     @staticmethod
     @partial(torch.amp.custom_fwd, device_type="cuda", cast_inputs=torch.float32)  # norms need more than half precision
     def forward(ctx, x, weight, bias):
-        ctx.format = torch.contiguous_format if len(weight) < _AT_ONCE // 2 else torch.channels_last
-        z = F.conv2d(x, weight, bias, padding=2).contiguous(memory_format=ctx.format)
-        pairs = z.shape[2] // 2
-        upper, lower = z[:, :, 0 : 2 * pairs : 2], z[:, :, 1 : 2 * pairs : 2]
+        upper, lower = _pairs(x, weight, bias)
         h = F.elu(torch.maximum(upper, lower))
         ctx.save_for_backward(x, weight, h, lower > upper)
-        ctx.height = z.shape[2]
         return h.contiguous(memory_format=torch.channels_last)
 
     @staticmethod
     def task_gradients(ctx, gradients):
         "K gradients at h [B, C, H/2, W] → K at each input that is a parameter."
         x, weight, h, in_lower = ctx.saved_tensors
-        slopes, parts = _slopes(h, in_lower), []
         if _on_gpu(x):
-            to_weight, to_bias = _by_products(gradients, slopes, x)
-            return None, to_weight.view(-1, *weight.shape), to_bias.view(-1, len(weight))
-        n = max(1, _AT_ONCE // len(weight)) if ctx.format == torch.contiguous_format else 1
-        for start in range(0, len(gradients), n):
-            z = _unpooled(gradients[start : start + n], slopes, ctx.height, ctx.format)
-            parts.append(_to_weight(z, x, weight))
-        to_weight, to_bias = (torch.cat(part) for part in zip(*parts, strict=True))
+            to_weight, to_bias = _by_products(gradients, _slopes(h, in_lower), x)
+        else:
+            maps = zip(x.split(1), h.split(1), in_lower.split(1), *(one.split(1) for one in gradients), strict=True)
+            to_weight, to_bias = (sum(part) for part in zip(*(_of_clip(weight, *clip) for clip in maps), strict=True))
         return None, to_weight.view(-1, *weight.shape), to_bias.view(-1, len(weight))
 
     @staticmethod
@@ -726,6 +718,20 @@ class _SharedLayer(torch.autograd.Function):
         return tuple(known)
 
 # %% ../../../nbs/papers/agf/model.ipynb #172d352f
+def _pairs(x, weight, bias):
+    "The convolution's upper and lower row of each pair, two [B, C, H/2, W]."
+    width, columns = x.shape[3], max(1, _AT_ONCE // 2 // len(weight))
+    if _on_gpu(x) or columns == 1:
+        memory_format = torch.contiguous_format if len(weight) < _AT_ONCE // 2 else torch.channels_last
+        z = F.conv2d(x, weight, bias, padding=2).contiguous(memory_format=memory_format)
+        pairs = z.shape[2] // 2
+        return z[:, :, 0 : 2 * pairs : 2], z[:, :, 1 : 2 * pairs : 2]
+    left = _beyond(width, columns)
+    z = F.conv2d(x, _shifted(weight, 2, columns), bias.repeat(2 * columns), (2, columns), (2, 2 + left))
+    rows = _last(z).contiguous().chunk(2, 3)
+    return [_first(row.flatten(2).unflatten(2, (-1, len(weight)))[:, :, left : left + width]) for row in rows]
+
+
 def _slopes(h, in_lower):
     "Derivative of h by the upper and by the lower row of each pair."
     slope = torch.where(h > 0, 1.0, h + 1)  # of ELU
@@ -733,16 +739,24 @@ def _slopes(h, in_lower):
     return slope - to_lower, to_lower
 
 
-def _unpooled(gradients, slopes, height, memory_format):
+def _unpooled(gradients, slopes, height):
     "K gradients at h → one at the convolution's output [B, K·C, height, W], channels of all tasks side by side."
     B, C, pairs, width = slopes[0].shape
-    z = torch.empty((B, len(gradients) * C, height, width), dtype=slopes[0].dtype, memory_format=memory_format)
+    z = slopes[0].new_empty(B, len(gradients) * C, height, width)
     z[:, :, 2 * pairs :] = 0
     for part, gradient in zip(z.split(C, 1), gradients, strict=True):
-        gradient = gradient.contiguous(memory_format=memory_format)
         for row, slope in enumerate(slopes):
             torch.mul(gradient, slope, out=part[:, :, row : 2 * pairs : 2])
     return z
+
+
+def _of_clip(weight, x, h, in_lower, *gradients):
+    "Gradients at weight and bias that come from one clip, those of all tasks."
+    slopes, n, parts = _slopes(h.contiguous(), in_lower.contiguous()), max(1, _AT_ONCE // len(weight)), []
+    for start in range(0, len(gradients), n):
+        some = [gradient.contiguous() for gradient in gradients[start : start + n]]
+        parts.append(_to_weight(_unpooled(some, slopes, x.shape[2]), x, weight))
+    return [torch.cat(part) for part in zip(*parts, strict=True)]
 
 
 def _to_weight(z, x, weight):
@@ -770,7 +784,7 @@ def _by_products(gradients, slopes, x):
 def _to_input(ctx, gradient):
     "Gradient at x, which a network alone does not need."
     x, weight, h, in_lower = ctx.saved_tensors
-    z = _unpooled([gradient], _slopes(h, in_lower), ctx.height, ctx.format)
+    z = _unpooled([gradient], _slopes(h, in_lower), x.shape[2])
     return torch.nn.grad.conv2d_input(x.shape, weight, z, padding=2)
 
 # %% ../../../nbs/papers/agf/model.ipynb #6e88be4e
