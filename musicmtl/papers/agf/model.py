@@ -488,16 +488,23 @@ def _beyond(length, step):
     return (-length % step + 1) // 2
 
 
-def _convolved(h, weight, groups):
+def _convolution(
+    weight,  # [O, I, k, k], k odd
+    groups: int,
+):  # A function of h [B, I·groups, H, W] that gives [B, O, H, W]
     "Convolution without bias that keeps height and width, several pixels at a time where channels are few."
-    height, width, size = *h.shape[2:], weight.shape[2]
     n = max(1, _AT_ONCE * groups // len(weight))
-    rows, columns = min(2, n), max(1, n // 2)
-    top, left = _beyond(height, rows), _beyond(width, columns)
-    padding = size // 2 + top, size // 2 + left
-    z = F.conv2d(h, _shifted(weight, rows, columns, groups), None, (rows, columns), padding, 1, groups)
-    z = z.unflatten(1, (groups, rows, columns, -1)).permute(0, 1, 4, 5, 2, 6, 3)
-    return z.flatten(5, 6).flatten(3, 4).flatten(1, 2)[:, :, top : top + height, left : left + width]
+    rows, columns, middle = min(2, n), max(1, n // 2), weight.shape[2] // 2
+    kernels = _shifted(weight, rows, columns, groups)
+
+    def convolved(h):
+        height, width = h.shape[2:]
+        top, left = _beyond(height, rows), _beyond(width, columns)
+        z = F.conv2d(h, kernels, None, (rows, columns), (middle + top, middle + left), 1, groups)
+        z = z.unflatten(1, (groups, rows, columns, -1)).permute(0, 1, 4, 5, 2, 6, 3)
+        return z.flatten(5, 6).flatten(3, 4).flatten(1, 2)[:, :, top : top + height, left : left + width]
+
+    return convolved
 
 # %% ../../../nbs/papers/agf/model.ipynb #86ad8a16
 def _last(h):
@@ -603,6 +610,7 @@ class _FanLayer(torch.autograd.Function):
         to_weight, to_views = 0, None
         n = len(gradients)
         reverse = (_by_channel(factors) * weight).unflatten(0, (n, -1)).transpose(1, 2).flip(3, 4).flatten(0, 1)
+        convolved = _convolution(reverse, n)
         needed = any(ctx.needs_input_grad[7:])
         dz, scratch = torch.empty_like(zs[0]), torch.empty_like(zs[0])
         to_views = h.new_empty(len(h), n * h.shape[1], *h.shape[2:]) if needed else None
@@ -611,7 +619,7 @@ class _FanLayer(torch.autograd.Function):
             dz += _scaled(zs[b], by_z, fixed, scratch)
             to_weight = to_weight + torch.nn.grad.conv2d_weight(clip, weight.shape, dz, padding=1)
             if needed:
-                to_views[b] = _convolved(dz, reverse, n)[0]
+                to_views[b] = convolved(dz)[0]
         to_bias = sign * factors * to_shift * (not ctx.learned)  # the mean takes it out
         views = to_views.chunk(n, 1) if needed else [None] * n
         return None, None, None, _by_channel(sign * factors) * to_weight, to_bias, sign * to_scale, to_shift, *views
@@ -734,7 +742,7 @@ def _pairs(x, weight, bias):
 
 def _slopes(h, in_lower):
     "Derivative of h by the upper and by the lower row of each pair."
-    slope = torch.where(h > 0, 1.0, h + 1)  # of ELU
+    slope = h.clamp(max=0).add_(1)  # of ELU
     to_lower = slope * in_lower
     return slope - to_lower, to_lower
 
