@@ -507,6 +507,17 @@ def _convolution(
     return convolved
 
 # %% ../../../nbs/papers/agf/model.ipynb #86ad8a16
+_CACHED = 2**20  # Values of a piece
+
+
+def _pieces(
+    h,  # [B, C, H, W]
+    n_channels: int,  # That a pixel has where most are needed
+) -> int:  # Clips, at least one
+    "How many clips are computed at a time."
+    return max(1, _CACHED // (n_channels * h.shape[2] * h.shape[3]))
+
+
 def _last(h):
     "[B, C, H, W], channels last → [B, H, W, C]."
     return h.permute(0, 2, 3, 1)
@@ -517,17 +528,21 @@ def _first(h):
     return h.permute(0, 3, 1, 2)
 
 
+def _rows(h):
+    "[B, C, H, W], channels last → [B·H, W·C]: rows long enough for a kernel."
+    return _last(h).flatten(2).flatten(0, 1)
+
+
 def _sums(h):
-    "Sums of one clip [1, C, H, W] by channel [C]; whole rows first, which are long enough for a kernel."
-    return _last(h)[0].flatten(1).sum(0).view(-1, h.shape[1]).sum(0)
+    "Sums by channel [C]."
+    return _rows(h).sum(0).view(-1, h.shape[1]).sum(0)
 
 
 def _scaled(h, factors, offsets, out=None):
-    "One clip, times a factor and plus an offset by channel."
-    rows, width = _last(h)[0].flatten(1), h.shape[3]
-    out = None if out is None else _last(out)[0].flatten(1)
-    scaled = torch.addcmul(offsets.repeat(width), rows, factors.repeat(width), out=out)
-    return _first(scaled.view(1, -1, width, h.shape[1]))
+    "h times a factor and plus an offset by channel."
+    width, out = h.shape[3], None if out is None else _rows(out)
+    scaled = torch.addcmul(offsets.repeat(width), _rows(h), factors.repeat(width), out=out)
+    return _first(scaled.view(len(h), h.shape[2], width, h.shape[1]))
 
 
 def _by_channel(values):
@@ -535,17 +550,19 @@ def _by_channel(values):
 
 
 def _statistics(z, scratch):
-    "Mean and mean square around it [2, C] of one clip."
-    n, ones = z[0, 0].numel(), torch.ones_like(z[0, :, 0, 0])
+    "Mean and mean square around it [2, C] of one piece."
+    n = z[:, 0].numel()
     mean = _sums(z) / n
-    return torch.stack([mean, _sums(_scaled(z, ones, -mean, scratch).square_()) / n])
+    torch.sub(_rows(z), mean.repeat(z.shape[3]), out=_rows(scratch)).square_()
+    return torch.stack([mean, _sums(scratch) / n])
 
 
-def _joined(statistics):
-    "Mean and variance [2, C] of all clips."
+def _joined(statistics, sizes):
+    "Mean and variance [C] of all pieces."
+    shares = torch.tensor(sizes).to(statistics[0]) / sum(sizes)
     means, squares = torch.stack(statistics).unbind(1)
-    mean = means.mean(0)
-    return torch.stack([mean, squares.mean(0) + (means - mean).square().mean(0)])
+    mean = shares @ means
+    return mean, shares @ (squares + (means - mean).square())
 
 
 def _kept(
@@ -563,66 +580,95 @@ _POOL = [2, 2], [2, 2], [0, 0], [1, 1], False  # size, step, padding, spacing, r
 
 
 class _FanLayer(torch.autograd.Function):
-    """First layers of K branches: 3×3 convolution, batch norm, maximum of 2×2, ELU, dropout, clip by clip.
+    """First layers of K branches: 3×3 convolution, batch norm, maximum of 2×2, ELU, dropout, piece by piece.
 
-    Inputs are K equal views, computed once; each gets its own gradient. Gives the statistics and K outputs."""
+    Inputs are K equal views, computed once; each gets its own gradient. Gives mean, variance and K outputs; in
+    evaluation, `known` holds the running mean and variance."""
 
     @staticmethod
     def forward(ctx, known, eps, p, weight, bias, scale, shift, *views):
-        h, sign = views[0], torch.where(scale < 0, -1.0, 1.0).to(scale)
-        weight, scratch = _by_channel(sign) * weight, None
-        zs, tops, places, found = [], [], [], []
-        for clip in h.split(1):
-            z = F.conv2d(clip, weight, padding=1).contiguous(memory_format=torch.channels_last)
-            top, place = F.max_pool2d(z, 2, return_indices=True)
-            zs.append(z), tops.append(top), places.append(place)
-            if known is None:
-                scratch = torch.empty_like(z) if scratch is None else scratch
-                found.append(_statistics(z, scratch))
-        mean, variance = _joined(found) if known is None else (sign * (known[0] - bias), known[1])
+        sign = torch.where(scale < 0, -1.0, 1.0).to(scale)
+        weight, pieces = _by_channel(sign) * weight, views[0].split(_pieces(views[0], len(weight)))
+        zs, tops, places, mean, variance = _convolved_and_pooled(pieces, weight, known is None)
+        if known is not None:
+            mean, variance = sign * (known[0] - bias), known[1]
         spread = (variance + eps).rsqrt()
         factors = scale.abs() * spread
         ys = [F.elu(_scaled(top, factors, shift - mean * factors), inplace=True) for top in tops]
         kept = [_kept(y, p) for y in ys] if p else []
         outs = [_last(y * keep) for y, keep in zip(ys, kept, strict=True)] if p else [_last(y) for y in ys]
         outs = [_first(torch.cat(parts)) for parts in zip(*(out.chunk(len(views), 3) for out in outs), strict=True)]
-        ctx.save_for_backward(h, weight, sign, mean, spread, factors, *zs, *tops, *places, *ys, *kept)
-        ctx.learned = known is None
-        statistics = torch.stack([sign * mean + bias, variance])
-        ctx.mark_non_differentiable(statistics)
-        return statistics, *outs
+        ctx.learned, ctx.n_pieces = known is None, len(pieces)
+        ctx.save_for_backward(weight, sign, mean, spread, factors, *pieces, *zs, *tops, *places, *ys, *kept)
+        mean = sign * mean + bias
+        ctx.mark_non_differentiable(mean, variance)
+        return mean, variance, *outs
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, _, *gradients):
-        h, weight, sign, mean, spread, factors, *saved = ctx.saved_tensors
-        zs, tops, places, ys, *kept = (saved[start : start + len(h)] for start in range(0, len(saved), len(h)))
-        arrived, to_scale, to_shift = [], 0, 0
-        for b, (top, y) in enumerate(zip(tops, ys, strict=True)):
-            gradient = _first(torch.cat([_last(one[b : b + 1]) for one in gradients], 3))
-            gradient = gradient.mul_(kept[0][b]) if kept else gradient
-            arrived.append(torch.ops.aten.elu_backward(gradient, 1.0, 1.0, 1.0, True, y))
-            to_shift = to_shift + _sums(arrived[b])
-            to_scale = to_scale + _sums(arrived[b] * _scaled(top, spread, -mean * spread))
-        share = 1 / h[:, 0].numel() if ctx.learned else 0.0  # of a pixel in the statistics
+    def backward(ctx, _, __, *gradients):
+        weight, sign, mean, spread, factors, *saved = ctx.saved_tensors
+        n, n_views = ctx.n_pieces, len(gradients)
+        pieces, zs, tops, places, ys, *kept = (saved[start : start + n] for start in range(0, len(saved), n))
+        parts = zip(*(gradient.split(len(ys[0])) for gradient in gradients), strict=True)
+        arrived = [_before_elu(*part) for part in zip(ys, kept[0] if kept else [None] * n, parts, strict=True)]
+        to_shift, offsets = sum(_sums(one) for one in arrived), -mean * spread
+        to_scale = sum(_sums(one * _scaled(top, spread, offsets)) for one, top in zip(arrived, tops, strict=True))
+        share = 1 / sum(piece[:, 0].numel() for piece in pieces) if ctx.learned else 0.0  # of a pixel in the statistics
         by_z = -spread * to_scale * share
-        fixed = -to_shift * share - by_z * mean
-        to_weight, to_views = 0, None
-        n = len(gradients)
-        reverse = (_by_channel(factors) * weight).unflatten(0, (n, -1)).transpose(1, 2).flip(3, 4).flatten(0, 1)
-        convolved = _convolution(reverse, n)
+        to_zs = _before_pooling(zs, places, arrived, by_z, -to_shift * share - by_z * mean)
+        reverse = (_by_channel(factors) * weight).unflatten(0, (n_views, -1)).transpose(1, 2).flip(3, 4).flatten(0, 1)
         needed = any(ctx.needs_input_grad[7:])
-        dz, scratch = torch.empty_like(zs[0]), torch.empty_like(zs[0])
-        to_views = h.new_empty(len(h), n * h.shape[1], *h.shape[2:]) if needed else None
-        for b, clip in enumerate(h.split(1)):
-            torch.ops.aten.max_pool2d_with_indices_backward(arrived[b], zs[b], *_POOL, places[b], grad_input=dz)
-            dz += _scaled(zs[b], by_z, fixed, scratch)
-            to_weight = to_weight + torch.nn.grad.conv2d_weight(clip, weight.shape, dz, padding=1)
-            if needed:
-                to_views[b] = convolved(dz)[0]
+        to_weight, to_views = _before_convolution(
+            pieces, to_zs, weight, _convolution(reverse, n_views) if needed else None
+        )
         to_bias = sign * factors * to_shift * (not ctx.learned)  # the mean takes it out
-        views = to_views.chunk(n, 1) if needed else [None] * n
-        return None, None, None, _by_channel(sign * factors) * to_weight, to_bias, sign * to_scale, to_shift, *views
+        to_views = to_views.chunk(n_views, 1) if needed else [None] * n_views
+        return None, None, None, _by_channel(sign * factors) * to_weight, to_bias, sign * to_scale, to_shift, *to_views
+
+# %% ../../../nbs/papers/agf/model.ipynb #2b1de3f8
+def _convolved_and_pooled(pieces, weight, learned):
+    "Of each piece the convolution, its maxima of 2×2 and their places; mean and variance where they are learned."
+    zs, pools, statistics, scratch = [], [], [], None
+    for piece in pieces:
+        z = F.conv2d(piece, weight, padding=1).contiguous(memory_format=torch.channels_last)
+        zs.append(z)
+        pools.append(F.max_pool2d(z, 2, return_indices=True))
+        if learned:
+            scratch = torch.empty_like(z) if scratch is None else scratch
+            statistics.append(_statistics(z, scratch[: len(z)]))
+    found = _joined(statistics, [len(piece) for piece in pieces]) if learned else (None, None)
+    return zs, *zip(*pools, strict=True), *found
+
+
+def _before_elu(y, keep, gradients):
+    "Gradient before dropout and ELU, from those at a piece of each output."
+    gradient = _first(torch.cat([_last(one) for one in gradients], 3))
+    gradient = gradient if keep is None else gradient.mul_(keep)
+    return torch.ops.aten.elu_backward(gradient, 1.0, 1.0, 1.0, True, y)
+
+
+def _before_pooling(zs, places, gradients, by_z, fixed):
+    "Gradient at each piece's convolution, but for a factor by channel; in the same memory for all."
+    into, scratch = torch.empty_like(zs[0]), torch.empty_like(zs[0])
+    for z, place, gradient in zip(zs, places, gradients, strict=True):
+        dz = into[: len(z)]
+        torch.ops.aten.max_pool2d_with_indices_backward(gradient, z, *_POOL, place, grad_input=dz)
+        yield dz.add_(_scaled(z, by_z, fixed, scratch[: len(z)]))
+
+
+def _before_convolution(pieces, to_zs, weight, convolved):
+    "Gradients at the kernels and, by a convolution where they are needed, at all views side by side."
+    to_weight, to_views, start = 0, None, 0
+    for piece, dz in zip(pieces, to_zs, strict=True):
+        to_weight = to_weight + torch.nn.grad.conv2d_weight(piece, weight.shape, dz, padding=1)
+        if convolved is not None:
+            part = convolved(dz)
+            n = sum(len(one) for one in pieces)
+            to_views = part.new_empty(n, *part.shape[1:]) if to_views is None else to_views
+            to_views[start : start + len(part)] = part
+            start += len(part)
+    return to_weight, to_views
 
 # %% ../../../nbs/papers/agf/model.ipynb #20b4cee4
 def _stack(branches, layer, tensor):
@@ -687,9 +733,10 @@ def stacked_branches(
     known = None if training else [_stack(branches, "bn2", name) for name in ("running_mean", "running_var")]
     names = ("conv2", "weight"), ("conv2", "bias"), ("bn2", "weight"), ("bn2", "bias")
     p = branches[0].dropout2.p if training else 0.0
-    statistics, *parts = _FanLayer.apply(known, norms[0].eps, p, *(_stack(branches, *name) for name in names), *views)
+    found = _FanLayer.apply(known, norms[0].eps, p, *(_stack(branches, *name) for name in names), *views)
+    mean, variance, *parts = found
     if training:
-        _follow(norms, *statistics, len(views[0]) * views[0][0, 0].numel())
+        _follow(norms, mean, variance, len(views[0]) * views[0][0, 0].numel())
     return [_after_first(branch, part, training) for branch, part in zip(branches, parts, strict=True)]
 
 # %% ../../../nbs/papers/agf/model.ipynb #2956d580
@@ -711,8 +758,9 @@ class _SharedLayer(torch.autograd.Function):
         if _on_gpu(x):
             to_weight, to_bias = _by_products(gradients, _slopes(h, in_lower), x)
         else:
-            maps = zip(x.split(1), h.split(1), in_lower.split(1), *(one.split(1) for one in gradients), strict=True)
-            to_weight, to_bias = (sum(part) for part in zip(*(_of_clip(weight, *clip) for clip in maps), strict=True))
+            n = _pieces(x, _AT_ONCE)
+            pieces = zip(*(one.split(n) for one in (x, h, in_lower, *gradients)), strict=True)
+            to_weight, to_bias = (sum(part) for part in zip(*(_of_piece(weight, *one) for one in pieces), strict=True))
         return None, to_weight.view(-1, *weight.shape), to_bias.view(-1, len(weight))
 
     @staticmethod
@@ -758,8 +806,8 @@ def _unpooled(gradients, slopes, height):
     return z
 
 
-def _of_clip(weight, x, h, in_lower, *gradients):
-    "Gradients at weight and bias that come from one clip, those of all tasks."
+def _of_piece(weight, x, h, in_lower, *gradients):
+    "Gradients at weight and bias that come from a piece of the batch, those of all tasks."
     slopes, n, parts = _slopes(h.contiguous(), in_lower.contiguous()), max(1, _AT_ONCE // len(weight)), []
     for start in range(0, len(gradients), n):
         some = [gradient.contiguous() for gradient in gradients[start : start + n]]

@@ -130,6 +130,61 @@ def test_stacked_equals_branch_by_branch(divisor, views):
     torch.testing.assert_close(fast.embed(x), slow.embed(x))
 
 
+@pytest.mark.parametrize("frames", [50, 51])
+@pytest.mark.parametrize("clips", [1, 2, 3])
+def test_stacked_is_the_same_in_pieces_of_any_size(frames, clips, monkeypatch):
+    "One clip at a time, two and a last piece of one, all at once; widths that a kernel's steps meet evenly or not."
+    monkeypatch.setattr(module, "_pieces", lambda h, n_channels: clips)
+    fast = fresh(SharedLayerNet, n_classes=[3, 2], width_divisor=8).double()
+    slow = copy.deepcopy(fast)
+    slow.stacked = False
+    x = windows(3, frames).double()
+    for net in (fast, slow):
+        sum(z.square().sum() for z in net(x)).backward()
+    for (name, p), q in zip(fast.named_parameters(), slow.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, rtol=1e-7, atol=1e-8, msg=lambda m, name=name: f"{name}: {m}")
+    for p, q in zip(fast.buffers(), slow.buffers(), strict=True):
+        torch.testing.assert_close(p, q)
+
+
+@pytest.mark.parametrize("divisor", [2, 4, 8])
+def test_stacked_is_as_exact_in_single_precision(divisor):
+    "Outputs, and the gradient that reaches the shared layer, against float64 (the plain arrangement: up to 1.3e-5)."
+    single = fresh(SharedLayerNet, n_classes=[3, 2], width_divisor=divisor)
+    double = copy.deepcopy(single).double()
+    double.stacked = False
+    found, x = [], torch.randn(4, 1, 128, 50, generator=torch.Generator().manual_seed(0))
+    for net in (single, double):
+        h = net.shared(x.to(net.conv1.weight)).detach().requires_grad_()
+        out = torch.cat(net.pooled([h, h]), 1)
+        (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
+        found.append((out.detach().double(), h.grad.double()))
+    for single_one, double_one in zip(*found, strict=True):
+        assert (single_one - double_one).abs().max() < 3e-5 * double_one.abs().max()
+
+
+def test_gradients_where_running_statistics_are_used():
+    fast = fresh(SharedLayerNet, n_classes=[3, 2], width_divisor=8).double()
+    fast(windows(4, 50).double())  # so that they are not those of the beginning
+    slow = copy.deepcopy(fast)
+    slow.stacked = False
+    for net in (fast.eval(), slow.eval()):
+        sum(z.square().sum() for z in net(windows(3, 50).double())).backward()
+    for (name, p), q in zip(fast.named_parameters(), slow.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, rtol=1e-7, atol=1e-8, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize("groups,n_out", [(1, 1), (1, 2), (1, 8), (5, 10), (5, 20), (2, 64)])
+@pytest.mark.parametrize("shape", [(1, 1), (8, 12), (9, 13), (7, 323)])
+def test_several_pixels_at_a_time_are_those_one_by_one(groups, n_out, shape):
+    generator = torch.Generator().manual_seed(0)
+    for size in (3, 5):
+        weight = torch.randn(n_out, 3, size, size, generator=generator, dtype=torch.double)
+        h = torch.randn(2, 3 * groups, *shape, generator=generator, dtype=torch.double)
+        expected = F.conv2d(h, weight, padding=size // 2, groups=groups)
+        torch.testing.assert_close(module._convolution(weight, groups)(h), expected)
+
+
 @pytest.fixture
 def as_on_a_gpu(monkeypatch):
     "The arrangement for GPUs, computed by the CPU."
