@@ -105,7 +105,8 @@ def module_of(network: str, size: str, device: str = "cpu"):
 
 def first_losses(module, data, batch: int) -> list[float]:
     "Losses of all tasks for the first items."
-    x, targets = module.on_after_batch_transfer(data[np.arange(batch)], 0)
+    (x, targets), device = data[np.arange(batch)], next(module.net.parameters()).device
+    x, targets = module.on_after_batch_transfer((x.to(device), [target.to(device) for target in targets]), 0)
     logits = module.net(x)
     logits = [logits] if isinstance(logits, torch.Tensor) else logits
     return [task.loss(*pair).item() for task, *pair in zip(module.tasks, logits, targets, strict=True)]
