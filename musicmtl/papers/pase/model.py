@@ -10,8 +10,7 @@ __all__ = ['SR', 'HOP', 'MIN_HZ', 'BLOCKS', 'ENCODERS', 'WORKERS', 'LETTERS', 'D
            'worker_tasks', 'PretrainNet', 'target_bank', 'Pretraining', 'Downstream', 'Heads', 'train_heads']
 
 # %% ../../../nbs/papers/pase/model.ipynb #ef170179
-import pickle
-from functools import partial
+import math, pickle
 from itertools import pairwise
 from pathlib import Path
 import numpy as np, torch, torch.nn.functional as F
@@ -95,16 +94,16 @@ def _padded(x, left, right):
     return out
 
 
-def _in_blocks(x, width, step, n):
-    "`n` blocks [..., n, width] of signals [..., T], a step apart, zeros after their end."
-    return _padded(x, 0, (n - 1) * step + width - x.shape[-1]).unfold(-1, width, step)
+def _in_blocks(x, width, step, n, before=0):
+    "`n` blocks [..., n, width] of signals [..., T], a step apart; zeros before the signals, and after their end."
+    return _padded(x, before, (n - 1) * step + width - before - x.shape[-1]).unfold(-1, width, step)
 
 
-def _spectra(x, kernel):
-    "Spectra [..., blocks, bins] of the overlapping blocks of signals [..., T + kernel − 1]."
+def _spectra(x, kernel, sides=0):
+    "Spectra [..., blocks, bins] of the overlapping blocks of signals [..., T], with so many zeros at both sides."
     size = _fourier_size(kernel)
     step = size - kernel + 1
-    return torch.fft.rfft(_in_blocks(x, size, step, -(-(x.shape[-1] - kernel + 1) // step)))
+    return torch.fft.rfft(_in_blocks(x, size, step, -(-(x.shape[-1] + 2 * sides - kernel + 1) // step), sides))
 
 
 def _from_spectra(spectra, kernel, length):
@@ -129,8 +128,8 @@ def _filter_gradient(spectra, grad, kernel):
     step = size - kernel + 1
     for signal, arriving in zip(spectra, grad, strict=True):
         blocks = _in_blocks(arriving, step, step, signal.shape[-2])
-        total = total + (torch.fft.rfft(blocks, size).conj() * signal).sum(1)
-    return torch.fft.irfft(total, size)[:, :kernel]
+        total = total + (torch.fft.rfft(blocks, size) * signal.conj()).sum(1)
+    return torch.fft.irfft(total.conj(), size)[:, :kernel]
 
 # %% ../../../nbs/papers/pase/model.ipynb #8e39fcf5
 class _FilterConv(torch.autograd.Function):
@@ -203,6 +202,13 @@ def _pieces(x):
     return max(1, _PIECE // x[0].numel())
 
 
+def _slope_gradients(x, grad, slope, out=None):
+    "Gradients of `F.prelu` with respect to x [B, C, T] and to the slopes [C]."
+    above = torch.ops.aten.threshold_backward(grad, x, 0)  # The gradient where x > 0, else 0
+    below = grad - above
+    return torch.addcmul(above, below, slope[:, None], out=out), torch.linalg.vecdot(x, below).sum(0)
+
+
 class _Slopes(torch.autograd.Function):
     "`F.prelu` with one slope per channel; its backward pass stays inside the cache."
 
@@ -215,13 +221,12 @@ class _Slopes(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         x, slope = ctx.saved_tensors
-        at_x, at_slope, n = torch.empty_like(grad), torch.zeros_like(slope), _pieces(x)
-        for clips, arriving, out in zip(x.split(n), grad.split(n), at_x.split(n), strict=True):
-            above = torch.ops.aten.threshold_backward(arriving, clips, 0)  # The gradient where x > 0, else 0
-            below = arriving - above
-            at_slope += torch.linalg.vecdot(clips, below).sum(0)
-            torch.add(below.mul_(slope[:, None]), above, out=out)
-        return at_x, at_slope
+        grad = grad.contiguous()
+        if (n := _pieces(x)) >= len(x):
+            return _slope_gradients(x, grad, slope)
+        at_x = torch.empty_like(grad)
+        pieces = zip(x.split(n), grad.split(n), at_x.split(n), strict=True)
+        return at_x, sum(_slope_gradients(clips, arriving, slope, out)[1] for clips, arriving, out in pieces)
 
 
 class ChannelPReLU(nn.PReLU):
@@ -287,19 +292,15 @@ class _Reflect(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, left, right):
         ctx.sides, T = (left, right), x.shape[2]
-        out = x.new_empty(*x.shape[:2], left + T + right)
-        out[..., left : left + T] = x
-        out[..., :left] = x[..., 1 : left + 1].flip(2)
-        out[..., left + T :] = x[..., T - 1 - right : T - 1].flip(2)
-        return out
+        return torch.cat([x[..., 1 : left + 1].flip(2), x, x[..., T - 1 - right : T - 1].flip(2)], 2)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         (left, right), T = ctx.sides, grad.shape[2] - sum(ctx.sides)
         at_x = grad[..., left : left + T].clone()
-        at_x[..., 1 : left + 1] += grad[..., :left].flip(2)
-        at_x[..., T - 1 - right : T - 1] += grad[..., left + T :].flip(2)
+        at_x[..., 1 : left + 1].add_(grad[..., :left].flip(2))
+        at_x[..., T - 1 - right : T - 1].add_(grad[..., left + T :].flip(2))
         return at_x, None, None
 
 
@@ -311,7 +312,7 @@ def _reflected(x, sides):
 def _frames(x, stride):
     "[B, C, n·stride] as frames [B, n, C·stride]."
     B, C, _ = x.shape
-    return x.view(B, C, -1, stride).transpose(1, 2).reshape(B, -1, C * stride)
+    return torch.cat(x.view(B, C, -1, stride).unbind(1), 2)  # a transposed copy takes twice the time
 
 
 def _taps(weight, stride):
@@ -492,7 +493,7 @@ def check_wave(
         raise ParamsError(f"wave: expected clips of at least the receptive field, {least} samples, found {n}")
     if n % HOP:
         raise ParamsError(f"wave: expected whole frames of {HOP} samples, found {n} samples, {n % HOP} too many")
-    if x.detach().sum().isfinite():
+    if math.isfinite(x.detach().sum().item()):
         return
     low, high = x.detach().aminmax(dim=1)  # Both pass NaN on
     finite = (high - low) * 0 == 0
@@ -735,7 +736,7 @@ class _FilterSum(torch.autograd.Function):
     def forward(ctx, x, filters):
         kernel = filters.shape[1]
         bank = torch.fft.rfft(filters.flip(1), _fourier_size(kernel)).conj()[:, None]
-        spectra = [_spectra(_padded(clip, kernel // 2, kernel // 2), kernel) for clip in x]
+        spectra = [_spectra(clip, kernel, kernel // 2) for clip in x]
         ctx.save_for_backward(filters, *spectra)
         return torch.stack([_from_spectra((found * bank).sum(0), kernel, x.shape[2]) for found in spectra])
 
@@ -744,7 +745,7 @@ class _FilterSum(torch.autograd.Function):
     def backward(ctx, grad):
         filters, *spectra = ctx.saved_tensors
         kernel = filters.shape[1]
-        of_padded = _spectra(_padded(grad, kernel // 2, kernel // 2), kernel)
+        of_padded = _spectra(grad, kernel, kernel // 2)
         at_filters = _filter_gradient(spectra, grad[:, None], kernel).flip(1)
         return _filtered(of_padded, filters, grad.shape[1]), at_filters
 
@@ -928,8 +929,7 @@ class Pretraining(MultiTask):
     def configure_optimizers(self):
         encoder = {"params": self.net.encoder.parameters(), "lr": self.lr}
         workers = {"params": self.net.workers.parameters(), "lr": self.worker_lr or self.lr}
-        optimizer = self.optimizer or partial(torch.optim.Adam, fused=True)
-        return optimizer([encoder, workers], lr=self.lr, weight_decay=self.weight_decay)
+        return self.optimizer_of([encoder, workers])
 
 # %% ../../../nbs/papers/pase/model.ipynb #c2de00f4
 def _standard(y, mean, std):
@@ -957,6 +957,23 @@ def targets(
     return [of_worker[task.name] for task in self.tasks]
 
 
+class _SquaredError(torch.autograd.Function):
+    "`F.mse_loss` of predictions and fixed targets: the differences are kept, and their gradient is a multiple of them."
+
+    @staticmethod
+    def forward(ctx, x, y):
+        difference = x - y
+        ctx.save_for_backward(difference)
+        flat = difference.flatten()
+        return flat.dot(flat) / len(flat)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        (difference,) = ctx.saved_tensors
+        return difference * (grad * (2 / difference.numel())), None
+
+
 @patch
 def task_loss(
     self: Pretraining,
@@ -966,9 +983,10 @@ def task_loss(
     weight: float = 1.0,  # As for `MultiTask`
 ) -> Tensor:  # Scalar
     "As `MultiTask`'s; on a CPU in fewer passes where no entry of the target is missing."
-    if n_ranks() == 1 and _plain_cpu(logits) and logits.dtype == target.dtype:
-        plain = F.l1_loss if self.tasks[k].kind == "absolute_regression" else F.mse_loss
-        if (loss := plain(logits, target)).isfinite():
+    alike = (logits.dtype, logits.shape) == (target.dtype, target.shape)
+    if n_ranks() == 1 and _plain_cpu(logits) and alike:
+        plain = F.l1_loss if self.tasks[k].kind == "absolute_regression" else _SquaredError.apply
+        if math.isfinite((loss := plain(logits, target)).item()):
             return loss
     return MultiTask.task_loss(self, k, logits, target, weight)
 
