@@ -957,23 +957,6 @@ def targets(
     return [of_worker[task.name] for task in self.tasks]
 
 
-class _SquaredError(torch.autograd.Function):
-    "`F.mse_loss` of predictions and fixed targets: the differences are kept, and their gradient is a multiple of them."
-
-    @staticmethod
-    def forward(ctx, x, y):
-        difference = x - y
-        ctx.save_for_backward(difference)
-        flat = difference.flatten()
-        return flat.dot(flat) / len(flat)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        (difference,) = ctx.saved_tensors
-        return difference * (grad * (2 / difference.numel())), None
-
-
 @patch
 def task_loss(
     self: Pretraining,
@@ -983,9 +966,8 @@ def task_loss(
     weight: float = 1.0,  # As for `MultiTask`
 ) -> Tensor:  # Scalar
     "As `MultiTask`'s; on a CPU in fewer passes where no entry of the target is missing."
-    alike = (logits.dtype, logits.shape) == (target.dtype, target.shape)
-    if n_ranks() == 1 and _plain_cpu(logits) and alike:
-        plain = F.l1_loss if self.tasks[k].kind == "absolute_regression" else _SquaredError.apply
+    if n_ranks() == 1 and _plain_cpu(logits) and logits.dtype == target.dtype:
+        plain = F.l1_loss if self.tasks[k].kind == "absolute_regression" else F.mse_loss
         if math.isfinite((loss := plain(logits, target)).item()):
             return loss
     return MultiTask.task_loss(self, k, logits, target, weight)
