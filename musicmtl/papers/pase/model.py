@@ -430,6 +430,25 @@ class Block(nn.Module):
         return self.prelu(self.norm(self.conv(x)))
 
 # %% ../../../nbs/papers/pase/model.ipynb #5aed9504
+class _FrameMeans(torch.autograd.Function):
+    "[B, C, T], and its mean over each frame [B, C, F]: what arrives for both is added up in one pass."
+
+    @staticmethod
+    def forward(ctx, x, frames):
+        return x.view_as(x), x.unflatten(2, (frames, -1)).mean(3)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad, at_means):
+        n = grad.shape[2] // at_means.shape[2]
+        return grad.unflatten(2, (-1, n)).add((at_means / n)[..., None]).flatten(2), None
+
+
+def _with_means(x, frames):
+    "[B, C, T], and its mean over each frame."
+    return _FrameMeans.apply(x, frames) if _plain_cpu(x) else (x, x.unflatten(2, (frames, -1)).mean(3))
+
+
 class Blocks(nn.Sequential):
     "Blocks in a row."
 
@@ -443,7 +462,8 @@ class Blocks(nn.Sequential):
         for block in self:
             x = block(x)
             if frames:
-                means.append(x.unflatten(2, (frames, -1)).mean(3))
+                x, mean = _with_means(x, frames)
+                means.append(mean)
         return x, means
 
 # %% ../../../nbs/papers/pase/model.ipynb #312729b1
