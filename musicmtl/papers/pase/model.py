@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SR', 'HOP', 'MIN_HZ', 'BLOCKS', 'ENCODERS', 'WORKERS', 'LETTERS', 'DECODERS', 'SCENARIOS', 'SincConv',
-           'receptive_field', 'ChannelPReLU', 'ChannelNorm', 'ReflectConv', 'Block', 'Blocks', 'PASE',
+           'receptive_field', 'ChannelPReLU', 'ChannelNorm', 'ReflectConv', 'Block', 'OneTap', 'Blocks', 'PASE',
            'gated_average_loop', 'gated_average', 'QRNN', 'Skips', 'PASEPlus', 'make_encoder', 'save_encoder',
            'load_encoder', 'worker_set', 'Worker', 'FilterSum', 'Upsampling', 'MirrorDecoder', 'ChunkDecoder',
            'worker_tasks', 'PretrainNet', 'target_bank', 'Pretraining', 'Downstream', 'Heads', 'train_heads']
@@ -429,6 +429,25 @@ class Block(nn.Module):
     def forward(self, x):
         return self.prelu(self.norm(self.conv(x)))
 
+# %% ../../../nbs/papers/pase/model.ipynb #b98a13ae
+_MANY = 128  # Channels from which on the library of convolutions is faster
+
+
+def _one_tap(x, weight, bias=None):
+    "`F.conv1d` with a single tap; a dilation changes nothing but the library."
+    many = _plain_cpu(x) and min(weight.shape[:2]) >= _MANY
+    return F.conv1d(x, weight, bias, dilation=2 if many else 1)
+
+
+class OneTap(nn.Conv1d):
+    "Convolution [B, c_in, T] → [B, c_out, T] with a single tap."
+
+    def __init__(self, c_in: int, c_out: int, bias: bool = True):
+        super().__init__(c_in, c_out, 1, bias=bias)
+
+    def forward(self, x):
+        return _one_tap(x, self.weight, self.bias)
+
 # %% ../../../nbs/papers/pase/model.ipynb #5aed9504
 class _FrameMeans(torch.autograd.Function):
     "[B, C, T], and its mean over each frame [B, C, F]: what arrives for both is added up in one pass."
@@ -485,7 +504,7 @@ class _Encoder(nn.Module):
         for (c_in, c_out), (kernel, stride, _) in zip(pairwise(self.widths), BLOCKS[1:], strict=True):
             convs.append(ReflectConv(c_in, c_out, kernel, stride))
         self.blocks = Blocks(*(Block(conv, width) for conv, width in zip(convs, self.widths, strict=True)))
-        self.W = nn.Conv1d(self.widths[-1], emb_dim, 1)
+        self.W = OneTap(self.widths[-1], emb_dim)
         self.norm = nn.BatchNorm1d(emb_dim, affine=False)
 
     @property
@@ -626,14 +645,14 @@ class Skips(nn.ModuleList):
         widths: list[int],  # Channels of each block
         emb_dim: int,
     ):
-        super().__init__(nn.Conv1d(channels, emb_dim, 1, bias=False) for channels in widths)
+        super().__init__(OneTap(channels, emb_dim, bias=False) for channels in widths)
 
     def forward(
         self,
         means: list,  # Output of each block, averaged over each frame [B, C, F]
     ) -> Tensor:  # [B, emb_dim, F]
         "Sum over the blocks: one convolution of all their channels together."
-        return F.conv1d(torch.cat(means, 1), torch.cat([skip.weight for skip in self], 1))
+        return _one_tap(torch.cat(means, 1), torch.cat([skip.weight for skip in self], 1))
 
 # %% ../../../nbs/papers/pase/model.ipynb #98b12274
 class PASEPlus(_Encoder):
@@ -737,9 +756,9 @@ class Worker(nn.Module):
         hidden: int = 256,  # Hidden units
     ):
         super().__init__()
-        self.hidden = nn.Conv1d(n_in, hidden, 1)
+        self.hidden = OneTap(n_in, hidden)
         self.prelu = ChannelPReLU(hidden, 0.25)
-        self.out = nn.Conv1d(hidden, n_out, 1)
+        self.out = OneTap(hidden, n_out)
 
     def forward(
         self,
@@ -810,7 +829,7 @@ class MirrorDecoder(nn.Module):
     ):
         super().__init__()
         widths = [channels // width_divisor for *_, channels in BLOCKS]
-        self.W = nn.Conv1d(n_in, widths[-1], 1)
+        self.W = OneTap(n_in, widths[-1])
         blocks = []
         for (c_out, c_in), (kernel, stride, _) in zip(pairwise(widths), BLOCKS[1:], strict=True):
             blocks.append((c_in, c_out, kernel, stride))
