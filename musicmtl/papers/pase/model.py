@@ -625,14 +625,21 @@ class QRNN(nn.Linear):
     ):
         super().__init__(2 * n_in, 3 * n_out)
 
+    def _gates(self, x):
+        "Gates [F, B, 3·n_out]: what the recurrence reads at one step lies together."
+        if _plain_cpu(x):
+            pairs = torch.cat([x, F.pad(x, (1, 0))[..., :-1]], 1)
+            return _one_tap(pairs, self.weight[..., None], self.bias).permute(2, 0, 1).contiguous()
+        now = x.permute(2, 0, 1)
+        before = F.pad(now, (0, 0, 0, 0, 1, 0))[:-1]
+        return super().forward(torch.cat([now, before], -1))
+
     def forward(
         self,
         x: Tensor,  # [B, n_in, F]
     ) -> Tensor:  # [B, n_out, F]
         "Hidden states; the recurrence in single precision at least."
-        now = x.permute(2, 0, 1)  # [F, B, n_in]: what the recurrence reads at one step lies together
-        before = F.pad(now, (0, 0, 0, 0, 1, 0))[:-1]
-        y = super().forward(torch.cat([now, before], -1))
+        y = self._gates(x)
         h = gated_average(y.float() if y.dtype in (torch.float16, torch.bfloat16) else y)
         return h.to(y.dtype).permute(1, 2, 0)
 
