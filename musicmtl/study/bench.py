@@ -216,8 +216,14 @@ def _lines(table: pd.DataFrame) -> Iterator[tuple[str, object]]:  # Words, row; 
             yield f"{row.size}, {cores}, against {row.against}", row
 
 
+_FAR = 200.0  # A ratio above it is an arrow at the edge: the axis is for those that can be compared
+
+
 def _draw_ratios(ax, rows: pd.DataFrame, colour: str, label: str):
     "Median and interval of each row; hollow where a time was extrapolated."
+    far = rows.ratio > _FAR
+    ax.scatter(rows.ratio[far].clip(upper=_FAR), rows.y[far], s=24, marker=">", color=colour, zorder=3)
+    rows = rows[~far]
     guessed = (rows.claim + rows["size"]).str.contains("extrapolated").to_numpy()
     ends = np.stack([rows.ratio - rows.low, rows.high - rows.ratio]).clip(0)
     ax.errorbar(rows.ratio, rows.y, xerr=ends, fmt="none", ecolor=colour, elinewidth=1.3, capsize=2)
@@ -228,7 +234,8 @@ def _draw_ratios(ax, rows: pd.DataFrame, colour: str, label: str):
 # %% ../../nbs/study/52_bench.ipynb #bfc47f6a
 def _ratio_axis(ax, table: pd.DataFrame):
     "Ratios on a logarithmic axis, in plain numbers: 1, 2, 5, 10, ..., or powers of ten where they span many."
-    low, high = table.low.min() / 1.3, max(table.high.max(), table.least.max(skipna=True), 1) * 1.3
+    highest = table[["high", "least"]].max(axis=None)
+    low, high = table.low.min() / 1.3, 1.3 * min(max(highest, 1), _FAR)
     steps = [1] if high / low > 300 else [1, 2, 5]
     ticks = [step * 10.0**power for power in range(-4, 6) for step in steps]
     ax.set_xscale("log")
@@ -254,11 +261,17 @@ def draw_bench(
     colours = dict.fromkeys([BLUE, *CLASS_COLOURS])
     for (name, some), colour in zip(drawn.groupby("machine", sort=False), colours, strict=False):
         _draw_ratios(ax, some, colour, drawable(name))
-    due = drawn[drawn.least.notna()]
+    due = drawn[drawn.least <= _FAR]
     if len(due):
         ax.plot(due.least, due.y, ls="none", marker="|", ms=9, mew=1.6, color="black", label="to be reached")
     for row in drawn.itertuples():
-        ax.annotate(f"{row.ratio:.3g}", (1.01, row.y), xycoords=("axes fraction", "data"), fontsize=7, va="center")
+        ax.annotate(
+            f"{row.ratio:,.0f}" if row.ratio >= 1000 else f"{row.ratio:.3g}",
+            (1.01, row.y),
+            xycoords=("axes fraction", "data"),
+            fontsize=7,
+            va="center",
+        )
     ax.set_yticks(y, [drawable(text, 90) for text in words], fontsize=7)
     for text, row in zip(ax.get_yticklabels(), rows, strict=True):
         text.set_fontweight("bold" if row is None else "normal")

@@ -36,7 +36,7 @@ from musicmtl.tasks import classification, distribution, multilabel
 
 PAPERS = {"agf": 64, "pase": 16}  # Batches of the papers where a CPU is given less
 N = 240  # Items of the made-up corpora
-STEPS = {"cpu": 4, "cuda": 40}  # Of an epoch
+STEPS = {"cpu": 3, "cuda": 40}  # Of an epoch
 FIRST = {"cpu": 1, "cuda": 10}  # Steps that are not counted
 
 
@@ -105,7 +105,8 @@ def module_of(network: str, size: str, device: str = "cpu"):
 
 def first_losses(module, data, batch: int) -> list[float]:
     "Losses of all tasks for the first items."
-    x, targets = module.on_after_batch_transfer(data[np.arange(batch)], 0)
+    (x, targets), device = data[np.arange(batch)], next(module.net.parameters()).device
+    x, targets = module.on_after_batch_transfer((x.to(device), [target.to(device) for target in targets]), 0)
     logits = module.net(x)
     logits = [logits] if isinstance(logits, torch.Tensor) else logits
     return [task.loss(*pair).item() for task, *pair in zip(module.tasks, logits, targets, strict=True)]

@@ -111,3 +111,18 @@ def test_a_recorded_row_is_replaced_and_others_stay(tmp_path):
     table = pd.read_csv(tmp_path / "bench.csv")
     assert list(table.columns) == bench.BENCH_COLUMNS and list(table["size"]) == ["1 clips", "2 clips", "4 clips"]
     assert table.growth.round(6).tolist()[0] == 1 and table.growth.isna().sum() == 2
+
+
+def test_a_ratio_beyond_the_axis_is_an_arrow_with_its_number():
+    import matplotlib.pyplot as plt
+    from matplotlib.collections import PathCollection
+
+    times = pd.DataFrame({"ours": [1.0, 1.0, 1.0], "near": [2.0, 2.1, 2.2], "far": [5000.0, 5100.0, 5200.0]})
+    rows = [bench.bench_row("a claim", "3 clips", times, "ours", rival, least=2000) for rival in ("near", "far")]
+    ax = bench.draw_bench(pd.DataFrame(rows))
+    low, high = ax.get_xlim()
+    points = [marks.get_offsets() for marks in ax.collections if isinstance(marks, PathCollection)]
+    drawn = [x for some in points for x, _ in some]
+    assert len(drawn) == 2 and all(low < x < high < 1000 for x in drawn)
+    assert {text.get_text() for text in ax.texts} == {"2.1", "5,100"}
+    plt.close(ax.figure)

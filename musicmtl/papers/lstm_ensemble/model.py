@@ -10,7 +10,7 @@ __all__ = ['SECONDARY', 'VARIANTS', 'METHODS', 'OneBiasLSTM', 'SegmentLSTM', 'ac
            'binary_target']
 
 # %% ../../../nbs/papers/lstm_ensemble/model.ipynb #f2c8f95b
-import math
+import contextlib, math, warnings
 import torch, torch.nn.functional as F
 from torch import nn, Tensor
 from fastcore.basics import patch
@@ -27,6 +27,14 @@ def _dense(n_in: int, n_out: int) -> nn.Linear:
     nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+@contextlib.contextmanager
+def _unsaid_copies():
+    "Without cuDNN's warning that it copies weights which lie apart: ours are put together at every call."
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
+        yield
 
 
 class OneBiasLSTM(nn.Module):
@@ -57,7 +65,8 @@ class OneBiasLSTM(nn.Module):
         zero = x.new_zeros(1, len(x), self.weight_hh.shape[1])
         weights = [self.weight_ih, self.weight_hh, self.bias + self.forget, torch.zeros_like(self.forget)]
         # what nn.LSTM calls, which always has two biases
-        outputs, _, _ = torch.lstm(x, (zero, zero), weights, True, 1, 0.0, True, False, True)
+        with _unsaid_copies() if x.device.type == "cuda" else contextlib.nullcontext():
+            outputs, _, _ = torch.lstm(x, (zero, zero), weights, True, 1, 0.0, True, False, True)
         return outputs
 
 # %% ../../../nbs/papers/lstm_ensemble/model.ipynb #8e14c710
