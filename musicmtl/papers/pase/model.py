@@ -86,17 +86,9 @@ def _fourier_size(kernel):
     return 1 << (8 * kernel - 1).bit_length()
 
 
-def _padded(x, left, right):
-    "Signals [..., T] with zeros at both ends; nothing but the ends is filled."
-    out = x.new_empty(*x.shape[:-1], left + x.shape[-1] + right)
-    out[..., :left], out[..., left + x.shape[-1] :] = 0, 0
-    out[..., left : left + x.shape[-1]] = x
-    return out
-
-
 def _in_blocks(x, width, step, n, before=0):
     "`n` blocks [..., n, width] of signals [..., T], a step apart; zeros before the signals, and after their end."
-    return _padded(x, before, (n - 1) * step + width - before - x.shape[-1]).unfold(-1, width, step)
+    return F.pad(x, (before, (n - 1) * step + width - before - x.shape[-1])).unfold(-1, width, step)
 
 
 def _spectra(x, kernel, sides=0):
@@ -385,7 +377,7 @@ class _Up(torch.autograd.Function):
     def backward(ctx, grad):
         x, weight = ctx.saved_tensors
         left = ctx.crop
-        frames = _frames(_padded(grad, left, weight.shape[2] - ctx.stride - left), ctx.stride)
+        frames = _frames(F.pad(grad, (left, weight.shape[2] - ctx.stride - left)), ctx.stride)
         at_weight = _tap_gradient(frames, x, weight, ctx.stride)
         return _down(frames, weight, ctx.stride), at_weight, grad.sum((0, 2)), None, None
 
