@@ -252,6 +252,13 @@ def test_items_are_rows():
     assert x.tolist() == [[8.0, 9.0], [2.0, 3.0]] and y.tolist() == [4, 1]
 
 
+@pytest.mark.parametrize("items", [[5, 0, 5], np.array([], int), [-1, 2], [True, False, False, True, False, True], 3])
+def test_items_are_found_as_a_tensor_finds_them(items):
+    rows = torch.randn(6, 4, 3).transpose(1, 2)
+    x, (y,) = Items(rows, (rows[:, 0],))[items]
+    torch.testing.assert_close((x, y), (rows[torch.as_tensor(items)], rows[torch.as_tensor(items), 0]))
+
+
 # The learning rate that follows the validation loss
 
 

@@ -4,14 +4,13 @@
 
 # %% auto #0
 __all__ = ['SR', 'HOP', 'MIN_HZ', 'BLOCKS', 'ENCODERS', 'WORKERS', 'LETTERS', 'DECODERS', 'SCENARIOS', 'SincConv',
-           'receptive_field', 'ChannelPReLU', 'ChannelNorm', 'ReflectConv', 'Block', 'Blocks', 'PASE',
+           'receptive_field', 'ChannelPReLU', 'ChannelNorm', 'ReflectConv', 'Block', 'OneTap', 'Blocks', 'PASE',
            'gated_average_loop', 'gated_average', 'QRNN', 'Skips', 'PASEPlus', 'make_encoder', 'save_encoder',
            'load_encoder', 'worker_set', 'Worker', 'FilterSum', 'Upsampling', 'MirrorDecoder', 'ChunkDecoder',
            'worker_tasks', 'PretrainNet', 'target_bank', 'Pretraining', 'Downstream', 'Heads', 'train_heads']
 
 # %% ../../../nbs/papers/pase/model.ipynb #ef170179
-import pickle
-from functools import partial
+import math, pickle
 from itertools import pairwise
 from pathlib import Path
 import numpy as np, torch, torch.nn.functional as F
@@ -87,24 +86,16 @@ def _fourier_size(kernel):
     return 1 << (8 * kernel - 1).bit_length()
 
 
-def _padded(x, left, right):
-    "Signals [..., T] with zeros at both ends; nothing but the ends is filled."
-    out = x.new_empty(*x.shape[:-1], left + x.shape[-1] + right)
-    out[..., :left], out[..., left + x.shape[-1] :] = 0, 0
-    out[..., left : left + x.shape[-1]] = x
-    return out
+def _in_blocks(x, width, step, n, before=0):
+    "`n` blocks [..., n, width] of signals [..., T], a step apart; zeros before the signals, and after their end."
+    return F.pad(x, (before, (n - 1) * step + width - before - x.shape[-1])).unfold(-1, width, step)
 
 
-def _in_blocks(x, width, step, n):
-    "`n` blocks [..., n, width] of signals [..., T], a step apart, zeros after their end."
-    return _padded(x, 0, (n - 1) * step + width - x.shape[-1]).unfold(-1, width, step)
-
-
-def _spectra(x, kernel):
-    "Spectra [..., blocks, bins] of the overlapping blocks of signals [..., T + kernel − 1]."
+def _spectra(x, kernel, sides=0):
+    "Spectra [..., blocks, bins] of the overlapping blocks of signals [..., T], with so many zeros at both sides."
     size = _fourier_size(kernel)
     step = size - kernel + 1
-    return torch.fft.rfft(_in_blocks(x, size, step, -(-(x.shape[-1] - kernel + 1) // step)))
+    return torch.fft.rfft(_in_blocks(x, size, step, -(-(x.shape[-1] + 2 * sides - kernel + 1) // step), sides))
 
 
 def _from_spectra(spectra, kernel, length):
@@ -129,8 +120,8 @@ def _filter_gradient(spectra, grad, kernel):
     step = size - kernel + 1
     for signal, arriving in zip(spectra, grad, strict=True):
         blocks = _in_blocks(arriving, step, step, signal.shape[-2])
-        total = total + (torch.fft.rfft(blocks, size).conj() * signal).sum(1)
-    return torch.fft.irfft(total, size)[:, :kernel]
+        total = total + (torch.fft.rfft(blocks, size) * signal.conj()).sum(1)
+    return torch.fft.irfft(total.conj(), size)[:, :kernel]
 
 # %% ../../../nbs/papers/pase/model.ipynb #8e39fcf5
 class _FilterConv(torch.autograd.Function):
@@ -203,6 +194,13 @@ def _pieces(x):
     return max(1, _PIECE // x[0].numel())
 
 
+def _slope_gradients(x, grad, slope, out=None):
+    "Gradients of `F.prelu` with respect to x [B, C, T] and to the slopes [C]."
+    above = torch.ops.aten.threshold_backward(grad, x, 0)  # The gradient where x > 0, else 0
+    below = grad - above
+    return torch.addcmul(above, below, slope[:, None], out=out), torch.linalg.vecdot(x, below).sum(0)
+
+
 class _Slopes(torch.autograd.Function):
     "`F.prelu` with one slope per channel; its backward pass stays inside the cache."
 
@@ -215,13 +213,12 @@ class _Slopes(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         x, slope = ctx.saved_tensors
-        at_x, at_slope, n = torch.empty_like(grad), torch.zeros_like(slope), _pieces(x)
-        for clips, arriving, out in zip(x.split(n), grad.split(n), at_x.split(n), strict=True):
-            above = torch.ops.aten.threshold_backward(arriving, clips, 0)  # The gradient where x > 0, else 0
-            below = arriving - above
-            at_slope += torch.linalg.vecdot(clips, below).sum(0)
-            torch.add(below.mul_(slope[:, None]), above, out=out)
-        return at_x, at_slope
+        grad = grad.contiguous()
+        if (n := _pieces(x)) >= len(x):
+            return _slope_gradients(x, grad, slope)
+        at_x = torch.empty_like(grad)
+        pieces = zip(x.split(n), grad.split(n), at_x.split(n), strict=True)
+        return at_x, sum(_slope_gradients(clips, arriving, slope, out)[1] for clips, arriving, out in pieces)
 
 
 class ChannelPReLU(nn.PReLU):
@@ -287,19 +284,15 @@ class _Reflect(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, left, right):
         ctx.sides, T = (left, right), x.shape[2]
-        out = x.new_empty(*x.shape[:2], left + T + right)
-        out[..., left : left + T] = x
-        out[..., :left] = x[..., 1 : left + 1].flip(2)
-        out[..., left + T :] = x[..., T - 1 - right : T - 1].flip(2)
-        return out
+        return torch.cat([x[..., 1 : left + 1].flip(2), x, x[..., T - 1 - right : T - 1].flip(2)], 2)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         (left, right), T = ctx.sides, grad.shape[2] - sum(ctx.sides)
         at_x = grad[..., left : left + T].clone()
-        at_x[..., 1 : left + 1] += grad[..., :left].flip(2)
-        at_x[..., T - 1 - right : T - 1] += grad[..., left + T :].flip(2)
+        at_x[..., 1 : left + 1].add_(grad[..., :left].flip(2))
+        at_x[..., T - 1 - right : T - 1].add_(grad[..., left + T :].flip(2))
         return at_x, None, None
 
 
@@ -311,7 +304,7 @@ def _reflected(x, sides):
 def _frames(x, stride):
     "[B, C, n·stride] as frames [B, n, C·stride]."
     B, C, _ = x.shape
-    return x.view(B, C, -1, stride).transpose(1, 2).reshape(B, -1, C * stride)
+    return torch.cat(x.view(B, C, -1, stride).unbind(1), 2)  # a transposed copy takes twice the time
 
 
 def _taps(weight, stride):
@@ -384,7 +377,7 @@ class _Up(torch.autograd.Function):
     def backward(ctx, grad):
         x, weight = ctx.saved_tensors
         left = ctx.crop
-        frames = _frames(_padded(grad, left, weight.shape[2] - ctx.stride - left), ctx.stride)
+        frames = _frames(F.pad(grad, (left, weight.shape[2] - ctx.stride - left)), ctx.stride)
         at_weight = _tap_gradient(frames, x, weight, ctx.stride)
         return _down(frames, weight, ctx.stride), at_weight, grad.sum((0, 2)), None, None
 
@@ -428,7 +421,45 @@ class Block(nn.Module):
     def forward(self, x):
         return self.prelu(self.norm(self.conv(x)))
 
+# %% ../../../nbs/papers/pase/model.ipynb #b98a13ae
+_MANY = 128  # Channels from which on the library of convolutions is faster
+
+
+def _one_tap(x, weight, bias=None):
+    "`F.conv1d` with a single tap; a dilation changes nothing but the library."
+    many = _plain_cpu(x) and min(weight.shape[:2]) >= _MANY
+    return F.conv1d(x, weight, bias, dilation=2 if many else 1)
+
+
+class OneTap(nn.Conv1d):
+    "Convolution [B, c_in, T] → [B, c_out, T] with a single tap."
+
+    def __init__(self, c_in: int, c_out: int, bias: bool = True):
+        super().__init__(c_in, c_out, 1, bias=bias)
+
+    def forward(self, x):
+        return _one_tap(x, self.weight, self.bias)
+
 # %% ../../../nbs/papers/pase/model.ipynb #5aed9504
+class _FrameMeans(torch.autograd.Function):
+    "[B, C, T], and its mean over each frame [B, C, F]: what arrives for both is added up in one pass."
+
+    @staticmethod
+    def forward(ctx, x, frames):
+        return x.view_as(x), x.unflatten(2, (frames, -1)).mean(3)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad, at_means):
+        n = grad.shape[2] // at_means.shape[2]
+        return grad.unflatten(2, (-1, n)).add((at_means / n)[..., None]).flatten(2), None
+
+
+def _with_means(x, frames):
+    "[B, C, T], and its mean over each frame."
+    return _FrameMeans.apply(x, frames) if _plain_cpu(x) else (x, x.unflatten(2, (frames, -1)).mean(3))
+
+
 class Blocks(nn.Sequential):
     "Blocks in a row."
 
@@ -442,7 +473,8 @@ class Blocks(nn.Sequential):
         for block in self:
             x = block(x)
             if frames:
-                means.append(x.unflatten(2, (frames, -1)).mean(3))
+                x, mean = _with_means(x, frames)
+                means.append(mean)
         return x, means
 
 # %% ../../../nbs/papers/pase/model.ipynb #312729b1
@@ -464,7 +496,7 @@ class _Encoder(nn.Module):
         for (c_in, c_out), (kernel, stride, _) in zip(pairwise(self.widths), BLOCKS[1:], strict=True):
             convs.append(ReflectConv(c_in, c_out, kernel, stride))
         self.blocks = Blocks(*(Block(conv, width) for conv, width in zip(convs, self.widths, strict=True)))
-        self.W = nn.Conv1d(self.widths[-1], emb_dim, 1)
+        self.W = OneTap(self.widths[-1], emb_dim)
         self.norm = nn.BatchNorm1d(emb_dim, affine=False)
 
     @property
@@ -492,7 +524,7 @@ def check_wave(
         raise ParamsError(f"wave: expected clips of at least the receptive field, {least} samples, found {n}")
     if n % HOP:
         raise ParamsError(f"wave: expected whole frames of {HOP} samples, found {n} samples, {n % HOP} too many")
-    if x.detach().sum().isfinite():
+    if math.isfinite(x.detach().sum().item()):
         return
     low, high = x.detach().aminmax(dim=1)  # Both pass NaN on
     finite = (high - low) * 0 == 0
@@ -585,14 +617,21 @@ class QRNN(nn.Linear):
     ):
         super().__init__(2 * n_in, 3 * n_out)
 
+    def _gates(self, x):
+        "Gates [F, B, 3·n_out]: what the recurrence reads at one step lies together."
+        if _plain_cpu(x):
+            pairs = torch.cat([x, F.pad(x, (1, 0))[..., :-1]], 1)
+            return _one_tap(pairs, self.weight[..., None], self.bias).permute(2, 0, 1).contiguous()
+        now = x.permute(2, 0, 1)
+        before = F.pad(now, (0, 0, 0, 0, 1, 0))[:-1]
+        return super().forward(torch.cat([now, before], -1))
+
     def forward(
         self,
         x: Tensor,  # [B, n_in, F]
     ) -> Tensor:  # [B, n_out, F]
         "Hidden states; the recurrence in single precision at least."
-        now = x.permute(2, 0, 1)  # [F, B, n_in]: what the recurrence reads at one step lies together
-        before = F.pad(now, (0, 0, 0, 0, 1, 0))[:-1]
-        y = super().forward(torch.cat([now, before], -1))
+        y = self._gates(x)
         h = gated_average(y.float() if y.dtype in (torch.float16, torch.bfloat16) else y)
         return h.to(y.dtype).permute(1, 2, 0)
 
@@ -605,14 +644,14 @@ class Skips(nn.ModuleList):
         widths: list[int],  # Channels of each block
         emb_dim: int,
     ):
-        super().__init__(nn.Conv1d(channels, emb_dim, 1, bias=False) for channels in widths)
+        super().__init__(OneTap(channels, emb_dim, bias=False) for channels in widths)
 
     def forward(
         self,
         means: list,  # Output of each block, averaged over each frame [B, C, F]
     ) -> Tensor:  # [B, emb_dim, F]
         "Sum over the blocks: one convolution of all their channels together."
-        return F.conv1d(torch.cat(means, 1), torch.cat([skip.weight for skip in self], 1))
+        return _one_tap(torch.cat(means, 1), torch.cat([skip.weight for skip in self], 1))
 
 # %% ../../../nbs/papers/pase/model.ipynb #98b12274
 class PASEPlus(_Encoder):
@@ -716,9 +755,9 @@ class Worker(nn.Module):
         hidden: int = 256,  # Hidden units
     ):
         super().__init__()
-        self.hidden = nn.Conv1d(n_in, hidden, 1)
+        self.hidden = OneTap(n_in, hidden)
         self.prelu = ChannelPReLU(hidden, 0.25)
-        self.out = nn.Conv1d(hidden, n_out, 1)
+        self.out = OneTap(hidden, n_out)
 
     def forward(
         self,
@@ -735,7 +774,7 @@ class _FilterSum(torch.autograd.Function):
     def forward(ctx, x, filters):
         kernel = filters.shape[1]
         bank = torch.fft.rfft(filters.flip(1), _fourier_size(kernel)).conj()[:, None]
-        spectra = [_spectra(_padded(clip, kernel // 2, kernel // 2), kernel) for clip in x]
+        spectra = [_spectra(clip, kernel, kernel // 2) for clip in x]
         ctx.save_for_backward(filters, *spectra)
         return torch.stack([_from_spectra((found * bank).sum(0), kernel, x.shape[2]) for found in spectra])
 
@@ -744,7 +783,7 @@ class _FilterSum(torch.autograd.Function):
     def backward(ctx, grad):
         filters, *spectra = ctx.saved_tensors
         kernel = filters.shape[1]
-        of_padded = _spectra(_padded(grad, kernel // 2, kernel // 2), kernel)
+        of_padded = _spectra(grad, kernel, kernel // 2)
         at_filters = _filter_gradient(spectra, grad[:, None], kernel).flip(1)
         return _filtered(of_padded, filters, grad.shape[1]), at_filters
 
@@ -789,7 +828,7 @@ class MirrorDecoder(nn.Module):
     ):
         super().__init__()
         widths = [channels // width_divisor for *_, channels in BLOCKS]
-        self.W = nn.Conv1d(n_in, widths[-1], 1)
+        self.W = OneTap(n_in, widths[-1])
         blocks = []
         for (c_out, c_in), (kernel, stride, _) in zip(pairwise(widths), BLOCKS[1:], strict=True):
             blocks.append((c_in, c_out, kernel, stride))
@@ -928,8 +967,7 @@ class Pretraining(MultiTask):
     def configure_optimizers(self):
         encoder = {"params": self.net.encoder.parameters(), "lr": self.lr}
         workers = {"params": self.net.workers.parameters(), "lr": self.worker_lr or self.lr}
-        optimizer = self.optimizer or partial(torch.optim.Adam, fused=True)
-        return optimizer([encoder, workers], lr=self.lr, weight_decay=self.weight_decay)
+        return self.optimizer_of([encoder, workers])
 
 # %% ../../../nbs/papers/pase/model.ipynb #c2de00f4
 def _standard(y, mean, std):
@@ -968,7 +1006,7 @@ def task_loss(
     "As `MultiTask`'s; on a CPU in fewer passes where no entry of the target is missing."
     if n_ranks() == 1 and _plain_cpu(logits) and logits.dtype == target.dtype:
         plain = F.l1_loss if self.tasks[k].kind == "absolute_regression" else F.mse_loss
-        if (loss := plain(logits, target)).isfinite():
+        if math.isfinite((loss := plain(logits, target)).item()):
             return loss
     return MultiTask.task_loss(self, k, logits, target, weight)
 

@@ -273,6 +273,35 @@ def test_slopes_are_pytorchs_at_zero_too():
     assert (ChannelPReLU(4).weight == 0).all()
 
 
+@pytest.mark.parametrize("length", [20, 20_000])
+def test_slopes_of_few_and_of_many_samples_are_pytorchs_whatever_the_order_in_memory(length, monkeypatch):
+    "More samples than the cache holds are taken in pieces."
+    x = torch.randn(4, 5, length, dtype=torch.float64, requires_grad=True)
+    arriving = torch.randn(length, 4, 5, dtype=torch.float64).permute(1, 2, 0)
+    both, slopes = [], ChannelPReLU(5, 0.3).double()
+    for plain in (True, False):
+        monkeypatch.setattr(module, "_plain_cpu", lambda x, plain=plain: plain)
+        both.append(torch.autograd.grad(slopes(x), (x, slopes.weight), arriving))
+    torch.testing.assert_close(*both)
+
+
+def test_frame_means_and_what_they_are_means_of_get_pytorchs_gradient(monkeypatch):
+    x, both = torch.randn(2, 3, 40, dtype=torch.float64, requires_grad=True), []
+    for plain in (True, False):
+        monkeypatch.setattr(module, "_plain_cpu", lambda x, plain=plain: plain)
+        for used in ((True, True), (True, False), (False, True)):
+            found = module._with_means(x, 8)
+            total = sum(y.sin().sum() for y, is_used in zip(found, used, strict=True) if is_used)
+            both.append([*found, *torch.autograd.grad(total, x)])
+    torch.testing.assert_close(both[:3], both[3:])
+
+
+@pytest.mark.parametrize("kind, c_in, c_out", [(module.OneTap, 128, 130), (module.OneTap, 128, 3), (QRNN, 70, 64)])
+def test_the_library_of_convolutions_finds_the_same_products(kind, c_in, c_out, monkeypatch):
+    x = torch.randn(2, c_in, 9, requires_grad=True)
+    torch.testing.assert_close(*both_ways(kind(c_in, c_out), x, monkeypatch), rtol=1e-5, atol=1e-5)
+
+
 # What a frame sees
 
 
@@ -626,6 +655,14 @@ def test_same_seed_same_numbers(tmp_path):
         )
     assert runs[0].history.equals(runs[1].history)
     assert all(torch.equal(p, q) for p, q in zip(runs[0].net.parameters(), runs[1].net.parameters(), strict=True))
+
+
+def test_workers_have_their_own_learning_rate_and_any_optimiser():
+    net = PretrainNet(PASEPlus(**NARROW), "P")
+    for choice, kind in ((None, torch.optim.Adam), (torch.optim.SGD, torch.optim.SGD)):
+        made = Pretraining(net, lr=0.1, worker_lr=0.2, weight_decay=0.3, optimizer=choice).configure_optimizers()
+        assert type(made) is kind and made.defaults["weight_decay"] == 0.3
+        assert [group["lr"] for group in made.param_groups] == [0.1, 0.2]
 
 
 def test_every_parameter_learns():
