@@ -49,11 +49,11 @@ def windows(bands: int, frames: int, length: int, targets: list) -> Windows:
     return Windows(torch.randn(N, bands, frames), np.arange(N), np.zeros(N, int), length, targets)
 
 
-def agf(mini: bool):
+def agf(mini: bool, divisor: int = 4):
     tasks = [classification("genre", 16)] + [distribution(f"factor{k}", 40) for k in range(4)]
     targets = [classes(16)] + [torch.rand(N, 40).softmax(-1) for _ in range(4)]
     data = windows(128, 400, 322, targets)
-    return SharedLayerNet((16, 40, 40, 40, 40), width_divisor=8 if mini else 1), tasks, GradNorm(5), data, 12
+    return SharedLayerNet((16, 40, 40, 40, 40), width_divisor=divisor if mini else 1), tasks, GradNorm(5), data, 12
 
 
 def artist_language(mini: bool):
@@ -82,8 +82,14 @@ def tagging(mini: bool):
     return Musicnn(50, 13 if mini else 1), [multilabel("tags", 50)], None, data, 16
 
 
+def narrow_agf(mini: bool):
+    "As preset mini was before the step became faster: a fourth of the width now costs what an eighth cost then."
+    return agf(mini, divisor=8)
+
+
 NETWORKS = {
     "agf": agf,
+    "narrow_agf": narrow_agf,
     "artist_language": artist_language,
     "lstm_ensemble": lstm_ensemble,
     "pase": pase,
