@@ -544,7 +544,7 @@ def _scaled(h, factors, offsets, out=None):
     scaled = torch.addcmul(offsets.repeat(width), _rows(h), factors.repeat(width), out=out)
     return _first(scaled.view(len(h), h.shape[2], width, h.shape[1]))
 
-
+# %% ../../../nbs/papers/agf/model.ipynb #345655b9
 def _by_channel(values):
     return values.view(-1, 1, 1, 1)
 
@@ -564,7 +564,7 @@ def _joined(statistics, sizes):
     mean = shares @ means
     return mean, shares @ (squares + (means - mean).square())
 
-
+# %% ../../../nbs/papers/agf/model.ipynb #36b362e9
 def _kept(
     h,  # [B, C, H, W], channels last
     p: float,  # Share that is left out
