@@ -805,7 +805,7 @@ def _unpooled(gradients, slopes, height):
             torch.mul(gradient, slope, out=part[:, :, row : 2 * pairs : 2])
     return z
 
-
+# %% ../../../nbs/papers/agf/model.ipynb #c4b5cc29
 def _of_piece(weight, x, h, in_lower, *gradients):
     "Gradients at weight and bias that come from a piece of the batch, those of all tasks."
     slopes, n, parts = _slopes(h.contiguous(), in_lower.contiguous()), max(1, _AT_ONCE // len(weight)), []
