@@ -374,7 +374,7 @@ def _fetch(self: MultiTask):
     for epoch, losses, weights, norms, counts, is_finite in zip(
         epochs, *(torch.stack(values).tolist() for values in numbers), finite, strict=True
     ):
-        seen = losses if bool(is_finite) else [a + b for a, b in zip(losses, norms, strict=True)]
+        seen = losses if is_finite else [a + b for a, b in zip(losses, norms, strict=True)]
         self._check_finite(epoch, [not math.isfinite(value) for value in seen], losses)
         losses, norms = (
             [x if count > 0 else math.nan for x, count in zip(values, counts, strict=True)]

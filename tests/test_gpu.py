@@ -54,7 +54,7 @@ def test_the_first_losses_are_those_of_the_cpu(network, made):
 
 
 class Shared(torch.nn.Module):
-    "A shared layer with two heads."
+    "A shared layer with three heads."
 
     def __init__(self):
         super().__init__()
