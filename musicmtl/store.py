@@ -877,7 +877,7 @@ class FeatureStore:
         self._ok = (self.index["status"] == "ok").to_numpy(dtype=bool)
         self._frames = {name: self.index[f"frames_{name}"].to_numpy() for name in self.features}
         self._begin = {name: self._offsets(name) for name in self.features}
-        self._maps, self._held = {}, weakref.WeakValueDictionary()
+        self._opened, self._held = {}, weakref.WeakValueDictionary()
 
 # %% ../nbs/21_store.ipynb #267aee0a
 @patch
@@ -917,8 +917,7 @@ def __len__(self: FeatureStore) -> int:
 
 @patch
 def __getstate__(self: FeatureStore) -> dict:
-    kept = {name: value for name, value in vars(self).items() if name != "_held"}
-    return kept | {"_maps": {}}  # a mapping stays in its process
+    return {name: value for name, value in vars(self).items() if name != "_held"}
 
 
 @patch
@@ -962,25 +961,58 @@ def frames(
 
 # %% ../nbs/21_store.ipynb #d954f76a
 @patch
-def _map(
+def _open(
     self: FeatureStore,
     feature: str,
     shard: int,
-) -> Tensor:  # float32 [ΣF, C]
-    "All frames of a shard, mapped into memory. Raises `RunError` where the shard is another by now."
-    if (feature, shard) not in self._maps:
-        path = _shard(self.root, shard) / f"{feature}.npy"
-        if _read_seal(path.parent, self.manifest, int(shard)) != self._seals[int(shard)]:
-            raise RunError(f"{path.parent}: was extracted again since this store was opened; open the store again")
-        with open(path, "rb") as file:
+) -> tuple[io.FileIO, int]:  # The file, and its channels
+    "The frames of a shard. Raises `RunError` where it is not the one whose seal the store has read."
+    path, stamp, channels = self._opened.get((feature, shard)) or (f"{_shard(self.root, shard)}/{feature}.npy", None, 0)
+    try:
+        file = open(path, "rb", buffering=0)
+    except OSError as error:
+        raise RunError(f"{path}: expected a file of the store, which cannot be opened now ({error})") from None
+    found = _stamp(file.fileno())
+    if stamp is None or stamp != found:
+        with file:
+            if _read_seal(Path(path).parent, self.manifest, int(shard)) != self._seals[int(shard)]:
+                folder = Path(path).parent
+                raise RunError(f"{folder}: was extracted again since this store was opened; open the store again")
             np.lib.format.read_magic(file)
-            (n, channels), _, _ = np.lib.format.read_array_header_1_0(file)
-        skipped = _HEADER // 4  # the header, as float32
-        flat = torch.from_file(str(path), shared=False, size=skipped + n * channels, dtype=torch.float32)
-        self._maps[feature, shard] = flat[skipped:].view(n, channels)
-    return self._maps[feature, shard]
+            (_, channels), _, _ = np.lib.format.read_array_header_1_0(file)
+        self._opened[feature, shard] = path, found, channels
+        return self._open(feature, shard)
+    return file, channels
 
 
+@patch
+def _channels(self: FeatureStore, feature: str) -> int:
+    file, channels = self._open(feature, self._shards[self.ok[0]])
+    file.close()
+    return channels
+
+
+@patch
+def _read_frames(
+    self: FeatureStore,
+    feature: str,
+    shards: Sequence[int],
+    begins: Sequence[int],  # First frame of each window, in its shard
+    length: int,
+) -> np.ndarray:  # float32 [n, length, C]
+    "Windows, from their files. Raises `RunError` for a file that is another by now, or too short."
+    windows = None
+    for i, (shard, begin) in enumerate(zip(shards, begins, strict=True)):
+        file, channels = self._open(feature, shard)
+        with file:
+            if windows is None:
+                windows = np.empty((len(shards), length, channels), np.float32)
+            file.seek(_HEADER + begin * channels * 4)
+            if file.readinto(windows[i]) != windows[i].nbytes:
+                raise RunError(f"{file.name}: expected {length} frames from frame {begin}, found its end")
+    return windows
+
+# %% ../nbs/21_store.ipynb #ffe63437
 @patch
 def read(
     self: FeatureStore,
@@ -993,8 +1025,8 @@ def read(
         raise ParamsError(f"row: expected 0 to {len(self) - 1}, found {row}")
     if not self._ok[row]:
         raise ParamsError(f"row: track {self.index['track_id'][row]!r} has no features ({self.index['reason'][row]})")
-    begin = self._begin[feature][row]
-    return self._map(feature, self._shards[row])[begin : begin + self._frames[feature][row]].clone().T.numpy()
+    begin, length = int(self._begin[feature][row]), int(self._frames[feature][row])
+    return self._read_frames(feature, [self._shards[row]], [begin], length)[0].T
 
 # %% ../nbs/21_store.ipynb #7f71854b
 @patch
@@ -1010,9 +1042,8 @@ def gather(
     rows, starts = np.atleast_1d(np.asarray(rows)), np.atleast_1d(np.asarray(starts))
     self._check_windows(feature, rows, starts, length)
     begins = self._begin[feature][rows] + starts
-    places = zip(self._shards[rows].tolist(), begins.tolist(), strict=True)
-    windows = [self._map(feature, shard).narrow(0, begin, length) for shard, begin in places]
-    return torch.stack(windows).transpose(1, 2)
+    windows = self._read_frames(feature, self._shards[rows].tolist(), begins.tolist(), length)
+    return torch.from_numpy(windows).transpose(1, 2)
 
 
 @patch
@@ -1054,7 +1085,7 @@ class FeatureMaps:
     @property
     def nbytes(self) -> int:
         "Bytes of all frames."
-        channels = self.store._map(self.feature, self.store._shards[self.store.ok[0]]).shape[1]
+        channels = self.store._channels(self.feature)
         return 4 * channels * int(self.store._frames[self.feature].sum())
 
     def to(
@@ -1079,12 +1110,10 @@ class HeldMaps:
         device: str | torch.device,
     ):
         self.store, self.feature, counts = store, feature, store._frames[feature]
-        self.first, begins = np.cumsum(counts) - counts, store._begin[feature]
-        parts = ((store._map(feature, store._shards[row]), row) for row in store.ok)
-        for part, row in progress(parts, f"to {device}", total=len(store.ok), delay=2):
-            if row == store.ok[0]:
-                self.frames = torch.empty(counts.sum(), part.shape[1], device=device)
-            self.frames[self.first[row] :][: counts[row]] = part.narrow(0, begins[row], counts[row])
+        self.first = np.cumsum(counts) - counts
+        self.frames = torch.empty(counts.sum(), store._channels(feature), device=device)
+        for row in progress(store.ok, f"to {device}", delay=2):
+            self.frames[self.first[row] :][: counts[row]] = torch.from_numpy(store.read(feature, row).T)
 
     def __call__(self, rows: np.ndarray, starts: np.ndarray, length: int) -> Tensor:  # float32 [n, C, length]
         self.store._check_windows(self.feature, rows, starts, length)
@@ -1112,7 +1141,7 @@ def subset(
     if rows.dtype.kind not in "iu" or not rows.size or rows.min() < 0 or rows.max() >= len(self):
         raise ParamsError(f"rows: expected whole numbers from 0 to {len(self) - 1}, found {rows!r}")
     part = copy(self)
-    part.index, part._maps = self.index.iloc[rows].reset_index(drop=True), {}
+    part.index = self.index.iloc[rows].reset_index(drop=True)
     part._shards, part._ok = self._shards[rows], self._ok[rows]
     part._frames = {name: frames[rows] for name, frames in self._frames.items()}
     part._begin = {name: begin[rows] for name, begin in self._begin.items()}

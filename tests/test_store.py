@@ -133,12 +133,12 @@ def test_impossible_windows(store, arguments, message):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="no /proc")
-def test_mapping_keeps_no_file_open(store):
+def test_reading_keeps_no_file_open(store):
     opened = FeatureStore(store.root)
     before = len(os.listdir("/proc/self/fd"))
     for feature in FEATURES:
         opened.gather(feature, np.arange(10), np.zeros(10, int), 5)
-    assert len(os.listdir("/proc/self/fd")) == before and len(opened._maps) == 9
+    assert len(os.listdir("/proc/self/fd")) == before and len(opened._opened) == 9
 
 
 def test_numpy_reads_the_files_too(store):
@@ -468,14 +468,34 @@ def test_a_copied_folder_takes_over_equal_shards(music, tmp_path):
 
 def test_an_open_store_refuses_shards_that_were_extracted_anew(music, tmp_path):
     store = extract(music, make_bank(), tmp_path / "s", shard_tracks=2)
-    before = store.read("mel", 0)
+    store.read("mel", 0)
     replace(music.path(0))
     replace(music.path(2))
     with pytest.warns(StoreWarning, match="2 shards"):
         extract(music, make_bank(), tmp_path / "s")
-    np.testing.assert_array_equal(store.read("mel", 0), before)  # mapped already
-    with pytest.raises(RunError, match="open the store again"):
-        store.read("mel", 2)
+    for row in (0, 2):  # of a shard that was read before, and of one that was not
+        with pytest.raises(RunError, match="open the store again"):
+            store.read("mel", row)
+    store.read("mel", 4)
+
+
+def test_a_shard_that_was_copied_or_touched_is_still_the_same(music, tmp_path):
+    store = extract(music, make_bank(), tmp_path / "s", shard_tracks=2)
+    before, path = store.read("mel", 0), tmp_path / "s" / "shards" / "00000" / "mel.npy"
+    os.utime(path, ns=(1, 1))
+    np.testing.assert_array_equal(store.read("mel", 0), before)
+    path.unlink()
+    with pytest.raises(RunError, match="cannot be opened now"):
+        store.read("mel", 0)
+
+
+def test_a_file_cut_off_while_it_is_open_is_noticed(music, tmp_path, monkeypatch):
+    store = extract(music, make_bank(), tmp_path / "s", shard_tracks=2)
+    store.read("mel", 0)
+    os.truncate(tmp_path / "s" / "shards" / "00000" / "mel.npy", 1000)
+    monkeypatch.setattr("musicmtl.store._stamp", lambda path: store._opened["mel", 0][1])  # by luck the same
+    with pytest.raises(RunError, match="found its end"):
+        store.read("mel", 0)
 
 
 # ---- damage

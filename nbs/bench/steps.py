@@ -1,7 +1,8 @@
-"""Training steps of the five networks, for `steps.ipynb`: `python steps.py NETWORK SIZE KIND THREADS [DEVICE]`.
+"""Training steps of the five networks, for `steps.ipynb`: `python steps.py NETWORK SIZE KIND [DEVICE]`.
 
 KIND is `ours`, of the package that Python finds (this or an older one), or `plain`, a loop as published code has it.
-Prints the first losses as JSON, then seconds per step for every line that it is sent.
+Prints the first losses as JSON, then seconds per step for every line that it is sent, with as many
+threads as the line says.
 """
 
 import copy
@@ -268,13 +269,13 @@ def profile(network: str, size: str, n: int, device: str = "cpu"):
     return hot_spots(step, n=n, device=device)
 
 
-def main(network: str, size: str, kind: str, threads: str, device: str = "cpu"):
-    torch.set_num_threads(int(threads))
+def main(network: str, size: str, kind: str, device: str = "cpu"):
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     losses, epoch = {"ours": ours, "plain": plain}[kind](network, size, device)
     print("LOSSES", json.dumps(losses), flush=True)
-    for _ in sys.stdin:
+    for threads in sys.stdin:
+        torch.set_num_threads(int(threads))
         print("SECONDS", epoch(), flush=True)
 
 
