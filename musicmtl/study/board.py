@@ -9,7 +9,7 @@ __all__ = ['protocol_name', 'NotTrained', 'Board', 'common_seeds', 'Comparison',
 import numpy as np, pandas as pd
 from dataclasses import dataclass, field
 from fastcore.basics import patch
-from .evidence import as_row, interval, over_seeds, shuffled
+from .evidence import Sample, as_row
 
 # %% ../../nbs/study/46_board.ipynb #d8047183
 def protocol_name(trial) -> str:
@@ -30,7 +30,7 @@ class Board:
     def __init__(
         self,
         readings,  # Each has a `trial` with protocol, label and seed
-        scores,  # (reading, **how) -> metric -> [1 + DRAWS]
+        scores,  # (reading, **how) -> metric -> [1 + DRAWS]; "n_groups": how many groups were drawn
         *,
         metric: str | None = None,  # What `scores` gives unless told
         data=None,  # The corpus as the study prepared it, for claims that ask about it
@@ -78,7 +78,7 @@ def readings(self: Board, label: str, protocol: str = "corrected", seeds=None) -
 
 # %% ../../nbs/study/46_board.ipynb #829d89e2
 @patch
-def all_scores(self: Board, reading, **how) -> dict:  # metric -> [1 + DRAWS]
+def all_scores(self: Board, reading, **how) -> dict:  # metric -> [1 + DRAWS]; "n_groups"
     "Every score of a reading; `how` goes to the study's `scores`."
     key = (id(reading), *sorted(how.items()))
     if key not in self._scores:
@@ -87,12 +87,19 @@ def all_scores(self: Board, reading, **how) -> dict:  # metric -> [1 + DRAWS]
 
 
 @patch
-def scores(
+def sample(
     self: Board, label: str, protocol: str = "corrected", metric: str | None = None, *, seeds=None, **how
-) -> np.ndarray:  # [1 + DRAWS], mean over seeds
+) -> Sample:  # Of the trainings with these seeds, in their order; all seeds by default
     "A score of a variant. Raises `KeyError` where it was not trained."
-    readings = self.readings(label, protocol, seeds)
-    return over_seeds([self.all_scores(reading, **how)[metric or self.metric] for reading in readings])
+    found = [self.all_scores(reading, **how) for reading in self.readings(label, protocol, seeds)]
+    values = np.stack([scores[metric or self.metric] for scores in found])
+    return Sample(values, min(scores["n_groups"] for scores in found))
+
+
+@patch
+def measured(self: Board, label: str, protocol: str, measure, *, seeds=None) -> Sample:
+    "A number of each training, such as the roughness of a curve: `measure(reading)`. Raises `KeyError`."
+    return Sample(np.array([[measure(reading)] for reading in self.readings(label, protocol, seeds)]))
 
 # %% ../../nbs/study/46_board.ipynb #786c4af7
 def common_seeds(
@@ -130,18 +137,17 @@ class Comparison:
 def switch_effects(
     board: Board,
     comparisons,  # Those that were not trained are left out
-) -> pd.DataFrame:  # switch, variant, metric, effect, low, high
-    "Effects with their 95 % intervals, over the seeds that both sides have."
+) -> pd.DataFrame:  # switch, variant, metric, effect, low, high, trainings
+    "Effects with their 95 % intervals, over the trainings that both sides have; of one training, over groups alone."
     rows = []
     for comparison in comparisons:
         if any(key not in board for key in comparison.keys) or not (seeds := board.seeds(*comparison.keys)):
             continue
-        scores = [
-            board.scores(label, protocol, comparison.metric, seeds=seeds, **comparison.how)
+        one, other = (
+            board.sample(label, protocol, comparison.metric, seeds=seeds, **comparison.how)
             for protocol, label in comparison.keys
-        ]
-        other = scores[1] if comparison.paired else shuffled(scores[1])
-        effect = interval(comparison.scale * (scores[0] - other))
+        )
+        effect = comparison.scale * (one - (other if comparison.paired else other.unpaired()))
         row = {"switch": comparison.switch, "variant": comparison.variant, "metric": comparison.metric}
-        rows.append({**row, **as_row(effect)})
-    return pd.DataFrame(rows, columns=["switch", "variant", "metric", "effect", "low", "high"])
+        rows.append({**row, **as_row(effect.estimate().ends()), "trainings": effect.n})
+    return pd.DataFrame(rows, columns=["switch", "variant", "metric", "effect", "low", "high", "trainings"])

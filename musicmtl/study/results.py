@@ -123,6 +123,7 @@ def collect(
     key: list | None = None,  # Other tables (claims) have their own
     columns: list | None = None,
     choose: Callable | None = None,  # (table that is there, new rows) -> which of these are worth merging [N], bool
+    finish: Callable | None = None,  # Whole table -> the same with columns that depend on all of its rows
 ) -> pd.DataFrame:  # The whole table, as the file has it
     """Merge `rows` into `<folder>/<study>.csv`, where they replace those of the same key: corpus, preset, protocol ...
 
@@ -137,6 +138,8 @@ def collect(
             old = _text_table(file, columns)
             chosen = choose(old.apply(_typed), new.apply(_typed)) if choose else True
             new = _merged(old, new[np.full(len(new), chosen)], key)
+        if finish:
+            new = _as_text(finish(new.reset_index(drop=True).apply(_typed)), new.columns)
         _write_table(file, _in_order(new, columns))
         return result_table(file)
 

@@ -54,7 +54,7 @@ class Study:
     prepare: Callable  # settings -> `Data`
     stages: Callable | None = None  # (data, settings) -> words -> jobs; a stage may read what earlier ones found
     read: Callable | None = None  # (data, settings, results) -> readings
-    scores: Callable | None = None  # (data, settings, reading, **how) -> metric -> [1 + DRAWS]
+    scores: Callable | None = None  # (data, settings, reading, **how) -> metric -> [1 + DRAWS]; "n_groups"
     metric: str = "accuracy"  # What the board compares unless told
     rows: Callable | None = None  # (outcome, reading) -> (variant, metric, (value, low, high)); by default all scores
     references: Callable | None = None  # outcome -> further rows: chance, majority, what is derived
@@ -62,7 +62,8 @@ class Study:
     tables: dict = field(default_factory=dict)  # Name -> `Table`
     times: Callable | None = None  # outcome -> rows of wall times; by default seconds per step of each reading
     time_columns: tuple = ()  # Beyond `TIME_COLUMNS`
-    claims: dict = field(default_factory=dict)  # id -> (board, protocol) -> (values [1 + DRAWS], n)
+    claims: dict = field(default_factory=dict)  # id -> (board, protocol) -> margin, or (margin, place) -> `Sample`
+    printed: dict = field(default_factory=dict)  # id -> () -> margin, or (margin, place) -> the paper's own effect
     both: tuple = ()  # Claims that are asked under `published` as well
     comparisons: Callable | None = None  # board -> `Comparison`s: what each published practice is worth
     figures: tuple = ()  # Functions outcome -> name -> Axes
@@ -143,7 +144,8 @@ def _scored(self: Outcome, reading):
         yield from self.study.rows(self, reading)
         return
     for metric, values in self.board.all_scores(reading).items():
-        yield reading.trial.label, metric, interval(values)
+        if metric != "n_groups":
+            yield reading.trial.label, metric, interval(values)
 
 
 @patch
@@ -221,13 +223,14 @@ def switch_effects(self: Outcome) -> pd.DataFrame:  # switch, variant, metric, e
 
 
 @patch
-def judge(self: Outcome) -> pd.DataFrame:  # claim, protocol, effect, low, high, unit, n, verdict
+def judge(self: Outcome) -> pd.DataFrame:  # A row per claim and protocol
     "Judge the paper's claims and merge the verdicts into claims.csv; the run's own corpus is shown."
-    name, corpus = self.study.name, self.data.name
-    rows = claim_rows(name, corpus, self.board, self.study.claims, self.study.both)
-    table = save_claims(name, rows, self.folder / "data", self.settings.preset)
-    own = table[(table.study == name) & (table.corpus == corpus)]
-    return own.drop(columns=["study", "where", "rule", "corpus"]).round(2)
+    study, corpus = self.study, self.data.name
+    rows = claim_rows(study.name, corpus, self.board, study.claims, study.both, study.printed)
+    table = save_claims(study.name, rows, self.folder / "data", self.settings.preset)
+    own = table[(table.study == study.name) & (table.corpus == corpus)]
+    shown = "claim protocol preset verdict effect low high unit trainings groups resolvable paper reason".split()
+    return own[shown].round(2)
 
 
 @patch

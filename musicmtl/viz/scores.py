@@ -376,7 +376,13 @@ def protocol_effects(
     return ax
 
 # %% ../../nbs/viz/33_scores.ipynb #02c45812
-_VERDICT_MARKS = {"holds": "o", "does not hold": "X", "not resolved": "s", "not testable here": "d"}
+_VERDICT_MARKS = {
+    "holds": "o",
+    "does not hold": "X",
+    "not resolved": "s",
+    "one training": "^",
+    "not testable here": "d",
+}
 
 
 def _claim_panel(ax, claims: pd.DataFrame, unit: str, names: Names) -> None:

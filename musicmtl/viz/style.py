@@ -239,7 +239,13 @@ PROTOCOLS = Names(
     colours=dict(published="#EE7733", corrected="#332288", majority="#777777", chance="#BBBBBB"),
 )
 VERDICTS = Names(
-    colours={"holds": "#0072B2", "does not hold": "#D55E00", "not resolved": "#777777", "not testable here": "#BBBBBB"}
+    colours={
+        "holds": "#0072B2",
+        "does not hold": "#D55E00",
+        "not resolved": "#777777",
+        "one training": "#9A8C5A",
+        "not testable here": "#BBBBBB",
+    }
 )
 METRICS = Names(
     labels=dict(
