@@ -156,6 +156,10 @@ def pseudo_values(
     return Sample(n * whole - (n - 1) * np.array(without)[:, None])
 
 # %% ../../nbs/study/45_evidence.ipynb #ev0008aa
+_DF = np.geomspace(1, 1e6, 2000)  # Degrees of freedom
+_REACH = student_t.ppf(0.975, _DF)  # How many standard errors their 95 % interval reaches
+
+
 @dataclass(frozen=True)
 class Estimate:
     "An effect and how uncertain it is; or many of them, as arrays of one shape, of equally many trainings and groups."
@@ -173,11 +177,13 @@ class Estimate:
 
     @property
     def df(self) -> float:
-        "Degrees of freedom (Welch and Satterthwaite); infinite where nothing is uncertain."
+        "Degrees of freedom of the t distribution whose 95 % interval is that of both parts; infinite without noise."
         parts = [(np.nan_to_num(self.of_trainings), self.trainings - 1), (self.of_groups, self.groups - 1)]
-        lost = sum(part**4 / n for part, n in parts if n > 0)
+        squares = [(student_t.ppf(0.975, n) * part) ** 2 for part, n in parts if n > 0]
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(lost > 0, self.error**4 / lost, np.inf)[()]
+            reach = np.sqrt(np.sum(squares, axis=0)) / self.error
+        found = np.interp(-np.nan_to_num(reach, nan=0.0), -_REACH, _DF)
+        return np.where(self.error > 0, found, np.inf)[()]
 
     def ends(self, level: float = 0.95) -> tuple[float, float, float]:
         "effect, low, high."
