@@ -76,7 +76,7 @@ def _margin_rows(found: list[tuple[str, str, Margin]], rule: dict) -> list[dict]
         rows.append(row | {"p_for": margin.probabilities()[0], "p_against": p_against})
     return rows
 
-
+# %% ../../nbs/study/48_claims.ipynb #d7d3af80
 def judge(
     study: str,
     corpus: str,
@@ -108,7 +108,7 @@ def judge(
     reason = "one training says nothing of another" if verdicts["verdict"] == "one training" else ""
     return row | {"reason": reason, **{key: verdicts[key] for key in ("verdict", "p_for", "p_against")}}
 
-
+# %% ../../nbs/study/48_claims.ipynb #36c26ee6
 def claim_rows(
     study: str,
     corpus: str,
