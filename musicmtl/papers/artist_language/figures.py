@@ -11,7 +11,7 @@ __all__ = ['NAMES', 'study', 'score_variants', 'score_table', 'score_figures', '
 import matplotlib.pyplot as plt, numpy as np, pandas as pd
 from ... import viz
 from ...metrics import confusion
-from .claims import BOTH, CLAIMS, comparisons, gain_effects, reported
+from .claims import BOTH, CLAIMS, PRINTED, comparisons, gain_effects, reported
 from musicmtl.papers.artist_language.experiment import (
     Reading,
     Settings,
@@ -27,7 +27,7 @@ from musicmtl.papers.artist_language.experiment import (
     stages,
 )
 from .model import FRONT_END, label_count_weight
-from ...study import Outcome, Study, in_order, interval, rows_of_run
+from ...study import Outcome, Study, in_order, rows_of_run
 
 # %% ../../../nbs/papers/artist_language/figures.ipynb #88bac97a
 NAMES = viz.NAMES
@@ -118,8 +118,8 @@ def confusion_figure(outcome: Outcome) -> dict:  # name -> Axes
 # %% ../../../nbs/papers/artist_language/figures.ipynb #78ca9ca4
 def sweep_row(outcome: Outcome, label: str, task: str, setting: float | None) -> dict:
     "ROC-AUC of a task with its interval, as a row of the sweep."
-    values = outcome.board.scores(label, outcome.settings.main_protocol, "roc_auc", task=task)
-    value, low, high = interval(values)
+    sample = outcome.board.sample(label, outcome.settings.main_protocol, "roc_auc", task=task)
+    value, low, high = sample.estimate().ends()
     return {"setting": setting, "task": task, "value": value, "low": low, "high": high}
 
 
@@ -179,6 +179,7 @@ study = Study(
     reported=reported,
     claims=CLAIMS,
     both=BOTH,
+    printed=PRINTED,
     comparisons=comparisons,
     figures=(
         score_figures,
