@@ -278,8 +278,9 @@ def groups(
         bootstrap_groups(self.corpus, self.track, self.target), return_index=True, return_inverse=True
     )
     table = self.corpus.table.iloc[self.track[first]]
-    named = table.artist if self.target != "artist" else table.artist.where(False)
-    return named.fillna(table.track_id).astype(str).to_numpy()[group[songs]]
+    track = table.track_id.astype(str)
+    named = track if self.target == "artist" else table.artist.fillna(track)
+    return named.to_numpy().astype(str)[group[songs]]
 
 # %% ../../../nbs/papers/lstm_ensemble/experiment.ipynb #371b8ccf
 VIEWS = {"10": "segments", "25": "segments25"}  # set -> view of Miniature
