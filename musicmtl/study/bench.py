@@ -29,6 +29,7 @@ def in_turns(
     functions: dict[str, Callable],  # Name -> what is timed; it takes no arguments
     rounds: int = 5,  # After one to warm up
     *,
+    measured: bool = False,  # Whether the functions return seconds, of what they have timed themselves
     device: str | torch.device = "cpu",  # Where they compute
 ) -> pd.DataFrame:  # Seconds, a row per round and a column per function
     "Times of functions that take turns. Raises `ParamsError` for fewer than one round."
@@ -40,9 +41,9 @@ def in_turns(
         for name in list(functions)[:: -1 if number % 2 else 1]:
             synchronise(device)
             start = time.perf_counter()
-            functions[name]()
+            own = functions[name]()
             synchronise(device)
-            seconds[name] = time.perf_counter() - start
+            seconds[name] = own if measured else time.perf_counter() - start
         found.append(seconds)
     return pd.DataFrame(found[1:], columns=list(functions))
 
