@@ -106,7 +106,7 @@ def asks(
                 try:
                     seeds = common_seeds(board, protocol, *with_classes(variants, classes))
                 except LookupError as error:
-                    missing = error
+                    missing = missing or error
                     continue
                 view = View(board, protocol, classes, seeds)
                 if able:
