@@ -184,7 +184,7 @@ def as_surplus(ours: pd.Series, peer: pd.Series) -> pd.Series:
     "What ours takes more than the peer, per cent of the peer's time."
     return 100 * (ours / peer - 1)
 
-
+# %% ../../nbs/study/52_bench.ipynb #681af6a7
 def claim_time_rows(
     study: str,
     claim: str,  # Such as S9

@@ -164,7 +164,7 @@ def ensembles_beat_the_baseline(view: View) -> dict:
     base = view.points([BASE])
     return {"mean": view.points(SNIPPETS) - base, "four_m1": view.points(["ensemble_4_m1"]) - base}
 
-
+# %% ../../../nbs/papers/lstm_ensemble/claims.ipynb #3dc56888
 @asks(BASE, *SECOND, *SNIPPETS)
 def tasks_gain_less_than_ensembles(view: View) -> dict:
     "S11: tasks over the baseline, and ensembles over tasks."
@@ -220,7 +220,7 @@ def peak(
     "Steps until the end of the epoch with the highest accuracy."
     return (curves["accuracy"].argmax(1) + 1) * reading.steps_per_epoch
 
-
+# %% ../../../nbs/papers/lstm_ensemble/claims.ipynb #9b03e391
 @patch
 def by_epoch(
     self: View,
@@ -297,7 +297,7 @@ def need_ten_epochs(
             f"and a training has {steps:,} steps; {found()}"
         )
 
-
+# %% ../../../nbs/papers/lstm_ensemble/claims.ipynb #4c94fadd
 @asks("m2_4", "ensemble_4_m0", able=False)
 def m2_gains_or_peaks_late(view: View) -> dict:
     "S10: accuracy of m2 minus that of m0, and the epoch of m2's peak."
@@ -329,7 +329,7 @@ def late_shares(self: View, task: str, after: int) -> Sample:  # Per cent of the
     ]
     return average(map(Sample, map(np.array, by_alpha)))
 
-
+# %% ../../../nbs/papers/lstm_ensemble/claims.ipynb #a06e5dc8
 @asks(*SECOND, able=False)
 def binary_settles_before_autoencoder(view: View) -> dict:
     "S14: for each task, the share of its fall that comes after the paper's tenth epoch."
