@@ -132,7 +132,9 @@ def on_paper(
     for claim_id, function in printed.items():
         rule = claims_of(study)[claim_id]
         values = {key: Sample(np.array([[value]])) for key, value in function().items()}
-        for name, place, margin in margins_of(rule, values):
+        names = {key[0] if isinstance(key, tuple) else key for key in values}  # a paper need not print all
+        margins = {name: margin for name, margin in rule["margins"].items() if name in names}
+        for name, place, margin in margins_of({"margins": margins}, values):
             distance, paper = margin.distance(margin.sample.effect), margin.sample.effect
             row = {"claim": claim_id, "margin": name, "place": place, "paper": paper, "distance": distance}
             rows.append(row | {"why": rule.get("on_paper", "")})

@@ -1,6 +1,7 @@
 "Measurements of speed: what `make bench` runs, and that nothing of a busy machine is recorded."
 
 import os
+import re
 
 import nbformat
 import papermill
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 
 from musicmtl.core import ParamsError, RunError, repo_root
-from musicmtl.study import bench
+from musicmtl.study import NotTestable, bench, claims_of
 
 NOT_OF_SPEED = {"devices", "reliability", "summary"}
 
@@ -126,3 +127,59 @@ def test_a_ratio_beyond_the_axis_is_an_arrow_with_its_number():
     assert len(drawn) == 2 and all(low < x < high < 1000 for x in drawn)
     assert {text.get_text() for text in ax.texts} == {"2.1", "5,100"}
     plt.close(ax.figure)
+
+
+# --- claims of the papers about time -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def turns():
+    "Seconds of two networks in three rounds."
+    return pd.DataFrame({"snippets": [1.0, 2.0, 3.0], "baseline": [2.0, 4.0, 4.0]})
+
+
+@pytest.mark.parametrize(
+    "effect, expected",
+    [
+        (bench.as_ratio, [0.5, 0.5, 0.75]),
+        (bench.as_saving, [50.0, 50.0, 25.0]),
+        (bench.as_surplus, [-50.0, -50.0, -25.0]),
+    ],
+)
+def test_an_effect_on_time_has_a_value_for_each_round(turns, tmp_path, effect, expected):
+    options = {"effect": effect, "size": "3 songs"}
+    rows = bench.claim_time_rows("demo", "S9", "2 snippets", turns, "snippets", "baseline", **options)
+    assert list(rows[0]) == bench.CLAIM_TIME_COLUMNS and [row["round"] for row in rows] == [0, 1, 2]
+    bench.record_claim_times(rows, tmp_path)
+    ((key, sample),) = bench.claim_times("demo", "S9", tmp_path).items()
+    assert key == ("time", "2 snippets") and sample.values[:, 0].tolist() == expected
+    assert (sample.n, sample.n_groups) == (3, 0)
+
+
+def test_a_claim_measured_again_forgets_what_was_measured_before(turns, tmp_path):
+    "All of its places, and no other claim's."
+    options = {"ours": "snippets", "peer": "baseline", "effect": bench.as_ratio, "size": "3 songs"}
+
+    def rows(claim, place, n):
+        return bench.claim_time_rows("demo", claim, place, turns[:n], **options)
+
+    bench.record_claim_times([*rows("S9", "old", 3), *rows("S9", "", 3), *rows("S3", "", 3)], tmp_path)
+    bench.record_claim_times(rows("S9", "", 2), tmp_path)
+    assert {key: sample.n for key, sample in bench.claim_times("demo", "S9", tmp_path).items()} == {("time", ""): 2}
+    assert bench.claim_times("demo", "S3", tmp_path)["time", ""].n == 3
+    for study, claim in (("demo", "S1"), ("another", "S9")):
+        with pytest.raises(NotTestable, match="no times on record; `make bench BENCH=claim_times` measures them"):
+            bench.claim_times(study, claim, tmp_path)
+
+
+def test_functions_may_measure_themselves():
+    times = bench.in_turns({"one": lambda: 2.0, "two": lambda: 3.0}, 2, measured=True)
+    assert times.to_dict("list") == {"one": [2.0, 2.0], "two": [3.0, 3.0]}
+
+
+def test_the_claims_about_time_are_those_of_the_bench():
+    "Each has its margin in claims.yaml, and each pair of the notebook is one of theirs."
+    source = (repo_root() / "nbs" / "bench" / "claim_times.ipynb").read_text()
+    asked = set(re.findall(r'\\"(agf|lstm_ensemble)\\", \\"([AS]\d+)\\"', source))
+    assert asked == {("lstm_ensemble", claim) for claim in ("S3", "S9", "S17", "S19")} | {("agf", "A13")}
+    assert all("time" in claims_of(study)[claim]["margins"] for study, claim in asked)

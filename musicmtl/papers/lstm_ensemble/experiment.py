@@ -6,8 +6,8 @@
 __all__ = ['FORMS', 'EXAMPLES', 'BETAS', 'LAMBDAS', 'WIDTHS', 'BASE', 'GRID', 'ENSEMBLES', 'SECOND', 'MORE', 'VARIANTS', 'VIEWS',
            'READ_PARTS', 'COMBINATIONS', 'CURVE_COLUMNS', 'Protocol', 'Recipe', 'recipe', 'as_run', 'Settings', 'Songs',
            'open_corpora', 'sounds', 'cuts_of', 'songs_of', 'msd_songs', 'SongSets', 'prepare', 'Network', 'Trial',
-           'rereadings', 'retrainings', 'trials', 'stages', 'Reading', 'read', 'early_stopped', 'scores', 'majority',
-           'references', 'curves', 'curve_rows', 'time_rows']
+           'rereadings', 'retrainings', 'trials', 'stages', 'Reading', 'read', 'fitted_power', 'early_stopped',
+           'scores', 'majority', 'references', 'curves', 'curve_rows', 'time_rows']
 
 # %% ../../../nbs/papers/lstm_ensemble/experiment.ipynb #a20735ee
 import re
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
+from scipy.optimize import minimize_scalar
 from ...balance import GradNorm, Static
 from ...core import ParamsError, generator, seed_everything
 from ...corpus import Corpus
@@ -30,6 +31,7 @@ from musicmtl.study import (
     CommonSettings,
     Data,
     Job,
+    NotTestable,
     SwitchedProtocol,
     bootstrap_groups,
     draws,
@@ -77,7 +79,9 @@ Protocol.published, Protocol.corrected = Protocol.ends()
 class Recipe:
     "How one network is built and trained; widths are the paper's."
 
-    kind: str  # lstm, text (no layer between LSTM and output), feed_forward, ensemble, m2, autoencoder or binary
+    kind: (
+        str  # lstm, text (no layer between LSTM and output), feed_forward, snippets, ensemble, m2, autoencoder, binary
+    )
     hidden: int = 100  # Units (of each snippet's network)
     beta: float = 100.0  # Activation stabilisation
     l2: float = 0.0  # λ
@@ -93,6 +97,11 @@ class Recipe:
         parts += [f"s{self.snippets}"] if self.snippets > 1 else []
         parts += [f"a{self.alpha}"] if self.alpha else []
         return "-".join(parts)
+
+    @property
+    def weighted(self) -> bool:
+        "Whether m2 is trained on top of the snippets' networks."
+        return self.kind in ("ensemble", "m2")
 
 # %% ../../../nbs/papers/lstm_ensemble/experiment.ipynb #5d6da4ef
 def _stabilised(beta: str, units: str) -> Recipe:
@@ -263,9 +272,15 @@ def parts(
 def groups(
     self: Songs,
     songs: np.ndarray,  # Some of them [n]
-) -> np.ndarray:  # Group of each [n], numbered from 0
+) -> np.ndarray:  # Name of each one's group [n]
     "What the bootstrap draws: artists, or tracks where artists are the answer or not known."
-    return bootstrap_groups(self.corpus, self.track[songs], self.target)
+    _, first, group = np.unique(
+        bootstrap_groups(self.corpus, self.track, self.target), return_index=True, return_inverse=True
+    )
+    table = self.corpus.table.iloc[self.track[first]]
+    track = table.track_id.astype(str)
+    named = track if self.target == "artist" else table.artist.fillna(track)
+    return named.to_numpy().astype(str)[group[songs]]
 
 # %% ../../../nbs/papers/lstm_ensemble/experiment.ipynb #371b8ccf
 VIEWS = {"10": "segments", "25": "segments25"}  # set -> view of Miniature
@@ -434,7 +449,9 @@ def build(
     genre = model.genre_task(n_classes)
     if self.kind == "feed_forward":
         return model.FeedForward(n_classes, hidden), [genre]
-    if self.snippets > 1:
+    if self.kind == "snippets":
+        return model.SnippetEnsemble(n_classes, hidden, self.snippets), [model.genre_task(n_classes, self.snippets)]
+    if self.weighted:
         # the text's m2 learns beside the networks and leaves them as they are; the code's trains them, too
         combination = "code" if self.kind == "m2" else "text"
         net = model.WeightedEnsemble(n_classes, hidden, self.snippets, combination=combination)
@@ -456,7 +473,8 @@ def targets(
     "What each task is to say of each song."
     genre = model.genre_target(y)
     if self.snippets > 1:
-        return [model.genre_target(y, self.snippets), genre]
+        each = model.genre_target(y, self.snippets)
+        return [each, genre] if self.weighted else [each]
     if self.kind == "autoencoder":
         return [genre, model.autoencoder_target(x)]
     if self.kind == "binary":
@@ -476,7 +494,7 @@ def module(
     net, tasks = self.build(n_classes, settings.width_divisor)
     penalty = model.Stabilization(self.beta) if self.beta else None
     options = {"lr": settings.lr, "weight_decay": self.l2, "penalty": penalty, "seed": seed}
-    if self.snippets > 1:
+    if self.weighted:
         return model.WeightedTraining(net, tasks, **options)
     if self.alpha == "gradnorm":
         return MultiTask(net, tasks, GradNorm(2, lr=settings.gradnorm_lr), **options)
@@ -509,6 +527,17 @@ class Network(Job):
     def name(self):
         return f"{self.classes}-{self.split}-{self.recipe.name}-{self.seed}"
 
+    @property
+    def divided(self) -> tuple:
+        "What its parts follow from."
+        return self.classes, self.split, self.seed
+
+    def groups(self, data: SongSets) -> dict:  # Part -> name of each song's group [n]
+        "What the bootstrap draws of the songs that it was selected and tested on."
+        songs = data.sets[self.classes]
+        parts = songs.parts(self.split, self.seed)
+        return {part: songs.groups(parts[part]) for part in ("valid", "test")}
+
     def epochs(self, settings: Settings, n: int) -> int:
         "Epochs of a training on `n` songs."
         baseline = self.recipe.kind in ("lstm", "text", "feed_forward")
@@ -539,7 +568,7 @@ def train(
     data: SongSets,
     settings: Settings,
     root: Path,  # Folder of all jobs
-) -> dict:  # For each part y [n], group [n], log_p by epoch [E, n, C] or [E, n, M+1, C]; step_s [E, steps]; the history
+) -> dict:  # For each part y [n], log_p by epoch [E, n, C] or [E, n, M+1, C]; step_s [E, steps]; the history
     "Train the network; keep its answers after each epoch, and its losses and seconds at every step."
     songs = data.sets[self.classes]
     parts = songs.parts(self.split, self.seed)
@@ -552,8 +581,7 @@ def train(
     ends = np.cumsum([len(watched[part]) for part in READ_PARTS])
     arrays = {"step_s": np.array(clock.seconds).reshape(len(watch.outputs), -1), **history_arrays(module.history)}
     for part, log_p in zip(READ_PARTS, np.split(watch.outputs, ends[:-1], axis=1), strict=True):
-        rows = watched[part]
-        arrays |= {f"y_{part}": songs.segments.y[rows], f"group_{part}": songs.groups(rows), f"log_p_{part}": log_p}
+        arrays |= {f"y_{part}": songs.segments.y[watched[part]], f"log_p_{part}": log_p}
     return arrays
 
 # %% ../../../nbs/papers/lstm_ensemble/experiment.ipynb #134b08ed
@@ -640,11 +668,16 @@ class Reading:
     trial: Trial
     job: Network
     arrays: dict  # What the job found
+    groups: dict  # Part (valid, test) -> name of each song's group [n]
 
     @property
     def history(self) -> pd.DataFrame:
         "Losses at every step."
         return read_history(self.arrays)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.arrays["step_s"].shape[1]
 
     @property
     def seconds_per_step(self) -> float:
@@ -658,8 +691,11 @@ def read(
     results,  # job -> arrays
 ) -> list[Reading]:
     "All trials of a run, read from the networks that were trained."
-    pairs = [(trial, trial.job(data)) for trial in trials(data, settings)]
-    return [Reading(trial, job, results[job]) for trial, job in pairs]
+    pairs, groups = [(trial, trial.job(data)) for trial in trials(data, settings)], {}
+    for _, job in pairs:
+        if job.divided not in groups:
+            groups[job.divided] = job.groups(data)
+    return [Reading(trial, job, results[job], groups[job.divided]) for trial, job in pairs]
 
 # %% ../../../nbs/papers/lstm_ensemble/experiment.ipynb #92fdaae1
 @patch
@@ -702,6 +738,42 @@ def hits(
     "Whether each song was recognised."
     return self.answers(part).argmax(-1) == torch.from_numpy(self.arrays[f"y_{part}"])
 
+# %% ../../../nbs/papers/lstm_ensemble/experiment.ipynb #03f20cc1
+@patch
+def learning_curve(self: Reading) -> np.ndarray:  # By epoch [E], nats
+    "Log loss on validation, of an ensemble the mean over its networks."
+    log_p, y = torch.from_numpy(self.arrays["log_p_valid"]), torch.from_numpy(self.arrays["y_valid"])
+    each = log_p[:, :, :-1] if self.trial.method else log_p[:, :, None]  # without m2's own
+    return -each[:, torch.arange(len(y)), :, y].double().mean((0, 2)).numpy()
+
+# %% ../../../nbs/papers/lstm_ensemble/experiment.ipynb #5534876e
+def fitted_power(
+    log_p: torch.Tensor,  # By epoch [E, n, C]
+    y: torch.Tensor,  # Classes [n]
+) -> float:
+    "Power of probabilities, normalised again, with the lowest log loss over all epochs."
+
+    def loss(power):
+        return float(-(power * log_p).log_softmax(-1)[:, torch.arange(len(y)), y].mean())
+
+    return float(minimize_scalar(loss, bounds=(0.0, 4.0), method="bounded", options={"xatol": 1e-3}).x)
+
+
+@patch
+def calibrated_errors(self: Reading) -> torch.Tensor:  # By epoch [E, n], nats
+    "Log loss of each validation song with the power that suits the other half of the groups. Raises `NotTestable`."
+    names, group = np.unique(self.groups["valid"], return_inverse=True)
+    if len(names) < 2:
+        raise NotTestable("calibration needs two artists among the validation songs, found one")
+    half = torch.from_numpy(generator("halves", len(names)).permutation(len(names)) % 2)[group]
+    log_p, y = self.answers("valid"), torch.from_numpy(self.arrays["y_valid"])
+    errors = torch.empty(log_p.shape[:2])
+    for side in (0, 1):
+        power, scored = fitted_power(log_p[:, half != side], y[half != side]), half == side
+        rows = (power * log_p[:, scored]).log_softmax(-1)
+        errors[:, scored] = -rows[:, torch.arange(int(scored.sum())), y[scored]]
+    return errors
+
 # %% ../../../nbs/papers/lstm_ensemble/experiment.ipynb #c700059f
 def early_stopped(
     accuracies: np.ndarray,  # On validation, by epoch [E]
@@ -732,22 +804,24 @@ def scores(
     settings: Settings,
     reading: Reading,
     *,
-    of: str = "reported",  # Part: "reported" by the protocol, "valid", "test"; or "curves": validation by epoch
-) -> dict:  # metric -> [1 + draws]; curves: accuracy and error [1 + draws, E]
+    of: str = "reported",  # Part: that which the protocol reports, "valid", "test"; by epoch "curves", "calibrated"
+) -> dict:  # metric -> [1 + draws], by epoch accuracy and error [1 + draws, E], calibrated error; "n_groups"
     "Accuracy, log loss (under `published` an ensemble's double softmax) and macro F1 at the protocol's epoch."
     protocol, arrays = reading.trial.protocol, reading.arrays
     reported = "valid" if protocol.selection == "peak" else "test"
-    part = {"reported": reported, "curves": "valid"}.get(of, of)
-    group = arrays[f"group_{part}"]
-    weights = draws(group.max() + 1, reading.trial.seed)[:, group].astype(float)
+    part = {"reported": reported, "curves": "valid", "calibrated": "valid"}.get(of, of)
+    names, group = np.unique(reading.groups[part], return_inverse=True)
+    weights, counted = draws(names, part)[:, group], {"n_groups": len(names)}
     weights /= weights.sum(1, keepdims=True)
+    if of == "calibrated":
+        return {"error": weights @ reading.calibrated_errors().double().numpy().T, **counted}
     hits, errors = reading.hits(part).double().numpy(), reading.errors(part, protocol.error).double().numpy()
     if of == "curves":
-        return {"accuracy": weights @ hits.T, "error": weights @ errors.T}
+        return {"accuracy": weights @ hits.T, "error": weights @ errors.T, **counted}
     epoch = reading.epoch(settings.patience)
     answers = reading.answers(part)[epoch].argmax(-1).numpy()
     f1 = replicates(macro_f1, arrays[f"y_{part}"], answers, weights=weights)
-    return {"accuracy": weights @ hits[epoch], "log_loss": weights @ errors[epoch], "macro_f1": f1}
+    return {"accuracy": weights @ hits[epoch], "log_loss": weights @ errors[epoch], "macro_f1": f1, **counted}
 
 # %% ../../../nbs/papers/lstm_ensemble/experiment.ipynb #02dd234f
 def majority(

@@ -11,7 +11,7 @@ __all__ = ['FORMS', 'LABELS', 'COLOURS', 'NAMES', 'READS', 'COMBINED', 'UNITS', 
 import re
 import numpy as np, pandas as pd
 from ... import viz
-from .claims import BOTH, CLAIMS, comparisons, reported
+from .claims import BOTH, CLAIMS, PRINTED, comparisons, reported
 from musicmtl.papers.lstm_ensemble.experiment import (
     BASE,
     BETAS,
@@ -326,6 +326,7 @@ study = Study(
     tables={"curves": Table(curve_rows, CURVE_COLUMNS)},
     times=time_rows,
     claims=CLAIMS,
+    printed=PRINTED,
     both=BOTH,
     comparisons=comparisons,
     figures=(heat_maps, time_maps, accuracy_curves, error_curves, task_curves, score_figures, switch_figures),

@@ -30,9 +30,10 @@ def make_reading():
         group = np.arange(len(y)) if group is None else group
         arrays = {}
         for part in READ_PARTS:
-            arrays |= {f"y_{part}": y, f"group_{part}": group, f"log_p_{part}": log_p}
+            arrays |= {f"y_{part}": y, f"log_p_{part}": log_p}
+        names = np.array([f"artist {number}" for number in group])
         job = Network(classes, recipe(variant), "artist", 0)
-        return Reading(Trial(protocol, classes, variant, 0, method), job, arrays)
+        return Reading(Trial(protocol, classes, variant, 0, method), job, arrays, {"valid": names, "test": names})
 
     return make
 

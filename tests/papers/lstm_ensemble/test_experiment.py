@@ -119,6 +119,7 @@ def test_splits_leak_only_where_they_are_published(demo):
             parts = songs.parts(split, 0)
             assert sorted(np.concatenate(list(parts.values()))) == list(range(len(songs)))
             artists = {part: set(songs.segments.artist[parts[part]]) for part in parts}
+            assert set(songs.groups(parts["test"])) == artists["test"]
             assert bool(artists["train"] & (artists["valid"] | artists["test"])) == leaks
 
 
@@ -131,7 +132,7 @@ def test_cuts_of_a_track_stay_together(music, settings_of, outcome):
     tracks = [set(twice.track[rows]) for rows in twice.parts("artist", 0).values()]
     assert sum(map(len, tracks)) == len(set.union(*tracks)) == 25
     both = np.flatnonzero(twice.track == 0)
-    assert len(both) == 2 and (twice.groups(both) == 0).all()
+    assert len(both) == 2 and (twice.groups(both) == twice.corpus.table.track_id[0]).all()  # two cuts, one recording
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +166,7 @@ def test_million_song_dataset(msd, settings_of, tmp_path):
     assert [job.name for job in jobs] == ["10-given-lstm-h100-b100-0", "25-given-lstm-h100-b100-0"]
     arrays = jobs[0].result(data, settings, tmp_path)
     assert arrays["log_p_test"].shape == (2, 20, 10) and np.isfinite(arrays["log_p_test"]).all()
-    assert len(set(arrays["group_test"])) == 20  # no artists: every song for itself
+    assert len(set(jobs[0].groups(data)["test"])) == 20  # no artists: every song for itself
 
 
 # --- jobs ----------------------------------------------------------------------------------------------------------
@@ -308,9 +309,27 @@ def test_scores_are_those_of_the_metrics_and_bracket_the_sample(make_reading, se
     p = np.exp(log_p[0])
     first = make_reading(log_p[:1], y, variant=BASE)
     assert scores(None, settings_of(), first)["log_loss"][0] == pytest.approx(log_loss(y, p / p.sum(1, keepdims=True)))
+    assert found.pop("n_groups") == 20
     for values in found.values():
         value, low, high = interval(values)
         assert low < value < high
+
+
+def test_an_artist_has_the_same_weight_in_every_test(make_reading, settings_of):
+    "Of two tests that share artists 3 and 7: how much these two weigh beside each other in each draw."
+
+    def weight(artist, artists):
+        "Share of the songs of one artist, who is the only one whose songs are recognised."
+        group = np.repeat(artists, 5)
+        log_p = np.log(np.eye(2)[(group != artist).astype(int)] * 0.8 + 0.1)[None].astype(np.float32)
+        found = scores(None, settings_of(), make_reading(log_p, variant=BASE, group=group))
+        assert found["n_groups"] == len(artists)
+        return found["accuracy"]
+
+    many, few = range(20), (9, 7, 3)
+    beside = [weight(3, artists) / weight(7, artists) for artists in (many, few)]
+    np.testing.assert_allclose(*beside, rtol=1e-5)
+    assert beside[0][1:].std() > 0.5
 
 
 def test_each_protocol_is_scored_on_its_own_part(make_reading, settings_of):
