@@ -189,25 +189,23 @@ def less_of(board: Board, protocol: str, measure, against: str) -> Sample:
 
 # %% ../../../nbs/papers/agf/claims.ipynb #977a9f36
 def log_ratio(values: np.ndarray, others: np.ndarray) -> float:
-    "Logarithm of the ratio of two standard deviations; not finite where all of one side's values are alike."
-    spreads = [x.std(ddof=1) if np.ptp(x) > 0 else 0.0 for x in (values, others)]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(np.subtract(*np.log(spreads)))
+    "Logarithm of the ratio of two standard deviations. Raises `NotTestable` where there is none."
+    if not min(np.ptp(values), np.ptp(others)) > 0:
+        raise NotTestable("trainings that score exactly alike leave no spread to be compared")
+    return np.log(values.std(ddof=1) / others.std(ddof=1))
 
 
 def a4_first_step_is_inconsistent(board: Board, protocol: str) -> dict:
     seeds = common_seeds(board, protocol, "gradnorm_first", *OTHER_INITIALS)
     need_trainings(len(seeds), 3)
     need_able(board, protocol, OTHER_INITIALS, seeds)  # that of the first step may be at chance: that is the claim
-    micro = {
-        label: score(board, protocol, label, seeds=seeds).values[:, 0] for label in ("gradnorm_first", *OTHER_INITIALS)
+    first, *others = (
+        score(board, protocol, label, seeds=seeds).values[:, 0] for label in ("gradnorm_first", *OTHER_INITIALS)
+    )
+    return {
+        ("spread", words): pseudo_values(log_ratio, first, other)
+        for words, other in zip(OTHER_INITIALS.values(), others, strict=True)
     }
-    first, found = micro.pop("gradnorm_first"), {}
-    for label, values in micro.items():
-        found["spread", OTHER_INITIALS[label]] = pseudo_values(log_ratio, first, values)
-    if not all(np.isfinite(sample.values).all() for sample in found.values()):
-        raise NotTestable("trainings that score exactly alike leave no spread to be compared")
-    return found
 
 
 def a5_epoch_jumps(board: Board, protocol: str) -> dict:
