@@ -7,8 +7,8 @@ __all__ = ['GRADNORM', 'FRACTIONS', 'BEST', 'BLOCKS', 'Settings', 'front_end', '
            'usable', 'split_of', 'Cut', 'cut_windows', 'FactorJob', 'training_tracks', 'NetworkJob', 'tasks_of',
            'SeparateNets', 'network', 'balancer', 'windows_of', 'train_network', 'over_windows', 'track_means',
            'Prediction', 'with_predictor', 'single_task_outputs', 'without_predictor', 'side_job', 'network_jobs',
-           'stages', 'Reading', 'read_job', 'read', 'items_of', 'f1_scores', 'confusions', 'epoch_scores', 'scores',
-           'rows', 'majority', 'references', 'weight_curve', 'weight_rows']
+           'stages', 'Reading', 'read_job', 'read', 'group_names', 'items_of', 'f1_scores', 'confusions',
+           'epoch_scores', 'scores', 'rows', 'majority', 'references', 'weight_curve', 'weight_rows']
 
 # %% ../../../nbs/papers/agf/experiment.ipynb #ce674493
 import re, time
@@ -545,26 +545,41 @@ def read(data: GenreData, settings: Settings, results) -> list[Reading]:
     return [read_job(job, results[job]) for job in network_jobs(data, settings)]
 
 # %% ../../../nbs/papers/agf/experiment.ipynb #23f39d3a
+def group_names(
+    data: GenreData,
+    track: np.ndarray,  # Row of each item in the corpus [n]
+) -> np.ndarray:  # Text [n]
+    "Whom or what each item is evidence of: its artist; its recording where the artist is the target or unknown."
+    table, rows = data.corpus.table, np.arange(len(data.corpus))
+    _, first, group = np.unique(
+        bootstrap_groups(data.corpus, rows, data.target), return_index=True, return_inverse=True
+    )
+    names = "track " + table.track_id.astype(str)
+    if data.target != "artist":
+        names = ("artist " + table.artist.astype(str)).where(table.artist.notna(), names)
+    return names.to_numpy()[first][group[track]].astype(str)
+
+
 def items_of(
     data: GenreData,
     reading: Reading,
     by: str = "window",  # or "track": probabilities averaged over its windows
-) -> tuple:  # Group [n], class [n], probabilities [E, n, C]
+) -> tuple:  # Name of the group [n], class [n], probabilities [E, n, C]
     "What a reading is scored by."
     y, p, track = reading.y, reading.p, reading.track
     if by == "track":
         track, first, index = np.unique(track, return_index=True, return_inverse=True)
         y = y[first]
         p = np.stack([[epoch[index == i].mean(0) for i in range(len(track))] for epoch in p])
-    return bootstrap_groups(data.corpus, track, data.target), y, p
+    return group_names(data, track), y, p
 
 
 def f1_scores(
-    confusion: np.ndarray,  # Counts [..., C, C]
+    confusion: np.ndarray,  # Counts, or sums of weights [..., C, C]
 ) -> np.ndarray:  # [..., C]; NaN for a class that does not occur
     "F1 of each class."
     hit, true, called = np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(-1), confusion.sum(-2)
-    return np.where(true > 0, 2 * hit / np.maximum(true + called, 1), np.nan)
+    return np.divide(2 * hit, true + called, out=np.full(hit.shape, np.nan), where=true > 0)
 
 
 def confusions(
@@ -598,20 +613,27 @@ def epoch_scores(
 BEST = {"micro_f1": np.argmax, "macro_f1": np.argmax, "log_loss": np.argmin}  # The published predictor's best epoch
 
 
-def scores(data: GenreData, settings: Settings, reading: Reading, by: str = "window") -> dict:  # metric -> [1 + DRAWS]
+def scores(
+    data: GenreData,
+    settings: Settings,
+    reading: Reading,
+    by: str = "window",  # As for `items_of`
+) -> dict:  # metric -> [1 + DRAWS]; "n_groups"
     "Scores of a reading, each at the predictor's best epoch where there are several (published)."
-    group, y, p = items_of(data, reading, by)
-    weights = draws(group.max() + 1, reading.trial.seed)
+    named, y, p = items_of(data, reading, by)
+    names, group = np.unique(named, return_inverse=True)
+    weights = draws(names, data.name)
     epochs = [epoch_scores(weights, group, y, epoch) for epoch in p]
     best = {metric: pick([found[metric][0] for found in epochs]) for metric, pick in BEST.items()}
-    return {metric: epochs[epoch][metric] for metric, epoch in best.items()}
+    return {metric: epochs[epoch][metric] for metric, epoch in best.items()} | {"n_groups": len(names)}
 
 # %% ../../../nbs/papers/agf/experiment.ipynb #a7a138d1
 def rows(outcome, reading: Reading):  # -> (variant, metric, (value, low, high))
     "Scores by window, as the paper's, and by track (`_track`)."
     for by, ending in (("window", ""), ("track", "_track")):
         for metric, values in outcome.board.all_scores(reading, by=by).items():
-            yield reading.trial.label, metric + ending, interval(values)
+            if metric != "n_groups":
+                yield reading.trial.label, metric + ending, interval(values)
 
 
 def majority(data: GenreData, y: np.ndarray) -> dict:  # metric -> value

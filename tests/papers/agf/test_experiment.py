@@ -1,6 +1,7 @@
 "The artist-group-factor experiment: what is left out, how it splits, what is trained, how it is scored."
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -188,14 +189,55 @@ def test_a_track_is_scored_by_the_mean_of_its_windows(demo, trained):
     assert y[0] == trained[0].y[first][0] and len(group) == len(np.unique(trained[0].track))
 
 
-def test_draws_are_paired_and_bracket_the_sample():
+def test_draws_bracket_the_sample():
     y = generator("y").integers(0, 3, 200)
     p = np.eye(3)[np.where(generator("p").random(200) < 0.7, y, (y + 1) % 3)] * 0.8 + 0.05
-    group, weights = np.arange(200) // 10, draws(20, seed=0)
-    assert (weights.sum(1) == 20).all() and (weights[0] == 1).all()
-    value, low, high = interval(experiment.epoch_scores(weights, group, y, p)["micro_f1"])
+    value, low, high = interval(experiment.epoch_scores(draws(20), np.arange(200) // 10, y, p)["micro_f1"])
     assert low < value < high and value == pytest.approx((y == p.argmax(1)).mean())
-    assert (draws(20, seed=0) == weights).all() and (draws(20, seed=1) != weights).any()
+
+
+def test_f1_of_weighted_items_is_that_of_items_repeated():
+    counts = generator("counts").integers(0, 4, (5, 3, 3)).astype(float)
+    np.testing.assert_allclose(experiment.f1_scores(0.01 * counts), experiment.f1_scores(counts))
+    counts[0, 1] = 0
+    assert np.isnan(experiment.f1_scores(counts)[0, 1]) and np.isfinite(experiment.f1_scores(counts)[0, [0, 2]]).all()
+
+
+def test_an_artist_has_the_same_weight_whatever_else_is_in_the_test(demo):
+    settings, data = demo
+    names, artist = experiment.group_names(data, np.arange(len(data.corpus))), data.corpus.table.artist
+    assert names.tolist() == [f"artist {name}" for name in artist]
+    alone = replace_track(data, np.flatnonzero(artist == artist[0]))
+    both = replace_track(data, np.flatnonzero(np.isin(artist, artist.unique()[:2])))
+    one, two = (experiment.scores(data, settings, reading) for reading in (alone, both))
+    assert (one["n_groups"], two["n_groups"]) == (1, 2)
+    first = (artist[both.track] == artist[0]).to_numpy()
+    first_alone = two["micro_f1"][1:] * 0 + (both.p[0].argmax(1) == both.y)[first].mean()
+    np.testing.assert_allclose(one["micro_f1"][1:], first_alone)
+    weights = draws(np.unique(names[both.track]), data.name)
+    right = [(both.p[0].argmax(1) == both.y)[names[both.track] == name] for name in np.unique(names[both.track])]
+    expected = weights @ [r.sum() for r in right] / (weights @ [len(r) for r in right])
+    np.testing.assert_allclose(two["micro_f1"], expected)
+
+
+def test_tracks_are_drawn_where_the_artist_is_the_target(music):
+    data = experiment.prepare(settings_of(corpus="folder", root=str(music)))
+    names = experiment.group_names(data, np.arange(len(data.corpus)))
+    assert names.tolist() == [f"track {name}" for name in data.corpus.table.track_id]
+
+
+def test_how_many_groups_is_no_score(trained):
+    board = SimpleNamespace(all_scores=lambda reading, by: {"micro_f1": np.zeros(3), "n_groups": 2})
+    metrics = [metric for _, metric, _ in experiment.rows(SimpleNamespace(board=board), trained[0])]
+    assert metrics == ["micro_f1", "micro_f1_track"]
+
+
+def replace_track(data, track):
+    "A reading of these tracks, a window each, that calls every second one right."
+    y = data.corpus.labels("genre").codes[track]
+    n_classes = len(data.corpus.labels("genre").classes)
+    p = np.eye(n_classes)[np.where(np.arange(len(y)) % 2, y, (y + 1) % n_classes)]
+    return Reading(NetworkJob("equal", Protocol.corrected, 0), y, p[None], track, *[None] * 5)
 
 
 def test_majority_is_scored_by_the_corpus_frequencies(demo):
