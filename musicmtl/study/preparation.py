@@ -245,10 +245,12 @@ def bootstrap_groups(
     corpus: Corpus,
     track: np.ndarray,  # Track of each item [n]
     target: str | None = None,  # Column that is the answer
-) -> np.ndarray:  # Group of each item [n], numbered from 0
-    "Artist of each item; its recording, where the artist is the answer or unknown."
-    n = len(corpus)
-    use_artist = target != "artist" and corpus.has("artist")
-    artist = corpus.labels("artist").codes if use_artist else np.full(n, -1)
-    group = np.where(artist >= 0, artist, n + corpus.recordings())
-    return np.unique(group[track], return_inverse=True)[1].ravel()
+) -> np.ndarray:  # Name of each item's group [n], the same in every part and division of the corpus
+    "Artist of each item; its recording (the first track of it), where the artist is the answer or unknown."
+    table = corpus.table
+    first = np.unique(corpus.recordings(), return_index=True)[1][corpus.recordings()]
+    names = ("track " + table.track_id.astype(str)).to_numpy(str)[first]
+    if target != "artist" and corpus.has("artist"):
+        known = table.artist.notna().to_numpy()
+        names = np.where(known, ("artist " + table.artist.astype(str)).to_numpy(str), names)
+    return names[track]

@@ -7,8 +7,8 @@ __all__ = ['GRADNORM', 'FRACTIONS', 'BEST', 'BLOCKS', 'Settings', 'front_end', '
            'usable', 'split_of', 'Cut', 'cut_windows', 'FactorJob', 'training_tracks', 'NetworkJob', 'tasks_of',
            'SeparateNets', 'network', 'balancer', 'windows_of', 'train_network', 'over_windows', 'track_means',
            'Prediction', 'with_predictor', 'single_task_outputs', 'without_predictor', 'side_job', 'network_jobs',
-           'stages', 'Reading', 'read_job', 'read', 'group_names', 'items_of', 'f1_scores', 'confusions',
-           'epoch_scores', 'scores', 'rows', 'majority', 'references', 'weight_curve', 'weight_rows']
+           'stages', 'Reading', 'read_job', 'read', 'items_of', 'f1_scores', 'confusions', 'epoch_scores', 'scores',
+           'rows', 'majority', 'references', 'weight_curve', 'weight_rows']
 
 # %% ../../../nbs/papers/agf/experiment.ipynb #ce674493
 import re, time
@@ -545,21 +545,6 @@ def read(data: GenreData, settings: Settings, results) -> list[Reading]:
     return [read_job(job, results[job]) for job in network_jobs(data, settings)]
 
 # %% ../../../nbs/papers/agf/experiment.ipynb #23f39d3a
-def group_names(
-    data: GenreData,
-    track: np.ndarray,  # Row of each item in the corpus [n]
-) -> np.ndarray:  # Text [n]
-    "Whom or what each item is evidence of: its artist; its recording where the artist is the target or unknown."
-    table, rows = data.corpus.table, np.arange(len(data.corpus))
-    _, first, group = np.unique(
-        bootstrap_groups(data.corpus, rows, data.target), return_index=True, return_inverse=True
-    )
-    names = "track " + table.track_id.astype(str)
-    if data.target != "artist":
-        names = ("artist " + table.artist.astype(str)).where(table.artist.notna(), names)
-    return names.to_numpy()[first][group[track]].astype(str)
-
-
 def items_of(
     data: GenreData,
     reading: Reading,
@@ -571,7 +556,7 @@ def items_of(
         track, first, index = np.unique(track, return_index=True, return_inverse=True)
         y = y[first]
         p = np.stack([[epoch[index == i].mean(0) for i in range(len(track))] for epoch in p])
-    return group_names(data, track), y, p
+    return bootstrap_groups(data.corpus, track, data.target), y, p
 
 
 def f1_scores(

@@ -274,13 +274,7 @@ def groups(
     songs: np.ndarray,  # Some of them [n]
 ) -> np.ndarray:  # Name of each one's group [n]
     "What the bootstrap draws: artists, or tracks where artists are the answer or not known."
-    _, first, group = np.unique(
-        bootstrap_groups(self.corpus, self.track, self.target), return_index=True, return_inverse=True
-    )
-    table = self.corpus.table.iloc[self.track[first]]
-    track = table.track_id.astype(str)
-    named = track if self.target == "artist" else table.artist.fillna(track)
-    return named.to_numpy().astype(str)[group[songs]]
+    return bootstrap_groups(self.corpus, self.track[songs], self.target)
 
 # %% ../../../nbs/papers/lstm_ensemble/experiment.ipynb #371b8ccf
 VIEWS = {"10": "segments", "25": "segments25"}  # set -> view of Miniature

@@ -10,9 +10,9 @@ __all__ = ['SWITCHES', 'TAGGERS', 'EMBEDDINGS', 'NETS', 'WAYS', 'KS', 'PAIRS', '
            'network_job', 'pretraining', 'Trial', 'protocols_of', 'trials', 'most_epochs', 'schedule_of',
            'width_divisor', 'start', 'start_from_musicnn', 'CutVectors', 'trunk_vectors', 'VectorJob', 'Classifier',
            'tasks_of', 'balancer_of', 'learner', 'sounds_of', 'dataset', 'train_network', 'read_checkpoint', 'answers',
-           'is_quick', 'stages', 'Reading', 'read_trial', 'read', 'clip_weights', 'macro_over', 'mean_over',
-           'query_recalls', 'recalls', 'scores', 'chance', 'rows', 'ends', 'references', 'first_seed', 'tag_rows',
-           'by_notion', 'notion_rows', 'epoch_means', 'curve_rows', 'times']
+           'is_quick', 'stages', 'Reading', 'read_trial', 'mel_statistics', 'read', 'trivial_reading', 'clip_weights',
+           'macro_over', 'mean_over', 'query_recalls', 'recalls', 'scores', 'chance', 'rows', 'ends', 'references',
+           'first_seed', 'tag_rows', 'by_notion', 'notion_rows', 'epoch_means', 'curve_rows', 'times']
 
 # %% ../../../nbs/papers/tagging/experiment.ipynb #fe536963
 import warnings
@@ -57,7 +57,17 @@ from ...tasks import Task, multilabel
 from ...viz import n_parameters
 from .metric import NOTIONS, MetricTask, TripletNet, Triplets, cosine_matrix
 from .metric import tag_notions
-from .model import SCHEDULES, SR, WINDOW, Crops, LogitNet, Musicnn, MusicnnEmbedding, Schedule
+from musicmtl.papers.tagging.model import (
+    SCHEDULES,
+    SR,
+    WINDOW,
+    Crops,
+    LogitNet,
+    MelNet,
+    Musicnn,
+    MusicnnEmbedding,
+    Schedule,
+)
 from .model import TagAndEmbed, TagNet, clip_means, freeze
 from .tagger import load_net, make_net, save_net
 from .model import tag_scores
@@ -779,13 +789,14 @@ class Reading:
 
     trial: Trial
     Y: np.ndarray  # Tags of the test clips [n, C]
-    group: np.ndarray  # What the bootstrap draws: artists, where they are known [n]
+    group: np.ndarray  # Whom or what each is evidence of: its artist, where it is known [n], text
     probabilities: np.ndarray | None = None  # Of the tags [n, C]
     embeddings: np.ndarray | None = None  # [n, D]
     n_parameters: int = 0
     history: pd.DataFrame | None = None  # Training losses at every step; empty where nothing was trained
     valid_history: pd.DataFrame | None = None  # Validation losses after every epoch
     step_s: np.ndarray = ()  # Seconds of every step; the only thing here that another run changes
+    trivial: np.ndarray | None = None  # `mel_statistics` of the test clips, which an embedding has to beat
 
     @property
     def recipe(self) -> Recipe:
@@ -817,14 +828,34 @@ def read_trial(data: TaggedClips, trial: Trial, arrays: dict) -> Reading:
     )
 
 
+def mel_statistics(data: TaggedClips) -> np.ndarray:  # [n, 192], each column of mean 0 and deviation 1
+    "Mean and deviation of every mel band of each test clip: an embedding for which nothing was trained."
+    net, found = MelNet(), []
+    for clip in data.parts["test"]:
+        bands = net.to_db(net.spec(data.clips[[clip]]))[0]
+        found.append(torch.cat([bands.mean(1), bands.std(1)]))
+    found = torch.stack(found)
+    return ((found - found.mean(0)) / found.std(0).clamp(min=1e-6)).numpy()
+
+
 def read(data: TaggedClips, settings: Settings, results: Results) -> list[Reading]:
     "All trials of a run."
-    return [read_trial(data, trial, results[trial.job]) for trial in trials(data, settings)]
+    readings = [read_trial(data, trial, results[trial.job]) for trial in trials(data, settings)]
+    if any(reading.embeddings is not None for reading in readings):
+        statistics = mel_statistics(data)
+        readings = [replace(reading, trivial=statistics) for reading in readings]
+    return readings
+
+
+def trivial_reading(reading: Reading) -> Reading:
+    "The same trial, answered by `mel_statistics`."
+    return replace(reading, embeddings=reading.trivial, probabilities=None)
 
 # %% ../../../nbs/papers/tagging/experiment.ipynb #67ca169a
 def clip_weights(reading: Reading) -> np.ndarray:  # [1 + DRAWS, n]
-    "How often each test clip counts in each draw."
-    return draws(reading.group.max() + 1, 0)[:, reading.group].astype(float)
+    "How much each test clip counts in each draw."
+    names, group = np.unique(reading.group, return_inverse=True)
+    return draws(names)[:, group]
 
 
 def macro_over(
@@ -876,12 +907,12 @@ def scores(
     notion: str | None = None,  # Of `NOTIONS`: recall of its tags; of all by default
     block: bool = False,  # Neighbours by the notion's block; by the whole embedding by default
     mean_over_k: bool = False,  # "recall" alone, the mean over K
-) -> dict:  # metric -> [1 + DRAWS]
+) -> dict:  # metric -> [1 + DRAWS]; n_groups
     "roc_auc and pr_auc of probabilities, recall_at_K of embeddings."
-    found = {}
+    found = {"n_groups": len(set(reading.group))}
     if reading.probabilities is not None and notion is None:
         weights, (below, precision) = clip_weights(reading), ranks(reading.Y, reading.probabilities)
-        found = {"roc_auc": macro_over(weights, below), "pr_auc": macro_over(weights, precision)}
+        found |= {"roc_auc": macro_over(weights, below), "pr_auc": macro_over(weights, precision)}
     if reading.embeddings is not None:
         Y = reading.Y if notion is None else reading.Y[:, tag_notions(data.classes) == list(NOTIONS).index(notion)]
         at_k = recalls(reading, Y, cosine_matrix(reading.embeddings, notion if block else None))
@@ -909,7 +940,8 @@ def rows(outcome: Outcome, reading: Reading) -> Iterator:  # (variant, metric, (
     "What a reading has in figures/data/tagging.csv."
     label = reading.trial.label
     for metric, values in outcome.board.all_scores(reading).items():
-        yield label, metric, interval(values)
+        if metric != "n_groups":
+            yield label, metric, interval(values)
     yield label, "parameters", (reading.n_parameters, None, None)
     if (label, "training_s") in outcome.study.reported(outcome.data, reading.trial.protocol):
         yield label, "training_s", NOT_HERE
@@ -921,11 +953,17 @@ def ends(readings: list[Reading]) -> list[Reading]:
 
 
 def references(outcome: Outcome) -> list[dict]:
-    "Rows of chance under each protocol."
+    "Rows of chance, and of embeddings for which nothing was trained, under each protocol."
     by_chance, found = chance(outcome.readings[0].Y), []
-    for protocol in dict.fromkeys(reading.trial.protocol.name for reading in ends(outcome.readings)):
-        base = {"protocol": protocol, "variant": "chance", "seed": outcome.settings.seed}
-        found += [{**base, "metric": metric, "value": value} for metric, value in by_chance.items()]
+    first = {reading.trial.protocol.name: reading for reading in reversed(ends(outcome.readings))}
+    for protocol, reading in first.items():
+        base = {"protocol": protocol, "seed": outcome.settings.seed}
+        found += [{**base, "variant": "chance", "metric": m, "value": value} for m, value in by_chance.items()]
+        if reading.trivial is not None:
+            at_k = scores(outcome.data, outcome.settings, trivial_reading(reading))
+            for metric in (metric for metric in at_k if metric != "n_groups"):
+                ends_of = dict(zip(("value", "low", "high"), interval(at_k[metric]), strict=True))
+                found.append({**base, "variant": "mel_statistics", "metric": metric, **ends_of})
     return found
 
 # %% ../../../nbs/papers/tagging/experiment.ipynb #edb7a1fb

@@ -15,7 +15,7 @@ import textwrap
 from pathlib import Path
 import numpy as np, pandas as pd
 from ... import viz
-from .claims import BOTH, CLAIMS, comparisons, paper_values, reported
+from .claims import BOTH, CLAIMS, PRINTED, comparisons, paper_values, reported
 from .experiment import CURVE_COLUMNS, EMBEDDINGS, KS, NETS, NOTION_COLUMNS, TAG_COLUMNS, TAGGERS
 from .experiment import Reading, Settings, curve_rows, notion_rows, prepare, read, references
 from .experiment import rows, rows_of, scores, stages, tag_rows, times
@@ -507,6 +507,7 @@ study = Study(
     time_columns=("training_s",),
     claims=CLAIMS,
     both=BOTH,
+    printed=PRINTED,
     comparisons=comparisons,
     figures=(
         table6_figures,

@@ -12,7 +12,7 @@ from musicmtl.core import CorpusError, ParamsError, generator
 from musicmtl.papers.agf import experiment
 from musicmtl.papers.agf.experiment import NetworkJob, Reading, Settings
 from musicmtl.papers.agf.model import SWITCHES, Protocol
-from musicmtl.study import Results, draws, interval, resolve, run_jobs
+from musicmtl.study import Results, bootstrap_groups, draws, interval, resolve, run_jobs
 
 
 def settings_of(**given):
@@ -205,7 +205,7 @@ def test_f1_of_weighted_items_is_that_of_items_repeated():
 
 def test_an_artist_has_the_same_weight_whatever_else_is_in_the_test(demo):
     settings, data = demo
-    names, artist = experiment.group_names(data, np.arange(len(data.corpus))), data.corpus.table.artist
+    names, artist = bootstrap_groups(data.corpus, np.arange(len(data.corpus)), data.target), data.corpus.table.artist
     assert names.tolist() == [f"artist {name}" for name in artist]
     alone = replace_track(data, np.flatnonzero(artist == artist[0]))
     both = replace_track(data, np.flatnonzero(np.isin(artist, artist.unique()[:2])))
@@ -222,7 +222,7 @@ def test_an_artist_has_the_same_weight_whatever_else_is_in_the_test(demo):
 
 def test_tracks_are_drawn_where_the_artist_is_the_target(music):
     data = experiment.prepare(settings_of(corpus="folder", root=str(music)))
-    names = experiment.group_names(data, np.arange(len(data.corpus)))
+    names = bootstrap_groups(data.corpus, np.arange(len(data.corpus)), data.target)
     assert names.tolist() == [f"track {name}" for name in data.corpus.table.track_id]
 
 

@@ -13,7 +13,7 @@ from musicmtl.papers.tagging.claims import BOTH, CLAIMS, comparisons, paper_valu
 from musicmtl.papers.tagging.experiment import ALONE, TAGGERS, Protocol, recipe, rows_of, scores
 from musicmtl.papers.tagging.figures import study
 from musicmtl.papers.tagging.model import TAGS
-from musicmtl.study import Board, Outcome, claim_rows, claims_of, interval, published, switch_effects
+from musicmtl.study import Board, NotTestable, Outcome, claim_rows, claims_of, published, switch_effects
 
 
 def board(readings):
@@ -21,21 +21,32 @@ def board(readings):
     return Board(readings, lambda reading, **how: scores(data, None, reading, **how), metric="roc_auc", data=data)
 
 
-def answered(skills, protocol=Protocol.corrected):
+def answered(skills, protocol=Protocol.corrected, seed=0, steps=3870):
     "Readings of variants whose answers are right to a given share, on clips of six kinds."
     rng = generator("board")
     Y = (rng.random((6, len(TAGS))) < 0.12).astype(np.float32)[rng.integers(0, 6, 60)]
     readings = []
     for variant, share in skills.items():
-        answers = share * Y + (1 - share) * generator("noise", variant).normal(size=Y.shape)
+        answers = share * Y + (1 - share) * generator("noise", variant, seed).normal(size=Y.shape)
         name = "probabilities" if recipe(variant).kind == "tags" else "embeddings"
-        readings.append(reading(Y, variant=variant, protocol=protocol, **{name: answers}))
+        given = {name: answers, "step_s": np.ones(steps)}
+        readings.append(reading(Y, variant=variant, protocol=protocol, seed=seed, **given))
     return readings
 
 
-def effect(board, claim):
-    "Value, low, high."
-    return interval(CLAIMS[claim](board, "corrected")[0])
+def thrice(skills, **given):
+    "Three trainings of each."
+    return board([one for seed in range(3) for one in answered(skills, seed=seed, **given)])
+
+
+def ends(board, claim):
+    "Value, low, high of every margin."
+    return {key: sample.estimate().ends() for key, sample in CLAIMS[claim](board, "corrected").items()}
+
+
+def verdicts(board):
+    rows = claim_rows("tagging", "nothing", board, CLAIMS)
+    return {row["claim"]: row["verdict"] for row in rows}
 
 
 def test_paper_values_are_all_taken_up_and_stand_beside_ours(tmp_path):
@@ -57,40 +68,84 @@ def test_every_claim_has_a_rule_and_a_function():
     assert list(claims_of("tagging")) == list(CLAIMS) == [f"T{i}" for i in range(1, 8)]
     rows = claim_rows("tagging", "nothing", board([]), CLAIMS, BOTH)
     assert len(rows) == 7 + len(BOTH) and {row["verdict"] for row in rows} == {"not testable here"}
-    assert all(row["rule"].startswith(("needs ", "no embedding")) for row in rows)
+    assert all(row["reason"].startswith(("needs ", "no embedding")) for row in rows)
+
+
+QUESTION_2 = {"cnn1d": 0.7, "cnn1d_skeleton": 0.5, "cnn2d": 0.8, "cnn2d_skeleton": 0.6, "fcn": 0.8}
+QUESTION_2 |= {"musicnn_0": 0.55, "musicnn_7": 0.65, "musicnn_8": 0.9, "musicnn_scratch": 0.5}
+QUESTION_4 = dict(zip(rows_of("linear"), (0.45, 0.7, 0.1, 0.3), strict=True))
+QUESTION_4 |= dict(zip(rows_of("cnn"), (0.2, 0.2, 0.5, 0.5), strict=True))
+QUESTION_4 |= dict(zip(rows_of("musicnn"), (0.6, 0.6, 0.8, 0.8), strict=True))
 
 
 def test_claims_of_question_2_follow_the_scores():
-    skills = {"cnn1d": 0.7, "cnn1d_skeleton": 0.5, "cnn2d": 0.8, "cnn2d_skeleton": 0.75, "fcn": 0.8}
-    skills |= {"musicnn_0": 0.55, "musicnn_7": 0.65, "musicnn_8": 0.9}
-    found = board(answered(skills))
-    value, low, _ = effect(found, "T1")
-    gains = [found.scores(name)[0] - found.scores(f"{name}_skeleton")[0] for name in ("cnn1d", "cnn2d")]
-    assert low > 0 and value == pytest.approx(100 * min(gains))
-    assert effect(found, "T3")[1] > 0
-    gap = 100 * (found.scores("fcn")[0] - found.scores("musicnn_0")[0])
-    assert abs(effect(found, "T2")[0]) < abs(gap)
+    found = thrice(QUESTION_2)
+    gains = ends(found, "T1")
+    for net in ("cnn1d", "cnn2d"):
+        difference = found.sample(net).effect - found.sample(f"{net}_skeleton").effect
+        assert gains[net][0] == pytest.approx(100 * difference) and gains[net][1] > 0
+    assert min(low for _, low, _ in ends(found, "T3").values()) > 0
+    gap = 100 * (found.sample("fcn").effect - found.sample("musicnn_0").effect)
+    assert ends(found, "T2")["musicnn_0"][0] == pytest.approx(gap)
+    assert verdicts(found) | {"T1": "holds", "T2": "does not hold", "T3": "holds"} == verdicts(found)
 
 
 def test_claims_of_question_4_follow_the_scores():
-    skills = dict(zip(rows_of("linear"), (0.45, 0.7, 0.1, 0.3), strict=True))
-    skills |= dict(zip(rows_of("cnn"), (0.2, 0.2, 0.5, 0.5), strict=True))
-    skills |= dict(zip(rows_of("musicnn"), (0.6, 0.6, 0.8, 0.8), strict=True))
-    found = board(answered(skills))
-    assert all(effect(found, claim)[1] > 0 for claim in ("T4", "T5", "T6"))
-    worse = board(answered({**skills, "embed_musicnn_disentangled": 0.3, "embed_musicnn_both": 0.3}))
-    assert effect(worse, "T5")[2] < 0
+    found = thrice(QUESTION_4)
+    assert all(low > 0 for claim in ("T4", "T5", "T6") for _, low, _ in ends(found, claim).values())
+    assert len(ends(found, "T6")) == 8 and len(ends(found, "T5")) == 3 and len(ends(found, "T4")) == 4
+    worse = thrice({**QUESTION_4, "embed_musicnn_disentangled": 0.3})
+    assert ends(worse, "T5")["musicnn", "alone"][2] < 0 < ends(worse, "T5")["musicnn", "with track regularisation"][1]
+    assert verdicts(worse)["T5"] == "does not hold"
+
+
+def test_a_schedule_that_was_cut_short_says_nothing_of_it():
+    with pytest.raises(NotTestable, match="400 steps, .* 3,870"):
+        CLAIMS["T1"](thrice(QUESTION_2, steps=400), "corrected")
+
+
+def test_taggers_at_chance_are_not_compared():
+    with pytest.raises(NotTestable, match="above chance"):
+        CLAIMS["T2"](thrice({**QUESTION_2, "fcn": 0.0}), "corrected")
+
+
+def test_a_claim_on_smaller_networks_needs_them_to_be_smaller():
+    readings = [one for seed in range(2) for one in answered(QUESTION_2, seed=seed)]
+    for one in readings:
+        one.n_parameters = 900 if one.trial.variant == "cnn2d" else 1000
+    with pytest.raises(NotTestable, match="not the smaller one"):
+        CLAIMS["T2"](board(readings), "corrected")
+
+
+def test_retraining_is_judged_where_pre_training_helps():
+    with pytest.raises(NotTestable, match="not better than none"):
+        CLAIMS["T3"](thrice({**QUESTION_2, "musicnn_scratch": 0.99}), "corrected")
+
+
+def test_embeddings_have_to_beat_what_needs_no_training():
+    readings = [one for seed in range(3) for one in answered(QUESTION_4, seed=seed)]
+    for one in readings:
+        one.trivial = one.Y + 0.01 * generator("trivial").normal(size=one.Y.shape)
+    with pytest.raises(NotTestable, match="below the lower bound of a trivial rival"):
+        CLAIMS["T4"](board(readings), "corrected")
+
+
+def test_statistics_of_the_mel_bands_stand_in_the_table(outcome):
+    table = outcome.tables["scores"]
+    own = table[table.variant == "mel_statistics"]
+    assert {"recall_at_1", "recall_at_8"} <= set(own.metric) and own.value.between(0, 1).all() and own.low.notna().all()
+    assert "n_groups" not in set(table.metric)
 
 
 def test_normalisation_is_judged_by_pairs_alone():
     raw, unit = answered({"embed_linear_raw": 0.5, "embed_linear_unit": 0.9})
-    assert effect(board([raw, unit]), "T7")[0] > 0
+    assert ends(board([raw, unit]), "T7")["difference", "K = 1, linear"][0] > 0
     unit.embeddings = 3 * raw.embeddings  # other lengths, the same directions
-    assert effect(board([raw, unit]), "T7") == (0, 0, 0)
+    assert set(ends(board([raw, unit]), "T7").values()) == {(0, 0, 0)}
 
 
 def test_normalisation_changes_nothing_in_a_run(outcome):
-    assert effect(outcome.board, "T7") == (0, 0, 0)
+    assert set(ends(outcome.board, "T7").values()) == {(0, 0, 0)}
 
 
 def test_practices_are_compared_where_both_sides_were_trained():
@@ -107,7 +162,7 @@ def test_practices_are_compared_where_both_sides_were_trained():
     assert set(effects.index) == {"Masks as coded", "Pre-trained on the test"}
     assert effects.effect["Masks as coded"] < 0 < effects.effect["Pre-trained on the test"]
     recalls = [
-        found.scores("embed_cnn_disentangled", name, "recall", mean_over_k=True)[0]
+        found.sample("embed_cnn_disentangled", name, "recall", mean_over_k=True).effect
         for name in (counted.name, "corrected")
     ]
     assert effects.effect["Masks as coded"] == pytest.approx(100 * (recalls[0] - recalls[1]))
