@@ -12,7 +12,7 @@ import hashlib, json, math, os, re
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-import numpy as np
+import numpy as np, pandas as pd
 from torch import nn
 from ..core import CorpusError, atomic, cache_dir, locked, read_json, stable_hash
 from ..corpus import Corpus
@@ -249,8 +249,8 @@ def bootstrap_groups(
     "Artist of each item; its recording (the first track of it), where the artist is the answer or unknown."
     table = corpus.table
     first = np.unique(corpus.recordings(), return_index=True)[1][corpus.recordings()]
-    names = ("track " + table.track_id.astype(str)).to_numpy(str)[first]
+    names = np.array([f"track {name}" for name in table.track_id])[first]
     if target != "artist" and corpus.has("artist"):
-        known = table.artist.notna().to_numpy()
-        names = np.where(known, ("artist " + table.artist.astype(str)).to_numpy(str), names)
+        artists = [None if pd.isna(name) else f"artist {name}" for name in table.artist]
+        names = np.array([artist or name for artist, name in zip(artists, names, strict=True)])
     return names[track]

@@ -345,7 +345,7 @@ def test_intervals_bracket_the_sample_and_know_who_belongs_together():
     alone = scores(None, None, reading(Y, **answers))
     fours = {name: np.repeat(values[::4], 4, 0) for name, values in answers.items()}
     together = scores(None, None, reading(np.repeat(Y[::4], 4, 0), group=np.arange(120) // 4, **fours))
-    assert set(alone) == {"roc_auc", "pr_auc", *(f"recall_at_{k}" for k in KS)}
+    assert set(alone) == {"roc_auc", "pr_auc", "n_groups", *(f"recall_at_{k}" for k in KS)}
     for found in (alone, together):
         for metric in ("roc_auc", "pr_auc"):
             value, low, high = interval(found[metric])
@@ -390,7 +390,7 @@ def test_recall_of_a_notion_is_that_of_its_tags_by_its_quarter(data):
 def test_a_run_scores_all_that_it_trained(outcome):
     table = outcome.tables["scores"]
     assert {"published", "corrected", "corrected-mask", "corrected-norms"} == set(table.protocol)
-    assert set(table.variant) == {*outcome.settings.variants, "chance"}
+    assert set(table.variant) == {*outcome.settings.variants, "chance", "mel_statistics"}
     assert set(table.metric) == {"roc_auc", "pr_auc", "parameters", "training_s", *(f"recall_at_{k}" for k in KS)}
     own = table[(table.variant != "chance") & ~table.metric.isin(["parameters", "training_s"])]
     assert (own.low <= own.value + 1e-9).all() and (own.value <= own.high + 1e-9).all()
