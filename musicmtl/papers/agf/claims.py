@@ -6,10 +6,11 @@
 __all__ = ['MODEL', 'RIVAL', 'ALPHAS', 'OTHER_INITIALS', 'OWN_CORPUS', 'LOOSE', 'CLAIMS', 'BOTH', 'PRINTED', 'MISTAKES',
            'paper_values', 'reported', 'loss_curve', 'score', 'need_able', 'difference', 'a1_multitask_beats_single',
            'alphas_of', 'swept', 'a2_every_alpha_beats_equal', 'a3_half_is_best', 'epoch_means', 'jump', 'roughness',
-           'travel', 'suppression', 'lead', 'of_weights', 'less_of', 'log_ratio', 'a4_first_step_is_inconsistent',
-           'a5_epoch_jumps', 'a6_log_classes_is_smoother', 'a7_average_is_robust', 'a8_genre_overtakes',
-           'a9_more_windows', 'a10_reported_score', 'class_f1', 'rank_correlation', 'a11_rare_classes_overfit',
-           'tested_on', 'a12_loose_genres_are_hard', 'a13_sharing_saves_time', 'printed_score', 'comparisons']
+           'travel', 'suppression', 'lead', 'of_weights', 'weight_difference', 'log_ratio',
+           'a4_first_step_is_inconsistent', 'a5_epoch_jumps', 'a6_log_classes_is_smoother', 'a7_average_is_robust',
+           'a8_genre_overtakes', 'a9_more_windows', 'a10_reported_score', 'class_f1', 'rank_correlation',
+           'a11_rare_classes_overfit', 'tested_on', 'a12_loose_genres_are_hard', 'a13_sharing_saves_time',
+           'printed_score', 'comparisons']
 
 # %% ../../../nbs/papers/agf/claims.ipynb #60e3e0c2
 import numpy as np, pandas as pd
@@ -180,7 +181,7 @@ def of_weights(board: Board, protocol: str, label: str, measure, seeds=None) -> 
     return board.measured(label, protocol, lambda reading: measure(epoch_means(reading.history)), seeds=seeds)
 
 
-def less_of(board: Board, protocol: str, measure, against: str) -> Sample:
+def weight_difference(board: Board, protocol: str, measure, against: str) -> Sample:
     "A measure of the weight curves with L(0) per epoch minus that with another L(0). Raises a `LookupError`."
     seeds = common_seeds(board, protocol, MODEL, against)
     need_able(board, protocol, (MODEL, against), seeds)
@@ -209,17 +210,17 @@ def a4_first_step_is_inconsistent(board: Board, protocol: str) -> dict:
 
 
 def a5_epoch_jumps(board: Board, protocol: str) -> dict:
-    return {"jump": less_of(board, protocol, jump, "gradnorm_log_classes")}
+    return {"jump": weight_difference(board, protocol, jump, "gradnorm_log_classes")}
 
 
 def a6_log_classes_is_smoother(board: Board, protocol: str) -> dict:
     rival = "gradnorm_log_classes"
-    curves = {measure.__name__: less_of(board, protocol, measure, rival) for measure in (roughness, travel)}
+    curves = {measure.__name__: weight_difference(board, protocol, measure, rival) for measure in (roughness, travel)}
     return {**curves, "micro_f1": difference(board, protocol, MODEL, rival)}
 
 
 def a7_average_is_robust(board: Board, protocol: str) -> dict:
-    return {"roughness": less_of(board, protocol, roughness, "gradnorm_ema")}
+    return {"roughness": weight_difference(board, protocol, roughness, "gradnorm_ema")}
 
 
 def a8_genre_overtakes(board: Board, protocol: str) -> dict:
@@ -232,7 +233,8 @@ def a8_genre_overtakes(board: Board, protocol: str) -> dict:
 # %% ../../../nbs/papers/agf/claims.ipynb #863fe6b2
 def a9_more_windows(board: Board, protocol: str) -> dict:
     metrics = ("log_loss", "micro_f1", "macro_f1")
-    found = {m: difference(board, protocol, MODEL, f"{MODEL}_windows_1", m, by="track") for m in metrics}
+    one = f"{MODEL}_windows_1"
+    found = {metric: difference(board, protocol, MODEL, one, metric, by="track") for metric in metrics}
     return {**found, "most": found["macro_f1"] - found["micro_f1"]}
 
 
