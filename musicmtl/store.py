@@ -991,7 +991,7 @@ def _channels(self: FeatureStore, feature: str) -> int:
     file.close()
     return channels
 
-
+# %% ../nbs/21_store.ipynb #593f579c
 @patch
 def _read_frames(
     self: FeatureStore,

@@ -24,7 +24,8 @@ GONE_S = 30.0  # In which the workers of a driver that was killed must have ende
 def tables(study: str, figures: Path) -> dict[str, list[bytes]]:
     "Lines of a run's tables, without wall times and the claims about them, which no two runs share."
     found = {file.name: file.read_bytes().splitlines() for file in figures.glob("data/[!.]*.csv")}
-    about_time = [claim for claim, rule in claims_of().get(study, {}).items() if re.search(r"\btime\b", rule["effect"])]
+    rules = claims_of().get(study, {}).items()
+    about_time = [claim for claim, rule in rules if re.search(r"\btime\b", str(rule["margins"]))]
     if about_time:
         begin = tuple(f"{study},{claim},".encode() for claim in about_time)
         found["claims.csv"] = [line for line in found["claims.csv"] if not line.startswith(begin)]

@@ -16,7 +16,7 @@ import torch
 
 from musicmtl import viz
 from musicmtl.core import generator
-from musicmtl.study import Comparison, CommonSettings, Job, Study, Table, collect, draws, run_jobs
+from musicmtl.study import Comparison, CommonSettings, Job, NotTestable, Study, Table, collect, draws, run_jobs
 
 TRUTH, SONGS = generator("truth").integers(0, 4, 200), np.arange(200) // 10
 DATA = SimpleNamespace(name="items", fingerprint="0" * 32, notes=("200 items remain",))
@@ -95,16 +95,17 @@ def scores(data, settings, reading, by="item"):
     hits = np.bincount(SONGS, reading.predicted == TRUTH) / 10
     if by == "song":
         hits = hits > 0.5
-    return {"accuracy": draws(20, reading.trial.seed) @ hits / 20}
+    return {"accuracy": draws(20) @ hits / 20, "n_groups": 20}
 
 
 def gain(board, protocol):
-    difference = board.scores("smart", protocol) - board.scores("plain", protocol)
-    return 100 * difference, len(board.seeds((protocol, "smart"), (protocol, "plain")))
+    seeds = board.seeds((protocol, "smart"), (protocol, "plain"))
+    smart, plain = (board.sample(label, protocol, seeds=seeds) for label in ("smart", "plain"))
+    return {"gain": 100 * (smart - plain)}
 
 
 def not_here(board, protocol):
-    raise LookupError("no rater was asked twice")
+    raise NotTestable("no rater was asked twice")
 
 
 def chance(outcome):
@@ -149,17 +150,13 @@ CLAIMS_YAML = """\
 R1:
   claim: Smart raters beat plain ones
   where: §4
-  effect: accuracy of smart minus accuracy of plain
-  unit: points
-  rule: holds if the interval is above 0, does not hold if it is at or below 0
-  test: {above: 0}
+  margins:
+    gain: {effect: accuracy of smart minus accuracy of plain, unit: points, above: 0}
 R2:
   claim: Raters agree with themselves
   where: §5
-  effect: share of items that a rater names twice in the same way
-  unit: per cent
-  rule: holds if the interval is above 90
-  test: {above: 90}
+  margins:
+    same: {effect: share of items that a rater names twice in the same way, unit: per cent, above: 90}
 """
 
 

@@ -52,16 +52,16 @@ def margins_of(
     printed: dict | None = None,  # margin, or (margin, place) -> the paper's own effect
 ) -> list[tuple[str, str, Margin]]:  # name, place, margin
     "Margins by the rule. Raises `ParamsError` where names differ from the rule's."
+    keys = {key: key if isinstance(key, tuple) else (key, "") for key in samples}
+    if {name for name, _ in keys.values()} != set(rule["margins"]):
+        names = sorted({name for name, _ in keys.values()})
+        raise ParamsError(f"expected margins {', '.join(sorted(rule['margins']))}, found {', '.join(names)}")
     found = []
     for key, sample in samples.items():
-        name, place = key if isinstance(key, tuple) else (key, "")
-        spec = rule["margins"].get(name, {})
-        test = {kind: spec[kind] for kind in _TESTS if kind in spec}
+        name, place = keys[key]
+        test = {kind: rule["margins"][name][kind] for kind in _TESTS if kind in rule["margins"][name]}
         paper = (printed or {}).get(key, np.nan)
         found.append((name, str(place), Margin(sample, test, f"{name}, {place}" if place else name, float(paper))))
-    if {name for name, _, _ in found} != set(rule["margins"]):
-        names = sorted({name for name, _, _ in found})
-        raise ParamsError(f"expected margins {', '.join(sorted(rule['margins']))}, found {', '.join(names)}")
     return found
 
 # %% ../../nbs/study/48_claims.ipynb #7381f4c4
@@ -76,7 +76,7 @@ def _margin_rows(found: list[tuple[str, str, Margin]], rule: dict) -> list[dict]
         rows.append(row | {"p_for": margin.probabilities()[0], "p_against": p_against})
     return rows
 
-
+# %% ../../nbs/study/48_claims.ipynb #d7d3af80
 def judge(
     study: str,
     corpus: str,
@@ -108,7 +108,7 @@ def judge(
     reason = "one training says nothing of another" if verdicts["verdict"] == "one training" else ""
     return row | {"reason": reason, **{key: verdicts[key] for key in ("verdict", "p_for", "p_against")}}
 
-
+# %% ../../nbs/study/48_claims.ipynb #36c26ee6
 def claim_rows(
     study: str,
     corpus: str,

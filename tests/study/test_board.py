@@ -8,7 +8,7 @@ import pytest
 from raters import DATA, SONGS, TRUTH, Guess, gain, scores
 
 from musicmtl.core import generator
-from musicmtl.study import DRAWS, Board, Comparison, common_seeds, interval, protocol_name, switch_effects
+from musicmtl.study import DRAWS, Board, Comparison, common_seeds, protocol_name, switch_effects
 
 
 def reading(label, seed=0, protocol="corrected", skill=0.5):
@@ -43,18 +43,26 @@ def test_a_board_knows_what_was_trained():
 
 def test_a_score_is_computed_once_for_each_way_to_ask():
     board, asked = board_of(*TWO)
-    first = board.scores("smart")
-    np.testing.assert_array_equal(board.scores("smart"), first)
-    assert first.shape == (1 + DRAWS,) and asked == [("smart", 0, "item"), ("smart", 1, "item")]
-    assert board.scores("smart", by="song")[0] != first[0] and len(asked) == 4
-    one = board.scores("smart", seeds=[1])
-    assert one[0] == np.mean(board.readings("smart", seeds=[1])[0].predicted == TRUTH)
-    assert first[0] == pytest.approx((one[0] + board.scores("smart", seeds=[0])[0]) / 2) and len(asked) == 4
+    first = board.sample("smart")
+    np.testing.assert_array_equal(board.sample("smart").values, first.values)
+    assert first.values.shape == (2, 1 + DRAWS) and asked == [("smart", 0, "item"), ("smart", 1, "item")]
+    assert board.sample("smart", by="song").effect != first.effect and len(asked) == 4
+    one = board.sample("smart", seeds=[1])
+    assert one.effect == np.mean(board.readings("smart", seeds=[1])[0].predicted == TRUTH)
+    assert first.effect == pytest.approx((one.effect + board.sample("smart", seeds=[0]).effect) / 2)
+    assert len(asked) == 4 and first.n_groups == 20 and (first.n, one.n) == (2, 1)
+
+
+def test_what_has_no_items_is_measured_by_training():
+    board, asked = board_of(*TWO)
+    found = board.measured("smart", "corrected", lambda reading: reading.trial.seed + 3.0)
+    np.testing.assert_array_equal(found.values, [[3.0], [4.0]])
+    assert found.n_groups == 0 and asked == []
 
 
 def test_what_was_not_trained_is_a_key_error():
     board, _ = board_of(*TWO)
-    for ask in (board.scores, board.readings):
+    for ask in (board.sample, board.readings):
         with pytest.raises(KeyError):
             ask("absent")
     with pytest.raises(KeyError):
@@ -80,14 +88,14 @@ def test_effects_are_over_the_seeds_that_both_sides_have():
     board, _ = board_of(*TWO, *easy)
     found = switch_effects(board, [Comparison("Tested on what was rated", "smart", "accuracy", "published")])
     (row,) = found.itertuples()
-    expected = 100 * (board.scores("smart", "published", seeds=[1]) - board.scores("smart", seeds=[1]))
-    assert (row.effect, row.low, row.high) == interval(expected)
+    expected = 100 * (board.sample("smart", "published", seeds=[1]) - board.sample("smart", seeds=[1]))
+    assert (row.effect, row.low, row.high) == expected.estimate().ends() and row.trainings == 1
     assert (row.switch, row.variant, row.metric) == ("Tested on what was rated", "smart", "accuracy") and row.low > 0
 
 
 def test_what_was_not_trained_is_not_compared():
     board, _ = board_of(*TWO, reading("smart", 5, "published"))
-    columns = ["switch", "variant", "metric", "effect", "low", "high"]
+    columns = ["switch", "variant", "metric", "effect", "low", "high", "trainings"]
     for comparison in (
         Comparison("absent", "absent", "accuracy", "published"),
         Comparison("no seed in common", "smart", "accuracy", "published"),
@@ -123,5 +131,5 @@ def test_a_comparison_has_a_scale_and_a_way_to_ask():
 
 def test_a_claim_function_takes_a_board():
     board, _ = board_of(*TWO)
-    values, n = gain(board, "corrected")
-    assert n == 2 and interval(values)[1] > 0
+    (sample,) = gain(board, "corrected").values()
+    assert sample.n == 2 and sample.effect == pytest.approx(20, abs=10)

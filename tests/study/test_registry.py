@@ -16,6 +16,7 @@ from musicmtl.core import ParamsError, repo_root
 from musicmtl.study import (
     CommonSettings,
     claims_of,
+    on_paper,
     find_study,
     main_studies,
     notebooks_folder,
@@ -66,11 +67,22 @@ def test_every_rule_is_complete_and_every_claim_has_one(paper):
     rules = claims_of(paper)
     assert list(rules) == [f"{letter}{i}" for i in range(1, n + 1)]
     for claim, rule in rules.items():
-        assert set(rule) == {"claim", "where", "effect", "unit", "rule", "test"}, claim
-        ((kind, bound),) = rule["test"].items()
-        assert kind in ("above", "below", "within") and isinstance(bound, int | float), claim
+        assert {"claim", "where", "margins"} <= set(rule) <= {"claim", "where", "margins", "changed", "on_paper"}, claim
+        assert re.match(r"20\d\d-\d\d-\d\d: .{10}", rule.get("changed", "2026-01-01: not changed")), claim
+        for margin in rule["margins"].values():
+            (kind,) = set(margin) - {"effect", "unit"}
+            assert kind in ("above", "below", "within") and isinstance(margin[kind], int | float), claim
+            assert margin["effect"] and margin["unit"], claim
     study = find_study(paper)
-    assert set(study.claims) == set(rules) and set(study.both) <= set(rules)
+    assert set(study.claims) == set(rules) and set(study.both) | set(study.printed) <= set(rules)
+
+
+@pytest.mark.parametrize("paper", CLAIMS)
+def test_every_rule_holds_on_the_papers_own_numbers_or_says_why_not(paper):
+    study = find_study(paper)
+    found = on_paper(paper, study.printed)
+    wrong = found[(found.distance < 0) & (found.why == "")]
+    assert wrong.empty, wrong
 
 
 def test_all_rules_together_are_those_of_each_paper():

@@ -69,7 +69,11 @@ def test_its_scores_stand_beside_the_papers_numbers(run):
 def test_its_claim_is_judged(run):
     claims = pd.read_csv(run / "figures" / "data" / "claims.csv")
     assert list(claims) == CLAIM_COLUMNS and claims.claim.tolist() == ["X1", "X1"]
-    assert set(claims.protocol) == {"published", "corrected"} and claims.effect.notna().all() and (claims.n == 2).all()
+    assert (
+        set(claims.protocol) == {"published", "corrected"}
+        and claims.effect.notna().all()
+        and (claims.trainings == 2).all()
+    )
 
 
 def test_the_report_takes_it(home, run):

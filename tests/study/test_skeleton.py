@@ -149,7 +149,7 @@ def test_the_effect_of_a_published_practice(outcome):
 
 def test_claims_are_judged_and_shown(outcome):
     shown = outcome.judge()
-    assert list(shown) == [c for c in CLAIM_COLUMNS if c not in ("study", "where", "rule", "corpus")]
+    assert {"claim", "protocol", "preset", "verdict", "effect", "trainings", "groups", "reason"} <= set(shown)
     assert shown.verdict.tolist() == 3 * ["not testable here"]  # preset smoke
     assert shown.effect.notna().tolist() == [True, True, False]
     table = pd.read_csv(outcome.folder / "data" / "claims.csv")
@@ -158,7 +158,7 @@ def test_claims_are_judged_and_shown(outcome):
 
 def test_a_larger_preset_is_judged(home, tmp_path, monkeypatch):
     monkeypatch.setenv("MUSICMTL_FIGURES", str(tmp_path))
-    outcome = STUDY.run(DATA, replace(SETTINGS, preset="mini"))
+    outcome = STUDY.run(DATA, replace(SETTINGS, preset="mini", seeds=6))
     outcome.save()
     assert outcome.judge().verdict.tolist() == ["holds", "holds", "not testable here"]
 
