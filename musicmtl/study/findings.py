@@ -214,7 +214,7 @@ def margin_words(
     words = spec.get("effect", NAMES.label(str(margin))) + (f" ({place})" if pd.notna(place) and place else "")
     return words, 0.0 if test == "within" else float(bound)
 
-
+# %% ../../nbs/study/51_findings.ipynb #6811b2bd
 def _effect_bars(row) -> tuple:
     "Our effect, and the paper's where it prints one."
     ours = Bar("ours", row.effect, row.low, row.high, row.verdict)

@@ -284,8 +284,9 @@ def _claim_cell(row) -> str:
     "A verdict with what it rests on."
     parts = [_chip(row.verdict)]
     if np.isfinite(row.effect):
-        q = f" <small>{told_q(row.q)}</small>" if np.isfinite(row.q) else ""
-        parts.append(f"{_text(effect_words(row))}{q}")
+        q = f' <small class="ends">{told_q(row.q)}</small>' if np.isfinite(row.q) else ""
+        effect = re.sub(r"(\[.*\])", r'<span class="ends">\1</span>', _text(effect_words(row)))
+        parts.append(effect + q)
     if row.magnitude in MAGNITUDES:
         parts.append(f"in size: {MAGNITUDES[row.magnitude]}")
     parts += [f"<small>{_prose(row.reason)}</small>"] if _text(row.reason) else []
@@ -302,7 +303,7 @@ def _margin_cells(row, words: dict) -> list[str]:
     place = f"<br><small>{_text(row.place)}</small>" if _text(row.place) else ""
     return [
         _text(words.get(row.margin, NAMES.label(str(row.margin)))) + place,
-        _text(NAMES.label(str(row.protocol))),
+        _text(row.protocol),
         f"{_TESTS[row.test].format(told(row.bound))} {_text(row.unit)}",
         f"{told(row.effect, row.unit, sign=True)} {told_ends(row.low, row.high, row.unit)}",
         told(row.resolvable, row.unit),
