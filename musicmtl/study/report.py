@@ -186,19 +186,19 @@ def _natural(text) -> list:
 
 def _html_table(
     head: list,  # Cells that are html already
-    rows: list,
+    rows: list,  # Likewise; a row that is one text is as wide as the table
     classes: str = "",  # Of the table
-    caption: str = "",  # Html
 ) -> str:
     "A table in a box that scrolls sideways, also by the keyboard."
 
-    def line(tag, cells):
-        return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in cells) + "</tr>"
+    def line(cells):
+        if isinstance(cells, str):
+            return f'<tr class="folded"><td colspan="{len(head)}">{cells}</td></tr>'
+        return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
     heads = "<tr>" + "".join(f'<th scope="col">{cell}</th>' for cell in head) + "</tr>"
-    body = "\n".join(line("td", row) for row in rows)
-    title = f"<caption>{caption}</caption>" if caption else ""
-    table = f'<table class="{classes}">{title}<thead>{heads}</thead><tbody>\n{body}\n</tbody></table>'
+    body = "\n".join(map(line, rows))
+    table = f'<table class="{classes}"><thead>{heads}</thead><tbody>\n{body}\n</tbody></table>'
     return f'<div class="wide" tabindex="0" role="region" aria-label="table">{table}</div>'
 
 
@@ -332,12 +332,11 @@ def _corpora(claims: pd.DataFrame) -> list[str]:
     return sorted(tested.index, key=lambda corpus: (-tested[corpus], corpus))
 
 
-def _claim_row(group: pd.DataFrame, margins: pd.DataFrame, spec: dict) -> list[str]:
+def _claim_row(group: pd.DataFrame, spec: dict) -> list[str]:
     "Cells of one claim on one corpus."
     first = group.iloc[0]
     by_protocol = {row.protocol: _claim_cell(row) for row in group.itertuples()}
-    folded = _margins_of_claim(margins[margins.claim == first.claim], spec, first.rule)
-    name = f"<b>{_text(first.claim)}</b> {_text(spec.get('claim'))} <small>{_text(first['where'])}</small>{folded}"
+    name = f"<b>{_text(first.claim)}</b> {_text(spec.get('claim'))} <small>{_text(first['where'])}</small>"
     others = [cell for protocol, cell in by_protocol.items() if protocol not in _PROTOCOLS]
     cells = [by_protocol.get(protocol, "<small>not asked</small>") for protocol in _PROTOCOLS]
     cells[0] = "<br>".join([cells[0], *others])
@@ -358,7 +357,11 @@ def claims_section(
     for corpus in _corpora(claims):
         of_corpus, own = claims[claims.corpus == corpus], margins[margins.corpus == corpus]
         grouped = sorted(of_corpus.groupby(["study", "claim"]), key=lambda pair: _natural(pair[0][1]))
-        rows = [_claim_row(group, own, rule_of_claim(rules, *key)) for key, group in grouped]
+        rows = []
+        for (study, claim), group in grouped:
+            spec = rule_of_claim(rules, study, claim)
+            folded = _margins_of_claim(own[own.claim == claim], spec, group.rule.iloc[0])
+            rows += [_claim_row(group, spec), folded]
         parts.append(f"<h3>{_text(names.label(str(corpus)))}</h3>")
         parts.append(_html_table(["Claim", "Corrected protocol", "Published protocol"], rows, "claims"))
     return "\n".join(parts)
@@ -466,6 +469,8 @@ def scores_section(
         printed = scores.paper_value.notna().groupby([scores.variant, scores.metric]).transform("any")
         scores = scores[printed | (scores.variant == "majority")]
     table = comparison_table(scores, names)
+    if printed_only and len(table):
+        table = table[table.paper.notna()]
     for (corpus, preset), group in table.groupby(["corpus", "preset"]) if len(table) else ():
         is_first = ~group.metric.duplicated()
         rows = [_score_row(row, names, first) for (_, row), first in zip(group.iterrows(), is_first, strict=True)]
