@@ -1,6 +1,6 @@
 # musicmtl: five studies of multi-task learning on music. Every command sets up .venv first, if need be.
 #
-#   make study                run all studies (preset mini), write figures/ and figures/report.html
+#   make study                run all studies (preset mini), write figures/, figures/report.html and figures/report/
 #   make study STUDY=agf PRESET=smoke
 #                             one study, half a minute: a first look (figures stay in runs/agf/)
 #   make study STUDY=agf ROOT=~/Music TARGET=artist
@@ -60,7 +60,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 study: setup
 	@$(PY) -m musicmtl.runs $(call WORD,STUDY) --preset $(call WORD,PRESET) $(call PARAM,CORPUS,corpus) $(call PARAM,ROOT,root) $(call PARAM,TARGET,target)
 	@$(PY) -m musicmtl.report
-	@echo "study: figures/report.html holds the result"
+	@echo "study: figures/report.html holds the result, figures/report/ a page for each study"
 
 claims: setup
 	@$(PY) -m musicmtl.runs $(call WORD,STUDY) --preset claims

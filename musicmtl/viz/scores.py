@@ -39,16 +39,23 @@ if TYPE_CHECKING:
 def seed_summary(
     table: pd.DataFrame,  # Results with `variant`, `protocol`, `value`, `low`, `high`, one row per seed
 ) -> pd.DataFrame:  # One row per variant and protocol: `value`, `low`, `high`, `n`
-    "Mean over seeds with a 95 % t interval (from three on); a single seed keeps its own interval."
-    from scipy.stats import t
-
+    "Mean over trainings with a 95 % interval: of test groups, from three trainings on of trainings (t), too."
     rows = []
     for (variant, protocol), seeds in table.groupby(["variant", "protocol"], sort=False, dropna=False):
-        n, mean = len(seeds), seeds.value.mean()
-        half = t.ppf(0.975, n - 1) * seeds.value.std() / np.sqrt(n) if n > 2 else np.nan
-        low, high = (seeds.low.iloc[0], seeds.high.iloc[0]) if n == 1 else (mean - half, mean + half)
-        rows.append((variant, protocol, mean, low, high, n))
+        mean, n = seeds.value.mean(), len(seeds)
+        below, above = (_half(seeds, ends, n) for ends in (seeds.value - seeds.low, seeds.high - seeds.value))
+        rows.append((variant, protocol, mean, mean - below, mean + above, n))
     return pd.DataFrame(rows, columns=["variant", "protocol", "value", "low", "high", "n"])
+
+
+def _half(seeds: pd.DataFrame, of_groups: pd.Series, n: int) -> float:
+    "How far the interval of a mean reaches to one side; NaN where nothing is known."
+    from scipy.stats import t
+
+    if n < 3:
+        return of_groups.mean()
+    of_trainings = t.ppf(0.975, n - 1) * seeds.value.std() / np.sqrt(n)
+    return np.hypot(of_trainings, np.nan_to_num(of_groups.mean()))
 
 # %% ../../nbs/viz/33_scores.ipynb #de09bb5c
 def _bars(value, low, high) -> np.ndarray:
@@ -117,24 +124,26 @@ def _add_references(ax, table: pd.DataFrame, metric: str, variants: list, names:
 
 # %% ../../nbs/viz/33_scores.ipynb #9c153dba
 def _protocol_points(ax, scores: pd.DataFrame, means: pd.DataFrame, metric: str, variants: list, names: Names) -> None:
-    "Means with intervals, and the seeds as dots, a little apart for each protocol."
+    "Means with intervals, and trainings as thin ticks where there are several, a little apart for each protocol."
     protocols = list(dict.fromkeys(scores.protocol))
     for k, protocol in enumerate(protocols):
         beside = (k - (len(protocols) - 1) / 2) * 0.7 / len(protocols)
         row = {variant: i + beside for i, variant in enumerate(variants)}
         hue = names.colour(protocol)
         mean, seeds = means[means.protocol == protocol], scores[scores.protocol == protocol]
-        if mean.n.max() > 1:
-            x = shown(metric, seeds.value)[0]
-            ax.scatter(x, seeds.variant.map(row), s=9, color=hue, alpha=0.4, linewidths=0)
+        several = seeds[seeds.variant.isin(mean.variant[mean.n > 1])]
+        x, y = shown(metric, several.value)[0], several.variant.map(row)
+        ax.scatter(x, y, marker="|", s=70, color=hue, alpha=0.6, linewidths=0.8, zorder=1)
         ends = _shown_ends(metric, mean)
         _interval_rows(ax, mean.variant.map(row), *ends, color=hue, label=names.label(protocol))
 
 
 def _interval_words(n: pd.Series) -> str:
-    "What the intervals are, by the numbers of seeds."
-    words = {1: "95 % bootstrap intervals", 2: "means of two seeds (dots)", 3: "95 % t intervals over seeds (dots)"}
-    return " or ".join(words[k] for k in words if (n.clip(upper=3) == k).any())
+    "What the intervals are, by the numbers of trainings."
+    kinds = {True: "over test groups", False: "over trainings (Student's t; ticks) and test groups"}
+    if (n == 2).any():
+        kinds[True] += " (ticks: two trainings)"
+    return "95 % intervals " + " or ".join(kinds[few] for few in kinds if ((n < 3) == few).any())
 
 
 def _left_end(metric: str, means: pd.DataFrame) -> float:
@@ -385,14 +394,32 @@ _VERDICT_MARKS = {
 }
 
 
+def _verdict_look(verdict: str, names: Names) -> dict:
+    "Colour and marker; open for one training."
+    look = {"color": names.colour(verdict), "marker": _VERDICT_MARKS[verdict]}
+    return {**look, "mfc": "white"} if verdict == "one training" else look
+
+
+def _bound_marks(ax, claims: pd.DataFrame) -> None:
+    "Ticks at the bounds of margins and diamonds at the paper's effects, where the table has them."
+    if "bound" not in claims:
+        return
+    for row, (test, bound, paper) in enumerate(claims[["test", "bound", "paper"]].itertuples(index=False)):
+        ends = [bound, -bound] if test == "within" else [bound]
+        ax.plot(ends, [row] * len(ends), "|", color="black", ms=9, mew=1, zorder=1)
+        ax.plot(paper, row, "D", color="black", ms=3.5, zorder=3)
+
+# %% ../../nbs/viz/33_scores.ipynb #52358400
 def _claim_panel(ax, claims: pd.DataFrame, unit: str, names: Names) -> None:
-    "One panel of `claim_forest`: the claims whose effects share a unit."
+    "One panel of `claim_forest`: the claims or margins whose effects share a unit."
     ax.axvline(0, color=GREY, lw=0.9, zorder=0)
-    for verdict, mark in _VERDICT_MARKS.items():
+    for verdict in _VERDICT_MARKS:
         rows = np.flatnonzero((claims.verdict == verdict) & claims.effect.notna())
         found = claims.iloc[rows]
         if len(rows):
-            _interval_rows(ax, rows, found.effect, found.low, found.high, color=names.colour(verdict), fmt=mark)
+            look = _verdict_look(verdict, names)
+            _interval_rows(ax, rows, found.effect, found.low, found.high, fmt=look.pop("marker"), **look)
+    _bound_marks(ax, claims)
     look = dict(fontsize=7.5, color="#555555", va="center", transform=ax.get_yaxis_transform())
     for row in np.flatnonzero(claims.effect.isna()):
         ax.text(0.01, row, claims.verdict.iloc[row], **look)
@@ -401,43 +428,62 @@ def _claim_panel(ax, claims: pd.DataFrame, unit: str, names: Names) -> None:
     ax.set_xlabel(f"Effect [{unit}]" if unit else "Effect")
 
 
-def _claim_names(claims: pd.DataFrame) -> pd.Series:
-    "Each claim's name, with corpus and protocol where the table has several."
+def _claim_names(claims: pd.DataFrame, names: Names) -> pd.Series:
+    "Each claim's name, with margin and place, and corpus and protocol where the table has several."
     words = claims.claim.astype(str)
+    if "margin" in claims:
+        words = words + ", " + claims.margin.fillna("").map(names.label)
+    if "place" in claims:
+        words = words + ", " + claims.place.fillna("").astype(str)
     for column in ("corpus", "protocol"):
         if column in claims and claims[column].nunique() > 1:
             words = words + ", " + claims[column].fillna("").astype(str)
-    return words.str.removesuffix(", ")
+    return words.str.replace("(, )+", ", ", regex=True).str.removesuffix(", ")
 
-# %% ../../nbs/viz/33_scores.ipynb #52358400
+
+def _with_margins(claims: pd.DataFrame, margins: pd.DataFrame) -> pd.DataFrame:
+    "Margins with their claims' verdicts, in the claims' order; a claim without margins keeps its row."
+    keys = [key for key in ("study", "claim", "corpus", "protocol") if key in claims and key in margins]
+    need_columns(margins, [*keys, "margin", "effect", "low", "high", "unit", "test", "bound"], "claim_forest: margins")
+    own = claims.drop(columns=[c for c in margins if c in claims and c not in keys])
+    return own.merge(margins.assign(paper=margins.get("paper", np.nan)), on=keys, how="left", sort=False)
+
+# %% ../../nbs/viz/33_scores.ipynb #c21598a2
 def _verdict_legend(ax, claims: pd.DataFrame, names: Names) -> None:
     "Markers of the verdicts that have a point."
     from matplotlib.lines import Line2D
 
     seen = set(claims.verdict[claims.effect.notna()])
-    marks = {verdict: mark for verdict, mark in _VERDICT_MARKS.items() if verdict in seen}
     handles = []
-    for verdict, mark in marks.items():
-        handles.append(Line2D([], [], ls="", marker=mark, color=names.colour(verdict), label=verdict))
+    for verdict in _VERDICT_MARKS:
+        if verdict in seen:
+            handles.append(Line2D([], [], ls="", label=verdict, **_verdict_look(verdict, names)))
+    if "bound" in claims:
+        handles.append(Line2D([], [], ls="", marker="|", color="black", ms=9, label="bound"))
+        if claims.paper.notna().any():
+            handles.append(Line2D([], [], ls="", marker="D", color="black", ms=3.5, label="paper"))
     place = dict(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
-    ax.legend(handles=handles, ncols=4, handletextpad=0.1, **place)
+    ax.legend(handles=handles, ncols=6, handletextpad=0.1, columnspacing=1.2, **place)
 
-# %% ../../nbs/viz/33_scores.ipynb #c21598a2
+# %% ../../nbs/viz/33_scores.ipynb #c68cdb0b
 @style()
 def claim_forest(
     claims: pd.DataFrame,  # As in `claims.csv`: `claim`, `effect`, `low`, `high`, `unit`, `verdict`
     *,
+    margins: pd.DataFrame | None = None,  # As in `margins.csv`: a row for each margin instead of one a claim
     names: Names = NAMES,  # Colours of the verdicts
     title: str = "",
 ) -> np.ndarray:  # Of Axes, one per unit
-    "Effect of each claim with its 95 % interval, coloured by verdict, one panel per unit. Raises `ParamsError`."
+    "Effect of each claim or margin with its 95 % interval, coloured by verdict, a panel a unit. Raises `ParamsError`."
     import matplotlib.pyplot as plt
 
     need_columns(claims, ["claim", "effect", "low", "high", "unit", "verdict"], "claim_forest")
     unknown = sorted(set(claims.verdict.astype(str)) - set(VERDICTS.colours))
     if unknown:
         raise ParamsError(f"claim_forest: unknown verdict {', '.join(unknown)}")
-    claims = claims.assign(name=_claim_names(claims), unit=claims.unit.fillna(""))
+    if margins is not None:
+        claims = _with_margins(claims, margins)
+    claims = claims.assign(name=_claim_names(claims, names), unit=claims.unit.fillna(""))
     by_unit = dict(list(claims.groupby("unit", sort=False)))
     n_rows = [len(rows) for rows in by_unit.values()]
     size = (7, 0.5 + 0.24 * sum(n_rows) + 0.65 * len(n_rows))

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import pandas as pd
 import pytest
@@ -202,10 +203,13 @@ def test_a_run_draws_every_picture_that_has_a_caption(study, runs):
 @every_study
 def test_the_report_takes_it(study, runs, tmp_path):
     figures = runs.whole(study) / "figures"
-    page = write_report(figures / "data", tmp_path / "report.html").read_text(encoding="utf-8")
-    assert f'id="{study}"' in page
+    opening = write_report(figures / "data", tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f'href="report/{study}.html"' in opening
+    page = (tmp_path / "report" / f"{study}.html").read_text(encoding="utf-8")
     pictures = [file for file in (figures / study).glob("*.png") if not file.stem.endswith("_time")]
-    assert page.count('src="data:image/png;base64,') == len(pictures)
+    sources = [(tmp_path / "report" / unquote(link)).resolve() for link in re.findall('<img [^>]*src="([^"]+)"', page)]
+    assert sorted(sources) == sorted(file.resolve() for file in pictures)
+    assert (tmp_path / "report" / f"{study}-tables.html").stat().st_size < 1.5e6
     for claim in claims_of(study) if study in MAIN else ():
         assert f"<b>{claim}</b>" in page
 

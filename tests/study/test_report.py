@@ -1,15 +1,19 @@
-"The report: numbers are the tables', nothing points outside, the same files give the same page, gaps are named."
+"The report: numbers are the tables', nothing points outside, the same files give the same pages, gaps are named."
 
 import html.parser
 import re
+from urllib.parse import unquote
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
 from musicmtl import report, viz
 from musicmtl.core import ParamsError, RunError
-from musicmtl.study import CLAIM_COLUMNS, RESULT_COLUMNS, Study, claims_of, main_studies, published
+from musicmtl.study import CLAIM_COLUMNS, MARGIN_COLUMNS, RESULT_COLUMNS, Study, claims_of, main_studies, published
+from musicmtl.study import findings as findings_module
+from musicmtl.study.findings import findings, verdict_table
 
 
 VALUES = {"single_task": 0.5, "equal": 0.55, "gradnorm_epoch": 0.6, "gradnorm_epoch_alpha_0.15": 0.58}
@@ -37,15 +41,29 @@ def scores(study="agf", corpus="miniature", seeds=1):
 
 
 def claims():
+    columns = "claim protocol verdict effect low high trainings groups resolvable paper needed q magnitude".split()
+    none = [np.nan] * 3
     rows = [
-        ("A10", 21.4, 15.0, 27.0, "points", "holds"),
-        ("A2", -0.5, -2.0, 1.0, "points", "not resolved"),
-        ("A3", None, None, None, "points", "not testable here"),
-        ("A4", -1.0, -2.0, -0.5, "points", "does not hold"),
+        ("A10", "corrected", "holds", 21.4, 15.0, 27.0, 5, 16, 8.0, 24.0, 3, 0.002, "as large"),
+        ("A10", "published", "not resolved", 0.2, -3.0, 3.4, 5, 16, 4.5, 24.0, 2, 0.9, "smaller"),
+        ("A2", "corrected", "not resolved", -0.5, -2.0, 1.0, 5, 16, 2.1, 1.0, 23, 0.6, ""),
+        ("A2", "published", "holds", 2.5, 1.0, 4.0, 5, 16, 2.1, 1.0, 23, 0.02, ""),
+        ("A3", "corrected", "not testable here", *none, 0, np.nan, *none, np.nan, ""),
+        ("A4", "corrected", "does not hold", -1.0, -2.0, -0.5, 5, 16, 1.1, np.nan, np.nan, 0.01, ""),
+        ("A9", "corrected", "one training", 3.0, 1.0, 5.0, 1, 16, *none, np.nan, ""),
     ]
-    table = pd.DataFrame(rows, columns=["claim", "effect", "low", "high", "unit", "verdict"])
-    places = dict(study="agf", where="§4", corpus="miniature", protocol="corrected", preset="mini", n=5)
+    reasons = {"one training": "one training says nothing of another", "not testable here": "`make claims` runs more"}
+    table = pd.DataFrame(rows, columns=columns)
+    table = table.assign(reason=table.verdict.map(reasons).fillna(""), p_for=table.q / 2, p_against=1 - table.q / 2)
+    places = dict(study="agf", where="§4", corpus="miniature", preset="mini", unit="points", margins=2)
     return table.assign(rule="holds if <the interval> is above 0", **places)[CLAIM_COLUMNS]
+
+
+def margins():
+    "The margin that each claim's row shows, and one that is further on the right side."
+    deciding = claims().dropna(subset="effect").assign(margin="gain", place="α = 1", test="above", bound=0.25)
+    other = deciding.assign(place="α = 2", effect=deciding.effect + 7, low=deciding.low + 7, high=deciding.high + 7)
+    return pd.concat([deciding, other])[MARGIN_COLUMNS]
 
 
 @pytest.fixture
@@ -54,13 +72,14 @@ def figures(tmp_path):
     data.mkdir(parents=True)
     pd.concat([scores(), scores(corpus="albums", seeds=4)]).to_csv(data / "agf.csv", index=False)
     claims().to_csv(data / "claims.csv", index=False)
+    margins().to_csv(data / "margins.csv", index=False)
     pd.DataFrame(dict(study=["agf"], epoch=1, task="genre", weight=1.0)).to_csv(data / "agf_weights.csv", index=False)
     pd.DataFrame(dict(metric=["seconds"], value=[123456.0])).to_csv(data / "agf_time.csv", index=False)
     folder = tmp_path / "figures" / "agf"
     folder.mkdir()
     for name in ("weights.png", "step_time.png"):
         Image.new("P", (4, 3)).save(folder / name)
-    (folder / "captions.yaml").write_text("weights.png: Loss weights & epochs\n", encoding="utf-8")
+    (folder / "captions.yaml").write_text("weights.png: Loss weights & epochs (the paper's Fig. 4)\n", encoding="utf-8")
     (folder / "map.html").write_text("<html></html>", encoding="utf-8")
     return tmp_path / "figures"
 
@@ -95,18 +114,48 @@ class Page(html.parser.HTMLParser):
         self.text.append(data)
 
 
-def test_page_is_whole_stable_and_points_nowhere_else(figures):
+STUDIES = ("agf", "artist_language", "lstm_ensemble", "pase", "tagging")
+
+
+def written(figures):
+    "All pages by their place, as text."
     out = report.write_report(figures / "data")
-    assert out == figures / "report.html"
-    first = out.read_bytes()
-    assert report.write_report(figures / "data").read_bytes() == first
-    page = Page(first.decode())
-    outside = [ref for ref in page.refs if not ref.startswith(("#", "data:image/png;base64,"))]
-    assert outside == ["agf/map.html"]
-    assert str(figures.parent) not in first.decode() and not re.search(r"20\d\d-\d\d-\d\d", first.decode())
-    assert not re.search(r"@import|url\(|<script|<link", first.decode())
-    assert sum(ref.startswith("data:") for ref in page.refs) == 1  # the picture of wall times stays out
-    assert "123456" not in first.decode()
+    files = [out, *sorted((figures / "report").glob("*.html"))]
+    return {str(file.relative_to(figures)): file.read_text(encoding="utf-8") for file in files}
+
+
+def test_pages_are_whole_stable_and_point_nowhere_else(figures):
+    assert report.write_report(figures / "data") == figures / "report.html"
+    pages = written(figures)
+    assert written(figures) == pages
+    studies = {f"report/{study}.html" for study in STUDIES}
+    assert set(pages) == {"report.html", "report/agf-tables.html", *studies}
+    for place, text in pages.items():
+        folder = (figures / place).parent
+        for link in Page(text).refs:
+            file = (folder / unquote(link)).resolve()
+            assert file.is_file() and figures in file.parents, (place, link)
+        undated = re.sub(r"Changed, 20\d\d-\d\d-\d\d:", "", text)  # when a rule was changed, from claims.yaml
+        assert str(figures.parent) not in text and not re.search(r"20\d\d-\d\d-\d\d", undated)
+        assert not re.search(r"@import|url\(|<script|<link|data:|https?:", text)
+        assert "123456" not in text and len(text.encode()) < 1.5e6
+    assert Page(pages["report/agf.html"]).refs.count("../agf/weights.png") == 1
+    assert "step_time" not in pages["report/agf.html"]  # the picture of wall times stays out
+
+
+def test_pages_can_be_read_without_colours_pictures_or_a_mouse(figures):
+    for place, text in written(figures).items():
+        assert '<html lang="en">' in text and text.count("<h1") == 1 and text.count("<main>") == 1, place
+        assert "prefers-color-scheme: dark" in text and 'name="viewport"' in text
+        for tag in re.findall("<img [^>]*>", text):
+            assert re.search('alt="[^"]+"', tag)
+        for tag in re.findall("<svg [^>]*>", text):
+            assert 'role="img"' in tag and re.search('aria-label="[^"]*[0-9][^"]*"', tag)
+        assert text.count('class="wide"') == text.count('class="wide" tabindex="0" role="region"')
+    verdicts = re.findall(
+        'class="chip v-[a-z-]+"><b aria-hidden="true">.</b> ([a-z ]+)<', written(figures)["report/agf.html"]
+    )
+    assert set(verdicts) == {"holds", "does not hold", "not resolved", "one training", "not testable here"}
 
 
 def test_names_from_outside_stay_text_and_files_being_written_stay_out(figures):
@@ -118,47 +167,70 @@ def test_names_from_outside_stay_text_and_files_being_written_stay_out(figures):
         (figures / "agf" / name).write_bytes(b"half")
     (figures / "agf" / 'a "map" & more?.html').write_text("<html></html>", encoding="utf-8")
     (figures / "data" / "picture.png").write_bytes(b"not of a study")
-    text = report.write_report(figures / "data").read_text(encoding="utf-8")
-    page = Page(text)
-    assert "<script" not in text and "<b>, " not in text
-    assert hostile in "".join(page.text)
-    outside = [ref for ref in page.refs if not ref.startswith(("#", "data:image/png;base64,"))]
-    assert outside == ["agf/a%20%22map%22%20%26%20more%3F.html", "agf/map.html"]
-    assert sum(ref.startswith("data:") for ref in page.refs) == 1
+    pages = written(figures)
+    assert len(pages) == 7 and not any("data" in place for place in pages)
+    for text in pages.values():
+        assert "<script" not in text and "<b>, " not in text and "picture.png" not in text
+    assert hostile in "".join(Page(pages["report/agf-tables.html"]).text)
+    refs = Page(pages["report/agf.html"]).refs
+    assert [ref for ref in refs if ref.startswith("../agf/") and ref.endswith("html")] == [
+        "../agf/a%20%22map%22%20%26%20more%3F.html",
+        "../agf/map.html",
+    ]
+    assert sum(ref.endswith(".png") for ref in refs) == 1
 
 
-def test_claims_come_first_in_natural_order_and_rules_are_escaped(figures):
-    page = report.write_report(figures / "data").read_text(encoding="utf-8")
-    places = [page.index(f"<b>{claim}</b>") for claim in ("A2", "A3", "A4", "A10")]
-    assert places == sorted(places) and page.index('id="claims"') < places[0] < page.index('id="agf"')
-    assert "&lt;the interval&gt;" in page and "21.400 points" in page and "−2.000 to 1.000" in page
-    assert page.count('class="chip"') == 4 + 4  # heads of the counts, one per claim
+def test_claims_have_a_row_each_in_natural_order_with_both_protocols_preset_and_trainings(figures):
+    page = written(figures)["report/agf.html"]
+    rows = re.findall("<tr><td><b>(A[0-9]+)</b>.*?</tr>", page.split("What would change our mind")[0])
+    assert rows == ["A2", "A3", "A4", "A9", "A10"]
+    row = page[page.index("<tr><td><b>A2</b>") : page.index("<tr><td><b>A3</b>")]
+    text = " ".join("".join(Page(row).text).split())
+    assert "not resolved−0.5 points [−2.0, 1.0]" in text and "holds+2.5 points [1.0, 4.0]" in text
+    assert text.count("preset mini, 5 trainings, 16 test groups") == 2
+    assert "4 margins and the rule" in text and "above 0.25 points" in text and "(α = 1" not in text
+    assert "<code>make claims</code> runs more" in page and "in size: not told apart from the paper's" in page
+    assert page.count("<details>") >= 5 and "&lt;the interval&gt;" in page
+
+
+def test_what_would_change_a_verdict_follows_from_the_tables(figures):
+    changes = written(figures)["report/agf.html"].split("What would change our mind")[1]
+    text = "".join(Page(changes[changes.index("</h2>") + 5 : changes.index("</main>")]).text)
+    assert "About 23 trainings instead of 5, if the effect is the paper's." in text
+    assert "A second training: one says nothing of another." in text
+    assert "every margin on its right side; now the nearest is −1.0 points [−2.0, −0.5]" in text
 
 
 def test_missing_studies_and_unmatched_numbers_are_named(figures):
-    page = report.write_report(figures / "data").read_text(encoding="utf-8")
-    for study in ("artist_language", "lstm_ensemble", "pase", "tagging"):
-        assert f"make study STUDY={study}" in page
-    assert "make study STUDY=agf<" not in page
-    assert "Protocols between published and corrected (2)" in page  # one per corpus
+    pages = written(figures)
+    for study in STUDIES[1:]:
+        assert f"make study STUDY={study}" in pages["report.html"]
+        assert f"make study STUDY={study}" in pages[f"report/{study}.html"]
+    assert "make study STUDY=agf<" not in pages["report.html"]
+    tables = pages["report/agf-tables.html"]
+    assert "Protocols between published and corrected (2)" in tables  # one per corpus
     left = report.unmatched(scores(), published().query("study == 'agf'"))
     assert "87.99" not in set(left.paper_value) and "91.08" in set(left.paper_value)
-    assert "<td>18</td>" in page and "18.0" not in page  # hours of training, as the paper prints them
+    assert "<td>18</td>" in tables and "18.0" not in tables  # hours of training, as the paper prints them
 
 
 def test_an_empty_folder_gives_a_page_that_says_so(tmp_path):
     (tmp_path / "data").mkdir()
     page = report.write_report(tmp_path / "data").read_text(encoding="utf-8")
     Page(page)
-    assert "No claims judged yet" in page and page.count("No results yet") == 5
+    assert "No claims judged yet" in page and page.count("no results yet") == 5
+    assert "Nothing yet that the tables support" in page
     with pytest.raises(ParamsError, match="no folder"):
         report.write_report(tmp_path / "nowhere")
+    with pytest.raises(ParamsError, match="expected a page such as report.html"):
+        report.write_report(tmp_path / "data", tmp_path / "report")
 
 
 def test_a_study_without_published_numbers_is_shown_too(tmp_path):
     (tmp_path / "data").mkdir()
     scores("agf_truth").to_csv(tmp_path / "data" / "agf_truth.csv", index=False)
-    assert 'id="agf_truth"' in report.write_report(tmp_path / "data").read_text(encoding="utf-8")
+    assert 'href="report/agf_truth.html"' in report.write_report(tmp_path / "data").read_text(encoding="utf-8")
+    assert (tmp_path / "report" / "agf_truth.html").is_file()
 
 
 def test_comparison_puts_the_right_numbers_side_by_side():
@@ -182,18 +254,37 @@ def test_several_seeds_are_averaged():
     assert row.corrected_low < 56.5 < row.corrected_high
 
 
+def test_sizes_and_times_are_no_scores_and_have_no_difference(figures):
+    extra = pd.concat(
+        [scores()[:2].assign(metric=metric, value=[17300.0, 17300.0]) for metric in ("parameters", "training_s")]
+    )
+    own = pd.concat([scores(), extra])
+    table = report.comparison_table(own).set_index("metric")
+    assert table.loc[["parameters", "training_s"]].difference.isna().all()
+    assert table.loc[["micro_f1", "log_loss"]].difference.notna().any()
+    assert "17300" not in report.scores_section(own) and "17,300" in report.measures_section(own)
+    assert report.measures_section(scores()) == ""
+
+
+def test_students_t_is_named_on_the_page_of_tables_only(figures):
+    pages = written(figures)
+    assert [place for place, text in pages.items() if "Student" in text] == ["report/agf-tables.html"]
+    assert "4 trainings" in pages["report/agf-tables.html"] and "1 training<" in pages["report/agf-tables.html"]
+
+
 def test_a_study_is_shown_by_its_own_title_and_names(tmp_path, monkeypatch):
     names = viz.NAMES | viz.Names(
         labels=dict(single_task="Alone", micro_f1="Share of hits"), forms={r"wide_(\d+)": ("Wide, {} units", "wide")}
     )
     study = Study("agf", "A title of its own", settings=object, prepare=scores, names=names)
-    monkeypatch.setattr("musicmtl.study.report.find_study", lambda name: {"agf": study}[name])
+    monkeypatch.setattr(findings_module, "find_study", lambda name: {"agf": study}[name])
     table = scores().replace({"variant": {"equal": "wide_10", "gradnorm_epoch": "wide_9"}})
     (tmp_path / "data").mkdir()
     table.to_csv(tmp_path / "data" / "agf.csv", index=False)
     monkeypatch.setattr("musicmtl.study.report.published", lambda: published("agf"))
-    page = report.write_report(tmp_path / "data").read_text(encoding="utf-8")
-    assert page.count("A title of its own") == 2 and "<b>Share of hits</b> [%]" in page  # navigation and heading
+    report.write_report(tmp_path / "data")
+    page = (tmp_path / "report" / "agf-tables.html").read_text(encoding="utf-8")
+    assert page.count("A title of its own") == 3 and "<b>Share of hits</b> [%]" in page  # title, navigation, heading
     order = [page.index(f"<td>{words}</td>") for words in ("Alone", "Wide, 9 units", "Wide, 10 units")]
     assert order == sorted(order)
 
@@ -203,8 +294,8 @@ def test_a_study_that_cannot_be_found_is_shown_by_plain_names(fault, monkeypatch
     def find_study(name):
         raise fault
 
-    monkeypatch.setattr("musicmtl.study.report.find_study", find_study)
-    words = report.words_of("some_study")
+    monkeypatch.setattr(findings_module, "find_study", find_study)
+    words = findings_module.words_of("some_study")
     assert words.title == "Some study" and words.names is viz.NAMES
 
 
@@ -213,6 +304,12 @@ def test_a_study_that_cannot_be_found_is_shown_by_plain_names(fault, monkeypatch
     [
         ("agf.csv", lambda table: table.drop(columns="low"), "agf.csv: column low missing"),
         ("claims.csv", lambda table: table.drop(columns="rule"), "claims.csv: column rule missing"),
+        (
+            "claims.csv",
+            lambda table: table.drop(columns=["margins", "trainings", "q"]),
+            "claims.csv: column margins, trainings, q missing.*older version.*`make study` writes it anew",
+        ),
+        ("margins.csv", lambda table: table.drop(columns="bound"), "margins.csv: column bound missing"),
         ("claims.csv", lambda table: table.assign(verdict="perhaps"), "unknown verdict perhaps"),
     ],
 )
@@ -226,11 +323,77 @@ def test_tables_that_are_not_ours_are_refused(figures, name, change, message):
 def test_run_ids_keep_their_zeros_and_counts_add_up(figures):
     results = report.read_results(figures / "data")
     assert set(results.scores.run) == {"07"}
-    assert report.verdict_counts(results.claims).loc["agf"].tolist() == [1, 1, 1, 1]
+    assert verdict_table(results.claims).iloc[0, 3:].tolist() == ["1–5", 1, 1, 1, 1, 1]
+    assert verdict_table(results.claims, None).iloc[0, 4:].sum() == len(results.claims)
+
+
+def test_verdicts_of_different_presets_are_counted_apart():
+    table = claims().assign(preset=["claims"] * 4 + ["mini"] * 3)
+    found = verdict_table(table).set_index("preset")
+    assert found.loc["claims"].trainings == "5" and found.loc["claims", "holds"] == 1
+    assert found.loc["mini"].trainings == "1–5" and found.loc["mini", "one training"] == 1
+    assert verdict_table(table[table.claim == "A3"]).trainings.tolist() == ["–"]
+
+
+def several(seeds=3, gap=0.3):
+    "Scores of trainings that differ by a point, under both protocols."
+    return scores(seeds=seeds).assign(
+        value=lambda rows: np.where(rows.protocol == "published", 0.5 + gap, 0.5) + 0.01 * rows.seed,
+        low=lambda rows: rows.value - 0.03,
+        high=lambda rows: rows.value + 0.03,
+    )
+
+
+def found(scores, claims):
+    return {finding.kind: finding for finding in findings(scores, claims, margins())}
+
+
+def test_findings_are_one_of_each_kind_with_the_tables_numbers():
+    told = found(several(), claims())
+    assert list(told) == ["protocol", "only published", "holds", "does not hold", "unseen"]
+    assert "30.0 points" in told["protocol"].title and "The paper prints 88.0 %" in told["protocol"].text
+    assert told["only published"].title.startswith("A2 holds as published only")
+    assert "Of 2 claims asked under both protocols, 1 holds as published only" in told["only published"].text
+    assert told["holds"].title.startswith("A10 holds") and "q = 0.002" in told["holds"].text
+    assert "+21.4 points [15.0, 27.0]" in told["holds"].text and "not told apart from the paper's" in told["holds"].text
+    assert told["does not hold"].title.startswith("A4 does not hold") and told["does not hold"].line == 0.25
+    assert (
+        "would need about 23 trainings" in told["unseen"].title
+        and "on one training, which says nothing of another: 1;" in told["unseen"].text
+    )
+    for finding in told.values():
+        assert finding.place.startswith("Miniature, preset mini, ") and "training" in finding.place
+
+
+def test_a_finding_that_its_numbers_do_not_support_is_not_written():
+    assert found(several(seeds=1), claims()[:0]) == {}  # one training says nothing of another
+    assert found(several(gap=0.0), claims()[:0]) == {}
+    assert found(several(seeds=2), claims()[:0]) != {}
+    wide = several().assign(low=0.0, high=1.0)
+    assert found(wide, claims()[:0]) == {}
+    only_one = claims().assign(verdict="one training", q=np.nan)
+    assert found(several()[:0], only_one) == {}
+    seen = claims().assign(needed=2)  # fewer trainings than there were: the run could have seen it
+    assert "unseen" not in found(several()[:0], seen)
+
+
+def test_a_gap_has_the_spread_of_both_protocols_trainings_and_of_their_groups():
+    (row,) = findings_module.protocol_gaps(several().query("variant == 'equal'")).itertuples()
+    of_trainings = 4.302652729749464 * 1.0 / np.sqrt(3)
+    half = np.sqrt(2) * np.hypot(of_trainings, 3.0)
+    assert (row.low, row.high) == pytest.approx((30 - half, 30 + half))
+    table = findings_module.protocol_gaps(several(seeds=1))
+    assert len(table) == 0
+
+
+def test_the_expected_number_of_wrong_verdicts_is_stated(figures):
+    assert "Miniature: at most 0.15 of 3" in written(figures)["report.html"]
 
 
 def test_the_command_line(figures, capsys, tmp_path):
     assert report.main(["--data", str(figures / "data"), "--out", str(tmp_path / "page.html")]) == 0
-    assert 'href="figures/agf/map.html"' in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert 'href="page/agf.html"' in (tmp_path / "page.html").read_text(encoding="utf-8")
+    study = (tmp_path / "page" / "agf.html").read_text(encoding="utf-8")
+    assert 'href="../figures/agf/map.html"' in study and 'href="../page.html"' in study
     assert report.main(["--data", str(tmp_path / "nowhere")]) == 2
     assert "no folder" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -81,6 +82,8 @@ def test_the_report_takes_it(home, run):
     command = [sys.executable, "-m", "musicmtl.report", "--data", str(run / "figures" / "data"), "--out", str(page)]
     done = subprocess.run(command, env={**os.environ, **environment(home)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    text = page.read_text(encoding="utf-8")
+    assert 'href="page/sixth.html"' in page.read_text(encoding="utf-8")
+    text = (home / "page" / "sixth.html").read_text(encoding="utf-8")
     assert 'id="sixth"' in text and "<b>X1</b> A second task makes genre recognition more accurate" in text
-    assert text.count("data:image/png;base64,") == 1 and "make study STUDY=sixth" not in text
+    (picture,) = re.findall('<img [^>]*src="([^"]+)"', text)
+    assert (home / "page" / picture).is_file() and "make study STUDY=sixth" not in text

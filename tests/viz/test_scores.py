@@ -54,6 +54,7 @@ FIGURES = dict(
     sweep=lambda: viz.setting_sweep(SWEEP, metric="roc_auc"),
     effects=lambda: viz.protocol_effects(EFFECTS),
     claims=lambda: viz.claim_forest(CLAIMS),
+    margins=lambda: viz.claim_forest(CLAIMS, margins=MARGINS),
 )
 
 
@@ -79,16 +80,36 @@ def test_scores_stand_beside_the_paper_and_the_majority(seeds):
     assert lines["Paper, 87.99 (§5)"] == 87.99 and lines["Majority class, corrected"] == pytest.approx(25)
     mean = df[(df.variant == "equal") & (df.protocol == "corrected")].value.mean() * 100
     assert any(np.isclose(np.asarray(line.get_xdata(), float), mean).any() for line in ax.lines)
-    assert ("t intervals" in ax.get_xlabel()) == (seeds == 5)
+    assert ("Student's t" in ax.get_xlabel()) == (seeds == 5)
+    assert "over test groups" in ax.get_xlabel() if seeds == 1 else "and test groups" in ax.get_xlabel()
 
 
-def test_seed_summary_matches_students_interval():
-    d = pd.DataFrame(dict(variant="a", protocol="p", value=[1.0, 2.0, 3.0, 4.0], low=0.0, high=9.0))
+def test_seed_summary_matches_students_interval_where_nothing_is_known_of_groups():
+    d = pd.DataFrame(dict(variant="a", protocol="p", value=[1.0, 2.0, 3.0, 4.0], low=np.nan, high=np.nan))
     s = viz.seed_summary(d).iloc[0]
     half = 3.182446305284263 * np.std([1, 2, 3, 4], ddof=1) / 2
     assert s.value == 2.5 and (s.low, s.high) == pytest.approx((2.5 - half, 2.5 + half))
-    assert viz.seed_summary(d[:1]).iloc[0][["low", "high"]].tolist() == [0.0, 9.0]
-    assert np.isnan(viz.seed_summary(d[:2]).iloc[0].low)
+    assert np.isnan(viz.seed_summary(d[:1]).iloc[0].low)
+
+
+def test_an_interval_has_the_noise_of_groups_and_from_three_trainings_on_that_of_trainings():
+    d = pd.DataFrame(dict(variant="a", protocol="p", value=[1.0, 2.0, 3.0, 4.0]))
+    d = d.assign(low=d.value - 1, high=d.value + 3)
+    s = viz.seed_summary(d).iloc[0]
+    half = 3.182446305284263 * np.std([1, 2, 3, 4], ddof=1) / 2
+    assert (s.low, s.high) == pytest.approx((2.5 - np.hypot(half, 1), 2.5 + np.hypot(half, 3)))
+    assert viz.seed_summary(d[:1]).iloc[0][["low", "high"]].tolist() == [0.0, 4.0]
+    assert viz.seed_summary(d[:2]).iloc[0][["low", "high"]].tolist() == [0.5, 4.5]
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 5])
+def test_every_score_has_a_bar_and_several_trainings_are_thin_ticks(seeds):
+    ax = viz.score_bars(results(seeds))
+    bars = [np.ptp(np.asarray(end, float)[:, 0]) for c in ax.containers for end in c.lines[2][0].get_segments()]
+    assert len(bars) == 4 and min(bars) > 0
+    ticks = [len(c.get_offsets()) for c in ax.collections if c.get_label().startswith("_child")]
+    assert sum(ticks) == (4 * seeds if seeds > 1 else 0)
+    assert ("two trainings" in ax.get_xlabel()) == (seeds == 2)
 
 
 def test_one_metric_and_one_corpus_per_figure():
@@ -110,9 +131,8 @@ def test_auc_axes_leave_out_what_is_empty_and_nothing_else():
     def left(*values):
         return viz.score_bars(rows(*values)).get_xlim()[0]
 
-    assert (
-        left(0.8) == 40 and left(0.3) == pytest.approx(20) and left(0.3, 0.32) == pytest.approx(31)
-    )  # two seeds have no interval
+    assert left(0.8) == 40 and left(0.3) == pytest.approx(20)
+    assert left(0.3, 0.32) == pytest.approx(21)  # two trainings have the bar of their test groups
 
 
 def test_panels_of_scores_show_the_tables_numbers():
@@ -181,6 +201,42 @@ def test_claims_of_different_units_get_panels_and_unknown_verdicts_an_error():
     assert len(axes) == 2 and [t.get_text() for t in axes[0].get_yticklabels()] == ["A1", "A3"]
     with pytest.raises(ParamsError, match="maybe"):
         viz.claim_forest(df.assign(verdict="maybe"))
+
+
+MARGINS = pd.DataFrame(
+    dict(
+        claim=["A1", "A1"],
+        margin=["micro_f1", "gain"],
+        place=["α = 1", ""],
+        effect=[1.0, 3.0],
+        low=[0.0, 2.0],
+        high=[2.0, 4.0],
+        unit="points",
+        test=["above", "within"],
+        bound=[0.5, 5.0],
+        paper=[1.7, np.nan],
+    )
+)
+
+
+def test_margins_have_a_row_each_with_bound_and_paper_under_their_claims_verdict():
+    axes = viz.claim_forest(CLAIMS, margins=MARGINS)
+    assert [t.get_text() for t in axes[0].get_yticklabels()] == ["A1, Micro F1, α = 1", "A1, Gain"]
+    bounds = [line.get_xdata().tolist() for line in axes[0].lines if line.get_marker() == "|"][-2:]
+    assert bounds == [[0.5], [5.0, -5.0]]
+    papers = [line.get_xdata()[0] for line in axes[0].lines if line.get_marker() == "D"]
+    assert papers[0] == 1.7 and np.isnan(papers[1])
+    assert [t.get_text() for t in axes[0].get_legend().get_texts()] == ["holds", "bound", "paper"]
+    assert [t.get_text() for t in axes[-1].texts] == ["not testable here"]  # the claim without margins
+    with pytest.raises(ParamsError, match="claim_forest: margins: the table lacks bound"):
+        viz.claim_forest(CLAIMS, margins=MARGINS.drop(columns="bound"))
+
+
+def test_one_training_has_an_open_marker():
+    (ax,) = viz.claim_forest(CLAIMS[:1].assign(verdict="one training"))
+    (marker,) = [line for line in ax.lines if line.get_marker() == "^"]
+    assert marker.get_markerfacecolor() == "white"
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["one training"]
 
 
 def test_figures_show_the_names_that_they_are_given():
