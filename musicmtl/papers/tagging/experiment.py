@@ -57,18 +57,8 @@ from ...tasks import Task, multilabel
 from ...viz import n_parameters
 from .metric import NOTIONS, MetricTask, TripletNet, Triplets, cosine_matrix
 from .metric import tag_notions
-from musicmtl.papers.tagging.model import (
-    SCHEDULES,
-    SR,
-    WINDOW,
-    Crops,
-    LogitNet,
-    MelNet,
-    Musicnn,
-    MusicnnEmbedding,
-    Schedule,
-)
-from .model import TagAndEmbed, TagNet, clip_means, freeze
+from .model import SCHEDULES, SR, WINDOW, Crops, LogitNet, Musicnn, MusicnnEmbedding, Schedule
+from .model import MelNet, TagAndEmbed, TagNet, clip_means, freeze
 from .tagger import load_net, make_net, save_net
 from .model import tag_scores
 
