@@ -7,9 +7,9 @@ __all__ = ['SWITCHES', 'SETS', 'ALL', 'WEIGHTINGS', 'BEST', 'FOLDER', 'TASKS', '
            'scenario_of', 'PretrainingSettings', 'Settings', 'ClipBank', 'ClipBatches', 'Pool', 'miniature_clips',
            'audioset_clips', 'cut_clips', 'make_pool', 'Target', 'Source', 'open_sources', 'make_target', 'fewer_clips',
            'PretrainingData', 'prepare', 'Encoder', 'target_stats', 'balancer_of', 'pretraining', 'pool_clips',
-           'pretrain', 'loss_arrays', 'untrained', 'FeatureMeans', 'embed', 'train_encoder', 'Probe', 'Learner',
-           'learner_module', 'labelled_clips', 'train_learner', 'label_of', 'Trial', 'budgets_of', 'trials', 'stages',
-           'Reading', 'read', 'macro', 'clip_weights', 'scores', 'spread', 'constant']
+           'pretrain', 'constant_loss', 'loss_arrays', 'untrained', 'FeatureMeans', 'embed', 'train_encoder', 'Probe',
+           'Learner', 'learner_module', 'steps_of_all', 'labelled_clips', 'train_learner', 'label_of', 'Trial',
+           'budgets_of', 'trials', 'stages', 'Reading', 'read', 'macro', 'clip_weights', 'scores', 'spread', 'constant']
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #80c11340
 import re
@@ -39,7 +39,6 @@ from musicmtl.study import (
     draws,
     features_of,
     frequent,
-    over_seeds,
     parts_in_words,
     require_column,
     require_parts,
@@ -787,13 +786,24 @@ def _by_epoch(history, column, names):
     return history.pivot_table(index="epoch", columns="task", values=column)[list(names)].to_numpy()
 
 
+def constant_loss(
+    module: Pretraining,
+    name: str,  # Of a worker
+) -> float:  # NaN for the waveform, whose loss is no square
+    "Squared error of answering a target's mean, from its standard deviation in the training clips."
+    if name not in module.stats:
+        return np.nan
+    return 1.0 if module.znorm else float(module.stats[name][1].square().mean())
+
+
 def loss_arrays(
     module: Pretraining,  # Trained
-) -> dict:  # workers [K]; valid, train, weight [E, K]
-    "Losses on validation and in training, and the loss weights, by epoch and worker."
+) -> dict:  # workers, constant [K]; valid, train, weight [E, K]
+    "Losses on validation, in training and of a constant answer, and the loss weights, by epoch and worker."
     names = [task.name for task in module.tasks]
     return {
         "workers": np.array(names),
+        "constant": np.array([constant_loss(module, name) for name in names]),
         "valid": _by_epoch(module.valid_history, "loss", names),
         "train": _by_epoch(module.history, "loss", names),
         "weight": _by_epoch(module.history, "weight", names),
@@ -896,7 +906,8 @@ class Probe(Job):
         if self.encoder.recipe.encoder == "features":
             z = (z - z[train].mean(0)) / z[train].std(0).clamp(min=1e-6)
         training, validation = ((z[items], y[items]) for items in (train, parts["valid"]))
-        heads, _ = train_heads(target.task, training, validation, seed=seed, **_head_options(settings))
+        steps = steps_of_all(target, settings, self.split, settings.head_batch) if self.n else None
+        heads, _ = train_heads(target.task, training, validation, seed=seed, steps=steps, **_head_options(settings))
         with torch.no_grad():
             probabilities = target.task.predict(heads(z[parts["test"]]))
         return {"probabilities": probabilities.numpy()}
@@ -949,6 +960,16 @@ def learner_module(
     return MultiTask(net, [task], lr=settings.tune_lr, seed=stable_hash(job.seed, job.trial) % 2**31)
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #1c14d0cf
+def steps_of_all(
+    target: Target,
+    settings: Settings,
+    split: str,
+    batch_size: int,
+) -> int:
+    "Steps of an epoch of all training clips: what fewer clips are given as well, so that only their number differs."
+    return max(1, len(target.parts(split, settings.seed)["train"]) // batch_size)
+
+
 def labelled_clips(
     target: Target,
     settings: Settings,
@@ -978,6 +999,7 @@ def train_learner(
         clips["train"],
         clips["valid"],
         epochs=settings.tune_epochs,
+        steps_per_epoch=steps_of_all(target, settings, job.split, settings.tune_batch) if job.n else None,
         batch_size=settings.tune_batch,
         **settings.hardware,
         root=job.folder(root) / "network",
@@ -1105,7 +1127,7 @@ def stages(data: PretrainingData, settings: Settings) -> dict[str, list[Job]]:
     }
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #ea51cfc5
-LOSSES = ("workers", "valid", "train", "weight")  # Arrays of a pre-trained `Encoder`
+LOSSES = ("workers", "constant", "valid", "train", "weight")  # Arrays of a pre-trained `Encoder`
 
 
 @dataclass(eq=False)
@@ -1115,9 +1137,10 @@ class Reading:
     trial: Trial
     probabilities: np.ndarray  # [trials, n, C]
     y: np.ndarray  # Codes [n], or zeros, ones and NaN [n, C]
-    group: np.ndarray  # What the bootstrap draws [n]
+    group: np.ndarray  # Whom or what each is evidence of [n], text
     train: np.ndarray  # Clips trained on
-    losses: dict | None  # Of the pre-training, `LOSSES`: workers [K]; valid, train, weight [E, K]
+    losses: dict | None  # Of the pre-training, `LOSSES`: workers, constant [K]; valid, train, weight [E, K]
+    chance: float = 0.0  # Macro F1 of a constant answer
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #34a30901
 def read(
@@ -1138,8 +1161,8 @@ def _read_trial(trial, data, settings, results):
     group = bootstrap_groups(target.corpus, target.track[test], target.column)
     losses = None
     if encoder.recipe.pretrained:
-        losses = {name: results[encoder][name] for name in LOSSES}
-    return Reading(trial, probabilities, target.answers[test], group, train, losses)
+        losses = {name: results[encoder][name] for name in LOSSES if name in results[encoder]}
+    return Reading(trial, probabilities, target.answers[test], group, train, losses, constant(target, parts))
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #2e50a2d3
 def macro(
@@ -1154,15 +1177,16 @@ def macro(
 
 
 def clip_weights(reading: Reading) -> np.ndarray:  # [1 + DRAWS, n]
-    "How often each test clip is in each bootstrap sample; other tasks have other draws."
-    return draws(reading.group.max() + 1, reading.trial.task)[:, reading.group]
+    "How much each test clip counts in each draw; other tasks have other draws."
+    names, group = np.unique(reading.group, return_inverse=True)
+    return draws(names, reading.trial.task)[:, group]
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #d0efe82a
-def scores(data, settings, reading: Reading) -> dict:  # macro_f1 -> [1 + DRAWS]
+def scores(data, settings, reading: Reading) -> dict:  # macro_f1 -> [1 + DRAWS]; n_groups
     "Macro F1, mean over trials."
     weights = clip_weights(reading)
     by_trial = [macro(reading.y, probabilities, weights) for probabilities in reading.probabilities]
-    return {"macro_f1": over_seeds(np.array(by_trial))}
+    return {"macro_f1": np.mean(by_trial, 0), "n_groups": len(set(reading.group))}
 
 
 def spread(reading: Reading) -> float:  # NaN for one trial

@@ -28,6 +28,7 @@ from musicmtl.papers.pase.experiment import (
 from musicmtl.papers.pase.claims import (
     BOTH,
     CLAIMS,
+    PRINTED,
     CURVES,
     FIRST,
     ORDER,
@@ -359,6 +360,7 @@ study = Study(
     },
     claims=CLAIMS,
     both=BOTH,
+    printed=PRINTED,
     comparisons=comparisons,
     figures=(
         encoder_figure,
