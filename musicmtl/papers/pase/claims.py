@@ -111,7 +111,7 @@ LETTERS = {"M": "mfcc", "C": "chroma", "T": "tempogram"}
 
 
 def need_taught(board: Board, protocol: str, task: str, *letters: str, workers: str = ALL):
-    "Raise `NotTestable` where a worker (M, C or T) has not learnt its target when it was trained in a set, re-weighted."
+    "Raise `NotTestable` where a worker (M, C or T) did not learn its target when it was trained in a set, re-weighted."
     for reading in board.readings(label_of(reweighted(workers), task), protocol):
         for worker in (LETTERS[letter] for letter in letters):
             if reading.losses is not None and "constant" in reading.losses:
@@ -566,7 +566,7 @@ def crossing(
     left = last_behind.clip(max=len(n) - 2)
     below, above = gain[draws, left], gain[draws, left + 1]
     x = np.log(n)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         meets = np.exp(x[left] - (x[left + 1] - x[left]) * below / (above - below))
     return np.where(~behind.any(1), 0, np.where(behind[:, -1], np.inf, meets))
 
