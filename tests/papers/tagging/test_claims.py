@@ -73,7 +73,7 @@ def test_every_claim_has_a_rule_and_a_function():
 
 QUESTION_2 = {"cnn1d": 0.7, "cnn1d_skeleton": 0.5, "cnn2d": 0.8, "cnn2d_skeleton": 0.6, "fcn": 0.8}
 QUESTION_2 |= {"musicnn_0": 0.4, "musicnn_7": 0.65, "musicnn_8": 0.9, "musicnn_scratch": 0.5}
-QUESTION_4 = dict(zip(rows_of("linear"), (0.62, 0.74, 0.5, 0.55), strict=True))
+QUESTION_4 = dict(zip(rows_of("linear"), (0.64, 0.8, 0.5, 0.57), strict=True))
 QUESTION_4 |= dict(zip(rows_of("cnn"), (0.5, 0.5, 0.62, 0.62), strict=True))
 QUESTION_4 |= dict(zip(rows_of("musicnn"), (0.68, 0.68, 0.9, 0.9), strict=True))
 
