@@ -297,6 +297,8 @@ def judged(
         raise ParamsError("judged: expected at least one margin, found none")
     if unknown := [margin.name for margin in margins if np.isnan(margin.sample.effect)]:
         raise NotTestable(f"{', '.join(unknown)}: not defined for these trainings")
+    if alone := [margin.name for margin in margins if margin.sample.n_groups == 1]:
+        raise NotTestable(f"{', '.join(alone)}: tested on a single group, which says nothing of another")
     p_for, p_against = [margin.probabilities()[0] for margin in margins], min(against_all(margins))
     found = {"p_for": max(p_for), "p_against": p_against, "deciding": int(np.argmax(p_for))}
     if min(margin.sample.n for margin in margins) < 2:
@@ -345,7 +347,7 @@ def distance(self: Margin, effect: float) -> float:
 def row(self: Margin) -> dict:
     "A margin as a row of margins.csv, without the claim's names."
     found = self.sample.estimate()
-    effect, low, high = found.ends()
+    effect, low, high = found.ends() if found.trainings > 1 or found.groups > 1 else (found.effect, np.nan, np.nan)
     paper = {"paper": self.paper, "needed": trainings_needed(found, self.distance(self.paper))}
     counts = {"trainings": found.trainings, "groups": found.groups}
     ends = {"margin": self.name, "effect": effect, "low": low, "high": high, "test": self.kind, "bound": self.bound}

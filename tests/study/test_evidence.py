@@ -200,6 +200,8 @@ def test_nothing_at_all_is_not_a_failure():
 def test_what_is_not_defined_is_not_judged():
     with pytest.raises(NotTestable, match="gain: not defined"):
         judged([Margin(Sample(np.full((3, 1), np.nan)), {"above": 0}, "gain")])
+    with pytest.raises(NotTestable, match="gain: tested on a single group"):
+        judged([Margin(Sample(np.ones((3, 1 + DRAWS)), 1), {"above": 0}, "gain")])
     with pytest.raises(ParamsError, match="at least one margin"):
         judged([])
     with pytest.raises(ParamsError, match="above, below and within"):
@@ -262,6 +264,8 @@ def test_a_margins_row_says_what_it_saw_and_could_have_seen():
     assert row["low"] < row["effect"] < row["high"] and (row["trainings"], row["groups"]) == (5, 16)
     assert row["resolvable"] > 0 and row["paper"] == 5 and row["needed"] >= 2
     assert np.isnan(Margin(UP, {"above": 0}).row()["needed"])
+    alone = Margin(Sample(np.array([[3.0]])), {"above": 0}).row()  # a number of one training: nothing varies
+    assert alone["effect"] == 3 and np.isnan(alone["low"]) and np.isnan(alone["high"])
 
 
 def test_our_effect_is_set_beside_the_papers():
