@@ -7,9 +7,9 @@ __all__ = ['SWITCHES', 'SETS', 'ALL', 'WEIGHTINGS', 'BEST', 'FOLDER', 'TASKS', '
            'scenario_of', 'PretrainingSettings', 'Settings', 'ClipBank', 'ClipBatches', 'Pool', 'miniature_clips',
            'audioset_clips', 'cut_clips', 'make_pool', 'Target', 'Source', 'open_sources', 'make_target', 'fewer_clips',
            'PretrainingData', 'prepare', 'Encoder', 'target_stats', 'balancer_of', 'pretraining', 'pool_clips',
-           'pretrain', 'loss_arrays', 'untrained', 'FeatureMeans', 'embed', 'train_encoder', 'Probe', 'Learner',
-           'learner_module', 'labelled_clips', 'train_learner', 'label_of', 'Trial', 'budgets_of', 'trials', 'stages',
-           'Reading', 'read', 'macro', 'clip_weights', 'scores', 'spread', 'constant']
+           'pretrain', 'constant_losses', 'loss_arrays', 'untrained', 'FeatureMeans', 'embed', 'train_encoder', 'Probe',
+           'Learner', 'learner_module', 'labelled_clips', 'train_learner', 'label_of', 'Trial', 'budgets_of', 'trials',
+           'stages', 'Reading', 'read', 'macro', 'clip_weights', 'scores', 'spread', 'constant', 'at_random']
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #80c11340
 import re
@@ -39,7 +39,6 @@ from musicmtl.study import (
     draws,
     features_of,
     frequent,
-    over_seeds,
     parts_in_words,
     require_column,
     require_parts,
@@ -202,14 +201,14 @@ class Settings(PretrainingSettings):
     side_variants: tuple[str, ...] = which(())  # Frozen, the first seed only
     folder_variants: tuple[str, ...] = which(FOLDER)  # Those of the above that are tested on a folder
     trials: int = 10  # Of a frozen encoder's linear layer (§3.4)
-    head_epochs: int = 300  # At most
-    patience: int = 10  # Epochs without a lower validation loss (§3.4)
+    head_rounds: int = 300  # At most; a round is as many steps as all training clips take once
+    patience: int = 10  # Rounds without a lower validation loss (§3.4)
     head_lr: float = 1e-3  # Adam, that layer (§3.4)
     head_batch: int = 32  # Clips per step of that layer
     trained: tuple[str, ...] = which(())  # With an encoder that learns the task
     tune_trials: int = which(1)  # Of these
     tune_lr: float = 1e-3  # Adam, encoder and layer (§3.4)
-    tune_epochs: int = 30  # At most
+    tune_rounds: int = 30  # At most; as above
     tune_batch: int = 16  # Clips per step
     crop_s: float | None = None  # Random seconds of a clip at each training step of these; None: the whole clip
     budgets: tuple[int, ...] = which(())  # Training clips, beside all of them
@@ -778,7 +777,7 @@ def pretrain(
         root=job.folder(root) / "network",
         settings={"job": job.name, "clips": pool.store.manifest["corpus"]},
     )
-    save_encoder(module.net.encoder.cpu(), job.weights_file(root))
+    save_encoder(module.cpu().net.encoder, job.weights_file(root))
     return module
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #40976885
@@ -787,12 +786,29 @@ def _by_epoch(history, column, names):
     return history.pivot_table(index="epoch", columns="task", values=column)[list(names)].to_numpy()
 
 
+def constant_losses(
+    module: Pretraining,
+    clips: ClipBatches,  # That validate
+    batch_size: int = 16,
+) -> np.ndarray:  # [K]
+    "Each worker's loss if it only ever said its target's mean in training; a waveform's is 0."
+    losses, n = np.zeros(len(module.tasks)), len(clips)
+    for items in np.split(np.arange(n), range(batch_size, n, batch_size)):
+        for k, (task, y) in enumerate(zip(module.tasks, module.targets(*clips[items]), strict=True)):
+            known = task.name in module.stats and not module.znorm
+            mean = module.stats[task.name][0][:, None] if known else torch.zeros(())
+            losses[k] += len(items) / n * float(task.loss(mean.to(y).expand_as(y), y))
+    return losses
+
+
 def loss_arrays(
     module: Pretraining,  # Trained
-) -> dict:  # workers [K]; valid, train, weight [E, K]
-    "Losses on validation and in training, and the loss weights, by epoch and worker."
+    clips: ClipBatches,  # That validate
+) -> dict:  # workers, constant [K]; valid, train, weight [E, K]
+    "Losses on validation and in training, and the loss weights, by epoch and worker; and a constant answer's loss."
     names = [task.name for task in module.tasks]
     return {
+        "constant": constant_losses(module, clips),
         "workers": np.array(names),
         "valid": _by_epoch(module.valid_history, "loss", names),
         "train": _by_epoch(module.history, "loss", names),
@@ -851,7 +867,8 @@ def train_encoder(
     "Pre-train an encoder if its recipe says so, and embed every downstream clip."
     losses = {}
     if job.recipe.pretrained:
-        losses = loss_arrays(pretrain(data, settings, job, root))
+        clips = pool_clips(data.pools[job.pool], settings, job, "valid")
+        losses = loss_arrays(pretrain(data, settings, job, root), clips)
         encoder = load_encoder(job.weights_file(root))
     elif job.recipe.encoder == "features":
         encoder = FeatureMeans()
@@ -861,6 +878,12 @@ def train_encoder(
     return {**losses, **embeddings}
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #7698f635
+def _steps(target, split, settings, batch_size):
+    "Steps of a round: in which all training clips are seen once, however few of them are used."
+    n = len(target.parts(split, settings.seed)["train"])
+    return n // min(batch_size, n)
+
+
 def _head_options(settings):
     "Settings of the linear layers, as `train_heads` takes them."
     return {
@@ -868,7 +891,7 @@ def _head_options(settings):
         "lr": settings.head_lr,
         "batch_size": settings.head_batch,
         "patience": settings.patience,
-        "epochs": settings.head_epochs,
+        "epochs": settings.head_rounds,
     }
 
 
@@ -896,7 +919,9 @@ class Probe(Job):
         if self.encoder.recipe.encoder == "features":
             z = (z - z[train].mean(0)) / z[train].std(0).clamp(min=1e-6)
         training, validation = ((z[items], y[items]) for items in (train, parts["valid"]))
-        heads, _ = train_heads(target.task, training, validation, seed=seed, **_head_options(settings))
+        steps = _steps(target, self.split, settings, settings.head_batch)
+        options = {"seed": seed, "steps_per_epoch": steps, **_head_options(settings)}
+        heads, _ = train_heads(target.task, training, validation, **options)
         with torch.no_grad():
             probabilities = target.task.predict(heads(z[parts["test"]]))
         return {"probabilities": probabilities.numpy()}
@@ -915,7 +940,7 @@ class Learner(Job):
     trial: int
 
     def train(self, data: PretrainingData, settings: Settings, root: Path) -> dict:
-        "Probabilities for the test clips [n, C]."
+        "Probabilities for the test clips, and the validation loss by round: see `train_learner`."
         return train_learner(data, settings, self, root)
 
     @property
@@ -969,7 +994,7 @@ def train_learner(
     settings: Settings,
     job: Learner,
     root: Path,  # Folder of all jobs
-) -> dict:  # probabilities [n, C]
+) -> dict:  # probabilities [n, C]; curve [R], validation loss by round
     "Train an encoder on a task with early stopping, and ask it about the test clips."
     target, module = data.targets[job.task], learner_module(data, settings, job, root)
     clips = labelled_clips(target, settings, job)
@@ -977,7 +1002,8 @@ def train_learner(
         module,
         clips["train"],
         clips["valid"],
-        epochs=settings.tune_epochs,
+        epochs=settings.tune_rounds,
+        steps_per_epoch=_steps(target, job.split, settings, settings.tune_batch),
         batch_size=settings.tune_batch,
         **settings.hardware,
         root=job.folder(root) / "network",
@@ -987,7 +1013,7 @@ def train_learner(
     device = best_device(settings)
     net = module.net.to(device).eval()
     found = outputs(lambda x: target.task.predict(net(x)), clips["test"], device=device, batch_size=16)
-    return {"probabilities": found.numpy()}
+    return {"probabilities": found.numpy(), "curve": module.valid_history.loss.to_numpy()}
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #055befce
 def label_of(
@@ -1105,7 +1131,7 @@ def stages(data: PretrainingData, settings: Settings) -> dict[str, list[Job]]:
     }
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #ea51cfc5
-LOSSES = ("workers", "valid", "train", "weight")  # Arrays of a pre-trained `Encoder`
+LOSSES = ("workers", "constant", "valid", "train", "weight")  # Arrays of a pre-trained `Encoder`
 
 
 @dataclass(eq=False)
@@ -1115,9 +1141,25 @@ class Reading:
     trial: Trial
     probabilities: np.ndarray  # [trials, n, C]
     y: np.ndarray  # Codes [n], or zeros, ones and NaN [n, C]
-    group: np.ndarray  # What the bootstrap draws [n]
+    group: np.ndarray  # Name of what the bootstrap draws [n]
     train: np.ndarray  # Clips trained on
-    losses: dict | None  # Of the pre-training, `LOSSES`: workers [K]; valid, train, weight [E, K]
+    losses: dict | None  # Of the pre-training, `LOSSES`: workers, constant [K]; valid, train, weight [E, K]
+    curves: tuple = ()  # Validation loss by round of each trial, where the encoder learns the task
+
+
+@patch
+def learning_curves(self: Reading) -> list:  # Curves
+    "How the validation loss fell in what trained the encoder last; nothing where nothing did."
+    if self.curves or self.losses is None:
+        return list(self.curves)
+    return [(self.losses["valid"] * self.losses["weight"]).sum(1)]
+
+
+@patch
+def explained(self: Reading) -> dict:  # Worker -> share by epoch [E]
+    "R² of the workers on validation; of the waveform, whose error is not squared, the share of a constant's loss."
+    r2 = 1 - self.losses["valid"] / self.losses["constant"]
+    return dict(zip(self.losses["workers"], r2.T, strict=True))
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #34a30901
 def read(
@@ -1133,13 +1175,17 @@ def _read_trial(trial, data, settings, results):
     target, encoder = data.targets[trial.task], trial.encoder(data)
     parts = target.parts(trial.protocol.split, settings.seed)
     test, train = parts["test"], fewer_clips(target, parts["train"], trial.n, settings.seed)
-    found = [results[job]["probabilities"] for job in trial.jobs(data, settings)]
-    probabilities = found[0] if trial.scenario == "frozen" else np.stack(found)
+    found, curves = [results[job] for job in trial.jobs(data, settings)], ()
+    if trial.scenario == "frozen":
+        probabilities = found[0]["probabilities"]
+    else:
+        probabilities = np.stack([arrays["probabilities"] for arrays in found])
+        curves = tuple(arrays["curve"] for arrays in found)
     group = bootstrap_groups(target.corpus, target.track[test], target.column)
     losses = None
     if encoder.recipe.pretrained:
         losses = {name: results[encoder][name] for name in LOSSES}
-    return Reading(trial, probabilities, target.answers[test], group, train, losses)
+    return Reading(trial, probabilities, target.answers[test], group, train, losses, curves)
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #2e50a2d3
 def macro(
@@ -1154,15 +1200,16 @@ def macro(
 
 
 def clip_weights(reading: Reading) -> np.ndarray:  # [1 + DRAWS, n]
-    "How often each test clip is in each bootstrap sample; other tasks have other draws."
-    return draws(reading.group.max() + 1, reading.trial.task)[:, reading.group]
+    "Weight of each test clip in each draw, its group's; other tasks have other groups."
+    names, group = np.unique(reading.group, return_inverse=True)
+    return draws(names, reading.trial.task)[:, group]
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #d0efe82a
-def scores(data, settings, reading: Reading) -> dict:  # macro_f1 -> [1 + DRAWS]
+def scores(data, settings, reading: Reading) -> dict:  # macro_f1 -> [1 + DRAWS]; n_groups
     "Macro F1, mean over trials."
     weights = clip_weights(reading)
     by_trial = [macro(reading.y, probabilities, weights) for probabilities in reading.probabilities]
-    return {"macro_f1": over_seeds(np.array(by_trial))}
+    return {"macro_f1": np.mean(by_trial, 0), "n_groups": len(set(reading.group))}
 
 
 def spread(reading: Reading) -> float:  # NaN for one trial
@@ -1184,3 +1231,17 @@ def constant(
         share = np.bincount(train, minlength=len(target.classes)) / len(train)
     n = len(y)
     return float(macro(y, np.tile(share, (n, 1)), np.ones((1, n)))[0])
+
+# %% ../../../nbs/papers/pase/experiment.ipynb #9ae493ef
+def at_random(
+    target: Target,
+    parts: dict,  # train, test -> clips
+) -> float:
+    "Macro F1 of answers at random, each class or label as often as among the training clips."
+    y, train = target.answers[parts["test"]], target.answers[parts["train"]]
+    if target.several:
+        shares, occurs = np.nanmean(train, 0), np.nansum(y, 0) > 0
+    else:
+        n = len(target.classes)
+        shares, occurs = np.bincount(train, minlength=n) / len(train), np.bincount(y, minlength=n) > 0
+    return float(shares[occurs].mean())

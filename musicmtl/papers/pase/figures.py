@@ -31,6 +31,7 @@ from musicmtl.papers.pase.claims import (
     CURVES,
     FIRST,
     ORDER,
+    PRINTED,
     STEPS,
     all_workers_or_none,
     comparisons,
@@ -359,6 +360,7 @@ study = Study(
     },
     claims=CLAIMS,
     both=BOTH,
+    printed=PRINTED,
     comparisons=comparisons,
     figures=(
         encoder_figure,

@@ -1085,12 +1085,14 @@ class Heads(nn.Module):
         return torch.baddbmm(self.bias[:, None], per_trial, self.weight.transpose(1, 2))
 
 # %% ../../../nbs/papers/pase/model.ipynb #eeded51b
-def _orders(seed, trials, epoch, n, size):
-    "Batches [steps, trials, size] of one epoch: a permutation per trial, without its incomplete last batch."
-    order = np.stack([generator(seed, "order", trial, epoch).permutation(n) for trial in range(trials)])
+def _orders(seed, trials, epoch, n, size, steps):
+    "Batches [steps, trials, size] of one epoch: permutations per trial, without their incomplete last batches."
     size = min(size, n)
     whole = n // size * size
-    return torch.from_numpy(order[:, :whole].reshape(trials, -1, size)).transpose(0, 1)
+    rngs = [generator(seed, "order", trial, epoch) for trial in range(trials)]
+    rounds = -(-steps * size // whole)
+    order = np.stack([np.concatenate([rng.permutation(n)[:whole] for _ in range(rounds)]) for rng in rngs])
+    return torch.from_numpy(order.reshape(trials, -1, size)).transpose(0, 1)[:steps]
 
 
 class _BestEpochs:
@@ -1125,6 +1127,7 @@ def train_heads(
     batch_size: int = 32,
     patience: int = 10,  # Epochs without a lower validation loss after which a trial stops
     epochs: int = 500,  # At most
+    steps_per_epoch: int | None = None,  # None: all clips once
     seed: int = 0,
 ) -> tuple[Heads, Tensor]:  # The heads at each trial's best epoch; that epoch [trials], from 0
     "Linear layers on fixed embeddings (the paper, section 3.4). Raises `ParamsError` where a part has no clips."
@@ -1135,8 +1138,9 @@ def train_heads(
     optimizer, best = torch.optim.Adam(heads.parameters(), lr=lr), _BestEpochs(heads, patience)
     training_losses = torch.vmap(task.loss, in_dims=(0, 0))
     validation_losses = torch.vmap(task.loss, in_dims=(0, None))
+    steps = steps_per_epoch or len(z) // min(batch_size, len(z))
     for epoch in range(epochs):
-        for batch in _orders(seed, trials, epoch, len(z), batch_size).to(z.device):
+        for batch in _orders(seed, trials, epoch, len(z), batch_size, steps).to(z.device):
             optimizer.zero_grad()
             training_losses(heads(z[batch]), y[batch]).sum().backward()
             optimizer.step()

@@ -45,8 +45,8 @@ TINY = {
     "epochs": 2,
     "batch_size": 4,
     "trials": 2,
-    "head_epochs": 4,
-    "tune_epochs": 2,
+    "head_rounds": 4,
+    "tune_rounds": 2,
     "n_jobs": 1,
 }
 EQUAL = Encoder(recipe(f"paseplus_equal_{ALL}"), "train", 0)
