@@ -21,6 +21,7 @@ __all__ = ['ORDER', 'NEEDED', 'WORDS', 'LETTERS', 'FIRST', 'RIVALS', 'TEMPO', 'R
 from collections.abc import Iterable
 from itertools import product
 import numpy as np
+from fastcore.basics import patch
 from ...metrics import confusion
 from musicmtl.study import (
     Board,
@@ -386,22 +387,28 @@ class Confusions:
         y = self.board.readings(label_of(variant, self.task), self.protocol, self.seeds)[0].y
         need_items({name: int((y == code).sum()) for name, code in zip(names, codes, strict=True)})
 
-    def share(self, workers: str, cells: list[tuple[str, str]]) -> Sample:  # Per cent
-        "`share_named` with a set of workers, re-weighted."
-        readings = self.board.readings(label_of(reweighted(workers), self.task), self.protocol, self.seeds)
-        values = np.stack([share_named(reading, self.classes, cells) for reading in readings])
-        return Sample(100 * values, min(len(set(reading.group)) for reading in readings))
+# %% ../../../nbs/papers/pase/claims.ipynb #bfafcad4
+@patch
+def share(self: Confusions, workers: str, cells: list[tuple[str, str]]) -> Sample:  # Per cent
+    "`share_named` with a set of workers, re-weighted."
+    readings = self.board.readings(label_of(reweighted(workers), self.task), self.protocol, self.seeds)
+    values = np.stack([share_named(reading, self.classes, cells) for reading in readings])
+    return Sample(100 * values, min(len(set(reading.group)) for reading in readings))
 
-    def change(self, before: str, after: str, cells: list[tuple[str, str]]) -> Sample:  # Points
-        "What the second set of workers adds to a share."
-        return self.share(after, cells) - self.share(before, cells)
 
-    def change_above_floor(self, before: str, after: str, cells: list[tuple[str, str]]) -> Sample:  # Points
-        "As `change`. Raises `NotTestable` where no clip is named so either time."
-        if not (self.share(before, cells).values.any() or self.share(after, cells).values.any()):
-            given = " or ".join(name for _, name in cells)
-            raise NotTestable(f"no clip of {cells[0][0]} is named {given}, neither with {before} nor with {after}")
-        return self.change(before, after, cells)
+@patch
+def change(self: Confusions, before: str, after: str, cells: list[tuple[str, str]]) -> Sample:  # Points
+    "What the second set of workers adds to a share."
+    return self.share(after, cells) - self.share(before, cells)
+
+
+@patch
+def change_above_floor(self: Confusions, before: str, after: str, cells: list[tuple[str, str]]) -> Sample:  # Points
+    "As `change`. Raises `NotTestable` where no clip is named so either time."
+    if not (self.share(before, cells).values.any() or self.share(after, cells).values.any()):
+        given = " or ".join(name for _, name in cells)
+        raise NotTestable(f"no clip of {cells[0][0]} is named {given}, neither with {before} nor with {after}")
+    return self.change(before, after, cells)
 
 
 def either(first: str, second: str) -> list[tuple[str, str]]:
