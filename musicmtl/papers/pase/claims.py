@@ -20,6 +20,7 @@ __all__ = ['ORDER', 'NEEDED', 'LETTERS', 'FIRST', 'TEMPO', 'RHYTHM', 'MISTAKEN',
 from collections.abc import Iterable
 from itertools import product
 import numpy as np
+from fastcore.basics import patch
 from ...metrics import confusion
 from musicmtl.study import (
     Board,
@@ -44,6 +45,7 @@ from musicmtl.papers.pase.experiment import (
     SETS,
     Protocol,
     Reading,
+    at_random,
     clip_weights,
     constant,
     label_of,
@@ -53,6 +55,7 @@ from musicmtl.papers.pase.experiment import (
 # %% ../../../nbs/papers/pase/claims.ipynb #7966125a
 ORDER = ("openmic", "fma", "ballroom", "artist")  # Of the paper's panels
 NEEDED = {"openmic": "instruments", "fma": "genres", "ballroom": "dances"}
+WORDS = {**NEEDED, "artist": "artists"}
 
 
 def tasks_of(data) -> list[str]:
@@ -67,6 +70,13 @@ def need_tasks(board: Board, *tasks: str) -> None:
         raise LookupError(f"this corpus has no labels of {', '.join(missing)}")
 
 # %% ../../../nbs/papers/pase/claims.ipynb #d394adcc
+def chance_of(board: Board, protocol: str, task: str) -> float:  # Per cent
+    "Macro F1 of a constant answer, or of answers at random, whichever is better."
+    target = board.data.targets[task]
+    parts = target.parts(getattr(Protocol, protocol).split, board.settings.seed)
+    return 100 * max(constant(target, parts), at_random(target, parts))
+
+
 class CommonScores:
     "Macro F1 of several cases, (variant, task) or (variant, task, training clips), at the seeds that all have."
 
@@ -160,9 +170,17 @@ def worker_gain(
     return average(change(by_set[after], by_set[before]) for before, after in pairs_of_sets(worker))
 
 
-def scores_of_sets(board: Board, protocol: str, tasks: Iterable[str]) -> CommonScores:
-    "Scores of the eight sets of workers, re-weighted."
-    return CommonScores(board, protocol, [(reweighted(workers), task) for workers in SETS for task in tasks])
+def scores_of_sets(
+    board: Board,
+    protocol: str,
+    tasks: Iterable[str],
+    letters: str = "MCT",  # Of the workers that the claim is about
+) -> CommonScores:
+    "Scores of the eight sets of workers, re-weighted. Raises `NotTestable` where one has not learnt what it should."
+    tasks, sets = list(tasks), [reweighted(workers) for workers in SETS]
+    percent = CommonScores(board, protocol, product(sets, tasks)).able()
+    need_workers(board, protocol, letters, sets, tasks[0])
+    return percent
 
 # %% ../../../nbs/papers/pase/claims.ipynb #a736e40d
 def p1_plus_beats_pase(board: Board, protocol: str) -> dict:  # (margin, task) -> `Sample`
@@ -281,6 +299,11 @@ def p8_chroma_is_behind(board: Board, protocol: str) -> dict:  # (margin, task) 
     return found | far
 
 # %% ../../../nbs/papers/pase/claims.ipynb #cff6ff08
+def _gain_over_three(percent, workers, task):
+    "Relative gain of a set of workers over WLP."
+    return relative(percent(reweighted(workers), task), percent(reweighted("WLP"), task))
+
+
 def relative_gain(
     board: Board,
     protocol: str,
@@ -329,9 +352,20 @@ def share_named(
 
 # %% ../../../nbs/papers/pase/claims.ipynb #fc9597cc
 class Confusions:
-    "How often a task's classes are taken for each other after pre-training with some sets of workers."
+    """How often a task's classes are taken for each other after pre-training with some sets of workers.
 
-    def __init__(self, board: Board, protocol: str, task: str, *sets: str):
+    Raises `NotTestable` where they have learnt too little, or a class has too few test clips.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        protocol: str,
+        task: str,
+        sets: Iterable[str],
+        letters: str,  # Of the workers that the claim is about
+        classes: Iterable[str] = (),  # That it is about
+    ):
         need_tasks(board, task)
         self.board, self.protocol, self.task = board, protocol, task
         self.seeds = common_seeds(board, protocol, *(label_of(reweighted(workers), task) for workers in sets))
@@ -369,7 +403,7 @@ def either(first: str, second: str) -> list[tuple[str, str]]:
 # %% ../../../nbs/papers/pase/claims.ipynb #4ad75c5e
 TEMPO = (("Foxtrot", "Quickstep"), ("Waltz", "Viennese waltz"))  # Pairs of dances that differ in it
 RHYTHM = (("Cha cha", "Jive"), ("Cha cha", "Samba"))
-MISTAKEN = {"Electronic": ("Hip-Hop", "International"), "Pop": ("Hip-Hop", "Rock")}  # With MFCC, says the paper
+FOXTROT = (("Foxtrot", "Rumba"), ("Foxtrot", "Viennese waltz"))
 
 
 def p10_tempogram_separates_dances(board: Board, protocol: str) -> dict:  # (margin, pair) -> `Sample`
@@ -558,8 +592,8 @@ def gain_rows(board: Board) -> list[dict]:
 # %% ../../../nbs/papers/pase/claims.ipynb #63049fdf
 def crossing(
     n: list[int],  # Numbers of training clips, the fewest first [B]
-    gain: np.ndarray,  # Fine-tuned minus frozen [1 + DRAWS, B]
-) -> np.ndarray:  # [1 + DRAWS]
+    gain: np.ndarray,  # Fine-tuned minus frozen [B]
+) -> float:
     "From how many clips on fine-tuning is better: 0 where with any number, infinity where not even with the last."
     behind, draws = gain <= 0, np.arange(len(gain))
     last_behind = len(n) - 1 - behind[:, ::-1].argmax(1)
@@ -573,22 +607,35 @@ def crossing(
 # %% ../../../nbs/papers/pase/claims.ipynb #23587e55
 def crossing_ends(
     n: list[int],  # As for `crossing`
-    values: np.ndarray,  # From `crossing` [1 + DRAWS]
+    gains: list[Sample],  # Fine-tuned minus frozen [B]
+    points: int = 50,  # Between two numbers of clips
 ) -> dict:  # value, low, high; NaN for what is not known
     "Crossing and 95 % interval; without a crossing, the side of the range on which it lies."
-    if values[0] == 0:
+    value = crossing(n, [gain.effect for gain in gains])
+    if value == 0:
         return {"value": np.nan, "low": np.nan, "high": n[0]}
-    if values[0] == np.inf:
+    if value == np.inf:
         return {"value": np.nan, "low": n[-1], "high": np.nan}
-    ends = np.quantile(values[1:], (0.025, 0.975), method="inverted_cdf")
-    low, high = (end if 0 < end < np.inf else np.nan for end in ends)
-    return {"value": values[0], "low": low, "high": high}
+    at, low, high = _read_off(n, gains, points)
+    first, last = np.flatnonzero(high >= 0)[0], np.flatnonzero(low <= 0)[-1]
+    ends = at[first] if first else np.nan, at[last] if last < len(at) - 1 else np.nan
+    return {"value": value, "low": ends[0], "high": ends[1]}
+
+
+def _read_off(n, gains, points):
+    "Numbers of clips, and the ends of the mean gain's interval on straight lines between them."
+    at, ends = [], []
+    for i in range(len(n) - 1):
+        for share in np.linspace(0, 1, points + 1)[i > 0 :]:
+            at.append(n[i] * (n[i + 1] / n[i]) ** share)
+            ends.append(((1 - share) * gains[i] + share * gains[i + 1]).estimate().ends()[1:])
+    return np.array(at), *np.array(ends).T
 
 # %% ../../../nbs/papers/pase/claims.ipynb #a5ed0f9f
 def tuning_gains(
     board: Board,
     task: str,
-) -> tuple[list[int], np.ndarray]:  # Training clips [B]; fine-tuned minus frozen [1 + DRAWS, B], points
+) -> tuple[list[int], list[Sample]]:  # Training clips [B]; fine-tuned minus frozen [B], points
     "What fine-tuning adds with each number of clips. Raises `LookupError` where fewer clips were not tried."
     few = budgets(board, "corrected", task, BEST, TUNED)
     if not few:
@@ -610,8 +657,7 @@ def crossing_rows(board: Board) -> list[dict]:
             n, gains = tuning_gains(board, task)
         except LookupError:
             continue
-        ends = crossing_ends(n, crossing(n, gains))
-        rows.append(_row(f"crossing_{task}", "training_samples", ends))
+        rows.append(_row(f"crossing_{task}", "training_samples", crossing_ends(n, gains)))
     return rows
 
 # %% ../../../nbs/papers/pase/claims.ipynb #9648401a
@@ -634,19 +680,21 @@ def references(outcome) -> list[dict]:
 
 # %% ../../../nbs/papers/pase/claims.ipynb #21109e75
 def loss_rows(outcome) -> list[dict]:
-    "Rows of pase_losses.csv: each worker's losses and weight by epoch, of the first seed."
+    "Rows of pase_losses.csv: each worker's losses, weight and R² by epoch, of the first seed."
     found = {}
     for reading in outcome.readings:
         trial = reading.trial
         if reading.losses is not None and trial.protocol == Protocol.corrected and trial.seed == outcome.settings.seed:
-            found.setdefault(trial.encoder(outcome.data).recipe.name, reading.losses)
-    return [row for variant, losses in found.items() for row in _by_epoch(variant, outcome.settings.seed, losses)]
+            found.setdefault(trial.encoder(outcome.data).recipe.name, reading)
+    return [row for variant, reading in found.items() for row in _by_epoch(variant, outcome.settings.seed, reading)]
 
 
-def _by_epoch(variant, seed, losses):
+def _by_epoch(variant, seed, reading):
     "A row per part, worker and epoch."
-    for part in ("valid", "train", "weight"):
-        for worker, values in zip(losses["workers"], losses[part].T, strict=True):
+    losses = reading.losses
+    parts = {part: dict(zip(losses["workers"], losses[part].T, strict=True)) for part in ("valid", "train", "weight")}
+    for part, by_worker in {**parts, "r2": reading.explained()}.items():
+        for worker, values in by_worker.items():
             for epoch, value in enumerate(values, start=1):
                 row = {"variant": variant, "seed": seed, "epoch": epoch}
                 yield {**row, "worker": worker, "part": part, "value": value}

@@ -201,14 +201,14 @@ class Settings(PretrainingSettings):
     side_variants: tuple[str, ...] = which(())  # Frozen, the first seed only
     folder_variants: tuple[str, ...] = which(FOLDER)  # Those of the above that are tested on a folder
     trials: int = 10  # Of a frozen encoder's linear layer (§3.4)
-    head_epochs: int = 300  # At most
-    patience: int = 10  # Epochs without a lower validation loss (§3.4)
+    head_rounds: int = 300  # At most; a round is as many steps as all training clips take once
+    patience: int = 10  # Rounds without a lower validation loss (§3.4)
     head_lr: float = 1e-3  # Adam, that layer (§3.4)
     head_batch: int = 32  # Clips per step of that layer
     trained: tuple[str, ...] = which(())  # With an encoder that learns the task
     tune_trials: int = which(1)  # Of these
     tune_lr: float = 1e-3  # Adam, encoder and layer (§3.4)
-    tune_epochs: int = 30  # At most
+    tune_rounds: int = 30  # At most; as above
     tune_batch: int = 16  # Clips per step
     crop_s: float | None = None  # Random seconds of a clip at each training step of these; None: the whole clip
     budgets: tuple[int, ...] = which(())  # Training clips, beside all of them
@@ -777,7 +777,7 @@ def pretrain(
         root=job.folder(root) / "network",
         settings={"job": job.name, "clips": pool.store.manifest["corpus"]},
     )
-    save_encoder(module.net.encoder.cpu(), job.weights_file(root))
+    save_encoder(module.cpu().net.encoder, job.weights_file(root))
     return module
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #40976885
@@ -802,6 +802,7 @@ def loss_arrays(
     "Losses on validation, in training and of a constant answer, and the loss weights, by epoch and worker."
     names = [task.name for task in module.tasks]
     return {
+        "constant": constant_losses(module, clips),
         "workers": np.array(names),
         "constant": np.array([constant_loss(module, name) for name in names]),
         "valid": _by_epoch(module.valid_history, "loss", names),
@@ -861,7 +862,8 @@ def train_encoder(
     "Pre-train an encoder if its recipe says so, and embed every downstream clip."
     losses = {}
     if job.recipe.pretrained:
-        losses = loss_arrays(pretrain(data, settings, job, root))
+        clips = pool_clips(data.pools[job.pool], settings, job, "valid")
+        losses = loss_arrays(pretrain(data, settings, job, root), clips)
         encoder = load_encoder(job.weights_file(root))
     elif job.recipe.encoder == "features":
         encoder = FeatureMeans()
@@ -871,6 +873,12 @@ def train_encoder(
     return {**losses, **embeddings}
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #7698f635
+def _steps(target, split, settings, batch_size):
+    "Steps of a round: in which all training clips are seen once, however few of them are used."
+    n = len(target.parts(split, settings.seed)["train"])
+    return n // min(batch_size, n)
+
+
 def _head_options(settings):
     "Settings of the linear layers, as `train_heads` takes them."
     return {
@@ -878,7 +886,7 @@ def _head_options(settings):
         "lr": settings.head_lr,
         "batch_size": settings.head_batch,
         "patience": settings.patience,
-        "epochs": settings.head_epochs,
+        "epochs": settings.head_rounds,
     }
 
 
@@ -926,7 +934,7 @@ class Learner(Job):
     trial: int
 
     def train(self, data: PretrainingData, settings: Settings, root: Path) -> dict:
-        "Probabilities for the test clips [n, C]."
+        "Probabilities for the test clips, and the validation loss by round: see `train_learner`."
         return train_learner(data, settings, self, root)
 
     @property
@@ -990,7 +998,7 @@ def train_learner(
     settings: Settings,
     job: Learner,
     root: Path,  # Folder of all jobs
-) -> dict:  # probabilities [n, C]
+) -> dict:  # probabilities [n, C]; curve [R], validation loss by round
     "Train an encoder on a task with early stopping, and ask it about the test clips."
     target, module = data.targets[job.task], learner_module(data, settings, job, root)
     clips = labelled_clips(target, settings, job)
@@ -1009,7 +1017,7 @@ def train_learner(
     device = best_device(settings)
     net = module.net.to(device).eval()
     found = outputs(lambda x: target.task.predict(net(x)), clips["test"], device=device, batch_size=16)
-    return {"probabilities": found.numpy()}
+    return {"probabilities": found.numpy(), "curve": module.valid_history.loss.to_numpy()}
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #055befce
 def label_of(
@@ -1156,8 +1164,12 @@ def _read_trial(trial, data, settings, results):
     target, encoder = data.targets[trial.task], trial.encoder(data)
     parts = target.parts(trial.protocol.split, settings.seed)
     test, train = parts["test"], fewer_clips(target, parts["train"], trial.n, settings.seed)
-    found = [results[job]["probabilities"] for job in trial.jobs(data, settings)]
-    probabilities = found[0] if trial.scenario == "frozen" else np.stack(found)
+    found, curves = [results[job] for job in trial.jobs(data, settings)], ()
+    if trial.scenario == "frozen":
+        probabilities = found[0]["probabilities"]
+    else:
+        probabilities = np.stack([arrays["probabilities"] for arrays in found])
+        curves = tuple(arrays["curve"] for arrays in found)
     group = bootstrap_groups(target.corpus, target.track[test], target.column)
     losses = None
     if encoder.recipe.pretrained:
@@ -1208,3 +1220,17 @@ def constant(
         share = np.bincount(train, minlength=len(target.classes)) / len(train)
     n = len(y)
     return float(macro(y, np.tile(share, (n, 1)), np.ones((1, n)))[0])
+
+# %% ../../../nbs/papers/pase/experiment.ipynb #9ae493ef
+def at_random(
+    target: Target,
+    parts: dict,  # train, test -> clips
+) -> float:
+    "Macro F1 of answers at random, each class or label as often as among the training clips."
+    y, train = target.answers[parts["test"]], target.answers[parts["train"]]
+    if target.several:
+        shares, occurs = np.nanmean(train, 0), np.nansum(y, 0) > 0
+    else:
+        n = len(target.classes)
+        shares, occurs = np.bincount(train, minlength=n) / len(train), np.bincount(y, minlength=n) > 0
+    return float(shares[occurs].mean())

@@ -32,6 +32,7 @@ from musicmtl.papers.pase.claims import (
     CURVES,
     FIRST,
     ORDER,
+    PRINTED,
     STEPS,
     all_workers_or_none,
     comparisons,

@@ -1091,7 +1091,10 @@ def _orders(seed, trials, epoch, n, size, again=0):
     order = np.stack([generator(seed, "order", trial, *names).permutation(n) for trial in range(trials)])
     size = min(size, n)
     whole = n // size * size
-    return torch.from_numpy(order[:, :whole].reshape(trials, -1, size)).transpose(0, 1)
+    rngs = [generator(seed, "order", trial, epoch) for trial in range(trials)]
+    rounds = -(-steps * size // whole)
+    order = np.stack([np.concatenate([rng.permutation(n)[:whole] for _ in range(rounds)]) for rng in rngs])
+    return torch.from_numpy(order.reshape(trials, -1, size)).transpose(0, 1)[:steps]
 
 
 class _BestEpochs:
@@ -1137,6 +1140,7 @@ def train_heads(
     optimizer, best = torch.optim.Adam(heads.parameters(), lr=lr), _BestEpochs(heads, patience)
     training_losses = torch.vmap(task.loss, in_dims=(0, 0))
     validation_losses = torch.vmap(task.loss, in_dims=(0, None))
+    steps = steps_per_epoch or len(z) // min(batch_size, len(z))
     for epoch in range(epochs):
         orders = (_orders(seed, trials, epoch, len(z), batch_size, i) for i in itertools.count())
         once = len(z) // min(batch_size, len(z))

@@ -12,6 +12,7 @@ from musicmtl.papers.pase.claims import (
     BOTH,
     CLAIMS,
     CURVES,
+    PRINTED,
     TUNED,
     comparisons,
     crossing,
@@ -41,8 +42,13 @@ SUPERVISED = "paseplus_supervised"
 
 
 def data_of(*tasks, **classes):
-    "A corpus with these tasks, and the names of their classes."
-    targets = {task: SimpleNamespace(classes=classes.get(task)) for task in tasks}
+    "A corpus with these tasks, and the names of their classes; chance is one in as many, or in twenty."
+    targets = {}
+    for task in tasks:
+        names = classes.get(task, [f"class {i}" for i in range(20)])
+        clips = np.arange(len(names))
+        parts = {"train": clips, "test": clips}
+        targets[task] = SimpleNamespace(classes=names, answers=clips, several=False, parts=lambda *how, p=parts: p)
     return SimpleNamespace(targets=targets, name="made up", pool_of=lambda protocol: "train")
 
 
@@ -94,7 +100,7 @@ def holding():
     return found
 
 
-def scored(percent, tasks=TASKS, seeds=(0, 1), more=()):
+def scored(percent, tasks=TASKS, seeds=(0, 1), more=(), losses=None, curves=()):
     "A board of these scores, the same in all draws and seeds; `more` are further (scores, seeds)."
     ones = np.ones((3, len(WORKERS)))
     losses = {"workers": list(WORKERS), "constant": 2 * ones[0], "valid": ones, "weight": ones}
@@ -112,14 +118,20 @@ def scored(percent, tasks=TASKS, seeds=(0, 1), more=()):
     )
 
 
-def relative_gain(percent, worker):
-    "Mean relative gain of a worker over pairs and tasks."
+def relative_gain(percent, worker, task):
+    "Mean relative gain of a worker over pairs."
     gains = []
     for before, after in pairs_of_sets(worker):
-        for task in TASKS:
-            old, new = (percent[f"paseplus_reweighted_{workers}", task, None] for workers in (before, after))
-            gains.append(100 * (new / old - 1))
+        old, new = (percent[f"paseplus_reweighted_{workers}", task, None] for workers in (before, after))
+        gains.append(100 * (new / old - 1))
     return np.mean(gains)
+
+
+def every_set(gain, of_rhythm):
+    "P3's margins."
+    places = [(workers, words) for workers in SETS for words in ("instruments", "genres", "dances")]
+    rhythm = {(workers, "dances") for workers in SETS if "T" in workers}
+    return {("gain", ", ".join(place)): of_rhythm if place in rhythm else gain for place in places}
 
 
 EFFECTS = {
@@ -168,7 +180,7 @@ CHANGES = {
     "P6": {(f"paseplus_reweighted_{workers}", "ballroom", None): 60 for workers in SETS if "M" in workers},
     "P7": {(f"paseplus_reweighted_{workers}", "ballroom", None): 4 for workers in SETS if "M" in workers},
     "P8": {(f"paseplus_reweighted_{workers}", "openmic", None): 3 for workers in SETS if "C" in workers},
-    "P9": {(BEST, "fma", None): -9},
+    "P9": {(BEST, "fma", None): -12},
     "P11": {(TUNED, "fma", None): 2},
     "P12": {(TUNED, "ballroom", 20): 6},
     "P13": {(SUPERVISED, "openmic", 20): 30},
@@ -228,16 +240,16 @@ def test_a_worker_has_four_pairs_of_sets():
 
 def answers(classes, variant, task, moves, trials=1, protocol=Protocol.corrected, seed=0):
     "Ten clips per class, all named rightly but for `moves`: (true, named) -> clips."
-    y = np.repeat(np.arange(len(classes)), 10)
+    y = np.repeat(np.arange(len(classes)), clips)
     named = y.copy()
-    for (true, given), clips in moves.items():
-        at = np.flatnonzero((y == classes.index(true)) & (named == y))[:clips]
+    for (true, given), n in moves.items():
+        at = np.flatnonzero((y == classes.index(true)) & (named == y))[:n]
         named[at] = classes.index(given)
     trial = Trial(protocol, variant, task, None, seed)
     return Reading(trial, np.eye(len(classes))[[named] * trials], y, np.arange(len(y)), np.arange(9), None)
 
 
-def confused(task, classes, moves):
+def confused(task, classes, moves, **how):
     "A board of re-weighted sets of workers with these moves."
     readings = [
         answers(classes, f"paseplus_reweighted_{workers}", task, of, seed=seed)
@@ -248,7 +260,7 @@ def confused(task, classes, moves):
 
 
 def board_of(readings, data):
-    return Board(readings, lambda reading: scores(data, None, reading), metric="macro_f1", data=data)
+    return Board(readings, lambda reading: scores(data, None, reading), metric="macro_f1", data=data, settings=MINI)
 
 
 BEFORE = {
@@ -410,16 +422,25 @@ def test_seeds_that_only_some_have_are_not_compared():
     ],
 )
 def test_crossings(gain, expected):
-    assert crossing([100, 200, 400], np.array([gain], float))[0] == pytest.approx(expected)
+    assert crossing([100, 200, 400], np.array(gain, float)) == pytest.approx(expected)
 
 
 def test_what_is_known_of_a_crossing():
-    n = [100, 400]
-    below, above = crossing_ends(n, np.zeros(11)), crossing_ends(n, np.full(11, np.inf))
+    n = [100, 200, 400]
+
+    def ends(*curves):
+        return crossing_ends(n, [Sample(np.array(values, float)[:, None]) for values in zip(*curves, strict=True)])
+
+    below, above = ends([1, 2, 3], [1, 1, 1]), ends([-1, -2, -3], [-1, -1, -1])
     assert below["high"] == 100 and np.isnan([below["value"], below["low"]]).all()
     assert above["low"] == 400 and np.isnan([above["value"], above["high"]]).all()
-    some = crossing_ends(n, np.array([200.0, *[150.0] * 500, *[300.0] * 400, *[np.inf] * 100]))
-    assert some["value"] == 200 and some["low"] == 150 and np.isnan(some["high"])
+    near = ends(*[[-10 + noise, 10 + noise, 10 + noise] for noise in (-1, 0, 1)])
+    assert near["value"] == pytest.approx(100 * 2**0.5)
+    half = 4.303 / 3**0.5  # Of the interval of three trainings, whose standard deviation is one
+    ideal = [100 * 2 ** ((10 + side * half) / 20) for side in (-1, 1)]
+    assert [near["low"], near["high"]] == pytest.approx(ideal, rel=0.02)
+    wide = ends([-10, 1, 1], [5, 1, -20], [-10, 3, 30])
+    assert np.isfinite(wide["value"]) and np.isnan([wide["low"], wide["high"]]).all()
 
 
 # Protocols
@@ -436,7 +457,9 @@ def test_protocols_are_compared_where_they_differ():
     assert paired.paired and paired.keys == (("published", label), ("corrected", label))
     effects = switch_effects(board_of([right, worse], data), [paired]).iloc[0]
     assert effects.low <= effects.effect <= effects.high and effects.effect < 0
-    (other,) = comparisons(board_of([right, replace(worse, group=np.arange(30) // 2)], data))
+    (other,) = comparisons(
+        board_of([right, replace(worse, group=np.array([f"artist {i // 2}" for i in range(30)]))], data)
+    )
     assert not other.paired
     subset = [
         replace(reading, trial=replace(reading.trial, variant="paseplus_equal_WLP+T")) for reading in (right, worse)

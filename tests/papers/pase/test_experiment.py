@@ -1,6 +1,7 @@
 """The self-supervised study's experiment: which clips are used for what, what is kept, and what a fault says."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -33,7 +34,7 @@ from musicmtl.papers.pase.experiment import (
     stages,
     trials,
 )
-from musicmtl.papers.pase.model import WORKERS, Downstream, PASEPlus, load_encoder
+from musicmtl.papers.pase.model import WORKERS, Downstream, PASEPlus, _orders, load_encoder, train_heads
 from musicmtl.study import Results, interval, kept_arrays, one_core, resolve, run_id, run_jobs, training_id
 
 TINY = {
@@ -45,8 +46,8 @@ TINY = {
     "epochs": 2,
     "batch_size": 4,
     "trials": 2,
-    "head_epochs": 4,
-    "tune_epochs": 2,
+    "head_rounds": 4,
+    "tune_rounds": 2,
     "n_jobs": 1,
 }
 EQUAL = Encoder(recipe(f"paseplus_equal_{ALL}"), "train", 0)
@@ -165,7 +166,7 @@ def test_presets_name_what_there_is(preset):
 
 def test_the_run_of_the_committed_tables_keeps_its_name():
     "The hash of all settings: a field that is renamed, or gets another default, gives the tables another run."
-    assert run_id("pase", resolve(Settings, "pase", {"preset": "smoke"})) == "a97387557c"
+    assert run_id("pase", resolve(Settings, "pase", {"preset": "smoke"})) == "bd037a6650"
 
 
 def test_networks_are_shared_by_runs_that_train_alike():
@@ -415,6 +416,8 @@ def test_all_trials_are_read(data, settings, root):
         assert (reading.y == target.answers[parts["test"]]).all()
         assert len(reading.train) == (trial.n or len(parts["train"]))
         assert (reading.losses is None) != trial.encoder(data).recipe.pretrained
+        assert [len(curve) for curve in reading.curves] == [settings.tune_rounds] * (trial.scenario != "frozen")
+        assert reading.losses is None or set(reading.explained()) == set(reading.losses["workers"])
         value, low, high = interval(scores(data, settings, reading)["macro_f1"])
         assert 0 <= low <= value <= high <= 1
 
@@ -428,6 +431,78 @@ def test_published_encoders_that_learn_are_trained_where_asked_for(data, setting
     assert supervised in trials(data, more)
 
 
+def test_encoders_learn_in_as_many_steps_at_every_budget(data, settings, root):
+    steps = {}
+    for job in stages(data, settings)["encoders that learn a task"]:
+        if job.variant == "paseplus_supervised":
+            kept = torch.load(job.folder(root) / "network" / "final.ckpt", weights_only=False)
+            steps[job.n] = kept["global_step"]
+    n = len(data.targets["artist"].parts("artist", 0)["train"])
+    assert steps == dict.fromkeys((None, 8), settings.tune_rounds * (n // settings.tune_batch))
+
+
+def test_linear_layers_learn_in_as_many_steps_at_every_budget(data, settings, root, monkeypatch):
+    asked, settings = {}, replace(settings, head_batch=8)
+
+    def trained(task, train, valid, **options):
+        asked[len(train[0])] = options["steps_per_epoch"]
+        return train_heads(task, train, valid, **options)
+
+    monkeypatch.setattr(experiment, "train_heads", trained)
+    for n in (None, 8):
+        Probe(EQUAL, "artist", "artist", n).train(data, settings, root)
+    n = len(data.targets["artist"].parts("artist", 0)["train"])
+    assert asked == {n: n // 8, 8: n // 8} and n // 8 > 1
+
+
+@pytest.mark.parametrize("n", [5, 20, 40])
+def test_few_clips_are_seen_more_often(n):
+    batches = _orders(0, 3, 2, n, 20, 4)
+    assert batches.shape == (4, 3, min(n, 20))
+    for trial in range(3):
+        seen = np.bincount(batches[:, trial].flatten(), minlength=n)
+        assert seen.max() - seen.min() <= 1 and (batches[0, trial].unique().numel() == min(n, 20))
+
+
+def test_an_epoch_of_heads_is_what_it_was_where_all_clips_are_used():
+    order = np.stack([generator(1, "order", trial, 3).permutation(50) for trial in range(2)])
+    assert torch.equal(_orders(1, 2, 3, 50, 20, 2)[1], torch.from_numpy(order[:, 20:40]))
+
+
+@pytest.mark.parametrize("znorm", [False, True])
+def test_a_worker_that_says_the_mean_explains_nothing(data, settings, tmp_path, znorm):
+    "The loss of a constant answer by hand, and the encoder's own losses beside it."
+    job = Encoder(recipe(f"paseplus_equal_{ALL}" + "_znorm" * znorm), "train", 0)
+    module = experiment.pretraining(data, settings, job, tmp_path)
+    clips = experiment.pool_clips(data.pools["train"], settings, job, "valid")
+    found = dict(zip([task.name for task in module.tasks], experiment.constant_losses(module, clips, 1), strict=True))
+    wave, given = clips[np.arange(len(clips))]
+    assert found["waveform"] == pytest.approx(float(wave.abs().mean()), rel=1e-5)
+    mean, deviation = module.stats["mfcc"]
+    error = given[2] - mean[:, None]
+    error = error / deviation[:, None].clamp(min=1e-6) if znorm else error
+    assert found["mfcc"] == pytest.approx(float(error.square().mean()), rel=1e-4)
+
+
+def test_what_workers_explain_and_how_losses_fell():
+    "R² by epoch; curves are those of what trained the encoder last."
+    losses = {
+        "workers": np.array(["lps", "mfcc"]),
+        "constant": np.array([2.0, 4.0]),
+        "valid": np.array([[2.0, 5.0], [1.0, 1.0]]),
+        "weight": np.array([[1.0, 2.0]] * 2),
+    }
+    trial = Trial(Protocol.corrected, BEST, "ballroom", None, 0)
+    reading = Reading(trial, np.zeros((1, 2, 2)), np.arange(2), np.array(["a", "b"]), np.arange(2), losses)
+    assert {worker: list(share) for worker, share in reading.explained().items()} == {
+        "lps": [0.0, 0.5],
+        "mfcc": [-0.25, 0.75],
+    }
+    assert [list(curve) for curve in reading.learning_curves()] == [[12.0, 3.0]]
+    assert replace(reading, curves=([1.0, 0.5],)).learning_curves() == [[1.0, 0.5]]
+    assert replace(reading, losses=None).learning_curves() == []
+
+
 def test_scores_of_trials():
     "Mean over trials, whose spread is not that of trainings; answers that are alike for all groups have no interval."
     y, group = np.tile(np.arange(4), 10), np.repeat(np.arange(10), 4)
@@ -439,6 +514,30 @@ def test_scores_of_trials():
     assert spread(reading) == pytest.approx(np.std([1, 0], ddof=1))
     sure = replace(reading, probabilities=right[None])
     assert interval(scores(None, None, sure)["macro_f1"]) == (1.0, 1.0, 1.0) and np.isnan(spread(sure))
+
+
+def test_an_artist_weighs_the_same_in_every_test():
+    "Whoever else is tested, in whichever order."
+    trial = Trial(Protocol.corrected, BEST, "ballroom", None, 0)
+
+    def weights(*names):
+        n = len(names)
+        reading = Reading(trial, np.zeros((1, n, 2)), np.zeros(n, int), np.array(names), np.arange(n), None)
+        return experiment.clip_weights(reading)
+
+    one, other = weights("a", "b", "b", "c"), weights("c", "d", "a")
+    assert np.array_equal(one[:, 1], one[:, 2])
+    np.testing.assert_allclose(one[:, 0] / one[:, 3], other[:, 2] / other[:, 0])
+
+
+def test_answers_at_random(data):
+    "By chance a class is named rightly as often as it occurs."
+    target, parts = data.targets["artist"], data.targets["artist"].parts("artist", 0)
+    assert experiment.at_random(target, parts) == pytest.approx(1 / len(target.classes))
+    y = np.array([[1, 0], [1, np.nan], [0, 1], [np.nan, 0]])
+    several = SimpleNamespace(answers=y, several=True, classes=("a", "b"))
+    both = {"train": np.arange(4), "test": np.arange(4)}
+    assert experiment.at_random(several, both) == pytest.approx((2 / 3 + 1 / 3) / 2)
 
 
 def test_a_constant_answer(data):

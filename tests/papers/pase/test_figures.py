@@ -66,9 +66,10 @@ def reading_of(trial):
     z = 2 * hears + rng.normal(size=(2, *hears.shape))
     losses = None
     if scenario_of(trial.variant)[1].pretrained:
-        losses = {"workers": np.array(list(WORKERS)), "weight": np.ones((25, 6))}
+        losses = {"workers": np.array(list(WORKERS)), "constant": np.full(6, 2.0), "weight": np.ones((25, 6))}
         losses |= {part: np.exp(rng.normal(size=(25, 6))) for part in ("valid", "train")}
-    return Reading(trial, 1 / (1 + np.exp(-z)), y, np.arange(N) // 4, np.arange(trial.n or 90), losses)
+    group = np.array([f"artist {i // 4}" for i in range(N)])
+    return Reading(trial, 1 / (1 + np.exp(-z)), y, group, np.arange(trial.n or 90), losses)
 
 
 def made_up_trials(tasks, protocols):
@@ -184,7 +185,9 @@ def test_losses_in_the_table_are_those_of_the_first_seed(outcome):
     table = outcome.tables["losses"].set_index(["variant", "part", "worker", "epoch"]).value
     reading = outcome.board.readings(label_of(BEST, "openmic"))[0]
     assert table[BEST, "valid", "mfcc", 7] == pytest.approx(reading.losses["valid"][6, list(WORKERS).index("mfcc")])
-    assert len(table) == (2 * len(SETS) + 1) * 3 * 6 * 25  # Encoders, parts, workers, epochs
+    assert len(table) == (2 * len(SETS) + 1) * 4 * 6 * 25  # Encoders, parts, workers, epochs
+    share = 1 - reading.losses["valid"][6, list(WORKERS).index("mfcc")] / 2
+    assert table[BEST, "r2", "mfcc", 7] == pytest.approx(share, abs=1e-5)
 
 
 def test_confusions_in_the_table_are_mean_counts(outcome):
