@@ -7,9 +7,9 @@ __all__ = ['SWITCHES', 'SETS', 'ALL', 'WEIGHTINGS', 'BEST', 'FOLDER', 'TASKS', '
            'scenario_of', 'PretrainingSettings', 'Settings', 'ClipBank', 'ClipBatches', 'Pool', 'miniature_clips',
            'audioset_clips', 'cut_clips', 'make_pool', 'Target', 'Source', 'open_sources', 'make_target', 'fewer_clips',
            'PretrainingData', 'prepare', 'Encoder', 'target_stats', 'balancer_of', 'pretraining', 'pool_clips',
-           'pretrain', 'constant_loss', 'loss_arrays', 'untrained', 'FeatureMeans', 'embed', 'train_encoder', 'Probe',
-           'Learner', 'learner_module', 'steps_of_all', 'labelled_clips', 'train_learner', 'label_of', 'Trial',
-           'budgets_of', 'trials', 'stages', 'Reading', 'read', 'macro', 'clip_weights', 'scores', 'spread', 'constant']
+           'pretrain', 'constant_losses', 'loss_arrays', 'untrained', 'FeatureMeans', 'embed', 'train_encoder', 'Probe',
+           'Learner', 'learner_module', 'labelled_clips', 'train_learner', 'label_of', 'Trial', 'budgets_of', 'trials',
+           'stages', 'Reading', 'read', 'macro', 'clip_weights', 'scores', 'spread', 'constant', 'at_random']
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #80c11340
 import re
@@ -786,25 +786,30 @@ def _by_epoch(history, column, names):
     return history.pivot_table(index="epoch", columns="task", values=column)[list(names)].to_numpy()
 
 
-def constant_loss(
+def constant_losses(
     module: Pretraining,
-    name: str,  # Of a worker
-) -> float:  # NaN for the waveform, whose loss is no square
-    "Squared error of answering a target's mean, from its standard deviation in the training clips."
-    if name not in module.stats:
-        return np.nan
-    return 1.0 if module.znorm else float(module.stats[name][1].square().mean())
+    clips: ClipBatches,  # That validate
+    batch_size: int = 16,
+) -> np.ndarray:  # [K]
+    "Each worker's loss if it only ever said its target's mean in training; a waveform's is 0."
+    losses, n = np.zeros(len(module.tasks)), len(clips)
+    for items in np.split(np.arange(n), range(batch_size, n, batch_size)):
+        for k, (task, y) in enumerate(zip(module.tasks, module.targets(*clips[items]), strict=True)):
+            known = task.name in module.stats and not module.znorm
+            mean = module.stats[task.name][0][:, None] if known else torch.zeros(())
+            losses[k] += len(items) / n * float(task.loss(mean.to(y).expand_as(y), y))
+    return losses
 
 
 def loss_arrays(
     module: Pretraining,  # Trained
+    clips: ClipBatches,  # That validate
 ) -> dict:  # workers, constant [K]; valid, train, weight [E, K]
-    "Losses on validation, in training and of a constant answer, and the loss weights, by epoch and worker."
+    "Losses on validation and in training, and the loss weights, by epoch and worker; and a constant answer's loss."
     names = [task.name for task in module.tasks]
     return {
         "constant": constant_losses(module, clips),
         "workers": np.array(names),
-        "constant": np.array([constant_loss(module, name) for name in names]),
         "valid": _by_epoch(module.valid_history, "loss", names),
         "train": _by_epoch(module.history, "loss", names),
         "weight": _by_epoch(module.history, "weight", names),
@@ -914,8 +919,9 @@ class Probe(Job):
         if self.encoder.recipe.encoder == "features":
             z = (z - z[train].mean(0)) / z[train].std(0).clamp(min=1e-6)
         training, validation = ((z[items], y[items]) for items in (train, parts["valid"]))
-        steps = steps_of_all(target, settings, self.split, settings.head_batch) if self.n else None
-        heads, _ = train_heads(target.task, training, validation, seed=seed, steps=steps, **_head_options(settings))
+        steps = _steps(target, self.split, settings, settings.head_batch)
+        options = {"seed": seed, "steps_per_epoch": steps, **_head_options(settings)}
+        heads, _ = train_heads(target.task, training, validation, **options)
         with torch.no_grad():
             probabilities = target.task.predict(heads(z[parts["test"]]))
         return {"probabilities": probabilities.numpy()}
@@ -968,16 +974,6 @@ def learner_module(
     return MultiTask(net, [task], lr=settings.tune_lr, seed=stable_hash(job.seed, job.trial) % 2**31)
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #1c14d0cf
-def steps_of_all(
-    target: Target,
-    settings: Settings,
-    split: str,
-    batch_size: int,
-) -> int:
-    "Steps of an epoch of all training clips: what fewer clips are given as well, so that only their number differs."
-    return max(1, len(target.parts(split, settings.seed)["train"]) // batch_size)
-
-
 def labelled_clips(
     target: Target,
     settings: Settings,
@@ -1006,8 +1002,8 @@ def train_learner(
         module,
         clips["train"],
         clips["valid"],
-        epochs=settings.tune_epochs,
-        steps_per_epoch=steps_of_all(target, settings, job.split, settings.tune_batch) if job.n else None,
+        epochs=settings.tune_rounds,
+        steps_per_epoch=_steps(target, job.split, settings, settings.tune_batch),
         batch_size=settings.tune_batch,
         **settings.hardware,
         root=job.folder(root) / "network",
@@ -1145,10 +1141,25 @@ class Reading:
     trial: Trial
     probabilities: np.ndarray  # [trials, n, C]
     y: np.ndarray  # Codes [n], or zeros, ones and NaN [n, C]
-    group: np.ndarray  # Whom or what each is evidence of [n], text
+    group: np.ndarray  # Name of what the bootstrap draws [n]
     train: np.ndarray  # Clips trained on
     losses: dict | None  # Of the pre-training, `LOSSES`: workers, constant [K]; valid, train, weight [E, K]
-    chance: float = 0.0  # Macro F1 of a constant answer
+    curves: tuple = ()  # Validation loss by round of each trial, where the encoder learns the task
+
+
+@patch
+def learning_curves(self: Reading) -> list:  # Curves
+    "How the validation loss fell in what trained the encoder last; nothing where nothing did."
+    if self.curves or self.losses is None:
+        return list(self.curves)
+    return [(self.losses["valid"] * self.losses["weight"]).sum(1)]
+
+
+@patch
+def explained(self: Reading) -> dict:  # Worker -> share by epoch [E]
+    "R² of the workers on validation; of the waveform, whose error is not squared, the share of a constant's loss."
+    r2 = 1 - self.losses["valid"] / self.losses["constant"]
+    return dict(zip(self.losses["workers"], r2.T, strict=True))
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #34a30901
 def read(
@@ -1173,8 +1184,8 @@ def _read_trial(trial, data, settings, results):
     group = bootstrap_groups(target.corpus, target.track[test], target.column)
     losses = None
     if encoder.recipe.pretrained:
-        losses = {name: results[encoder][name] for name in LOSSES if name in results[encoder]}
-    return Reading(trial, probabilities, target.answers[test], group, train, losses, constant(target, parts))
+        losses = {name: results[encoder][name] for name in LOSSES}
+    return Reading(trial, probabilities, target.answers[test], group, train, losses, curves)
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #2e50a2d3
 def macro(
@@ -1189,7 +1200,7 @@ def macro(
 
 
 def clip_weights(reading: Reading) -> np.ndarray:  # [1 + DRAWS, n]
-    "How much each test clip counts in each draw; other tasks have other draws."
+    "Weight of each test clip in each draw, its group's; other tasks have other groups."
     names, group = np.unique(reading.group, return_inverse=True)
     return draws(names, reading.trial.task)[:, group]
 

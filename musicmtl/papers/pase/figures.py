@@ -28,7 +28,6 @@ from musicmtl.papers.pase.experiment import (
 from musicmtl.papers.pase.claims import (
     BOTH,
     CLAIMS,
-    PRINTED,
     CURVES,
     FIRST,
     ORDER,

@@ -10,7 +10,7 @@ __all__ = ['SR', 'HOP', 'MIN_HZ', 'BLOCKS', 'ENCODERS', 'WORKERS', 'LETTERS', 'D
            'worker_tasks', 'PretrainNet', 'target_bank', 'Pretraining', 'Downstream', 'Heads', 'train_heads']
 
 # %% ../../../nbs/papers/pase/model.ipynb #ef170179
-import itertools, math, pickle
+import math, pickle
 from itertools import pairwise
 from pathlib import Path
 import numpy as np, torch, torch.nn.functional as F
@@ -1085,10 +1085,8 @@ class Heads(nn.Module):
         return torch.baddbmm(self.bias[:, None], per_trial, self.weight.transpose(1, 2))
 
 # %% ../../../nbs/papers/pase/model.ipynb #eeded51b
-def _orders(seed, trials, epoch, n, size, again=0):
-    "Batches [steps, trials, size]: a permutation per trial, without its incomplete last batch."
-    names = (epoch, again) if again else (epoch,)
-    order = np.stack([generator(seed, "order", trial, *names).permutation(n) for trial in range(trials)])
+def _orders(seed, trials, epoch, n, size, steps):
+    "Batches [steps, trials, size] of one epoch: permutations per trial, without their incomplete last batches."
     size = min(size, n)
     whole = n // size * size
     rngs = [generator(seed, "order", trial, epoch) for trial in range(trials)]
@@ -1129,7 +1127,7 @@ def train_heads(
     batch_size: int = 32,
     patience: int = 10,  # Epochs without a lower validation loss after which a trial stops
     epochs: int = 500,  # At most
-    steps: int | None = None,  # Per epoch; None: all clips once
+    steps_per_epoch: int | None = None,  # None: all clips once
     seed: int = 0,
 ) -> tuple[Heads, Tensor]:  # The heads at each trial's best epoch; that epoch [trials], from 0
     "Linear layers on fixed embeddings (the paper, section 3.4). Raises `ParamsError` where a part has no clips."
@@ -1142,10 +1140,7 @@ def train_heads(
     validation_losses = torch.vmap(task.loss, in_dims=(0, None))
     steps = steps_per_epoch or len(z) // min(batch_size, len(z))
     for epoch in range(epochs):
-        orders = (_orders(seed, trials, epoch, len(z), batch_size, i) for i in itertools.count())
-        once = len(z) // min(batch_size, len(z))
-        for batch in itertools.islice(itertools.chain.from_iterable(orders), steps or once):
-            batch = batch.to(z.device)
+        for batch in _orders(seed, trials, epoch, len(z), batch_size, steps).to(z.device):
             optimizer.zero_grad()
             training_losses(heads(z[batch]), y[batch]).sum().backward()
             optimizer.step()

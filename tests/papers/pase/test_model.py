@@ -708,16 +708,6 @@ def test_trials_side_by_side_are_trials_apart(several):
     assert ((four(z[120:]).argmax(-1) == codes[120:]).float().mean(1) > 0.8).all()
 
 
-def test_an_epoch_of_heads_has_as_many_steps_as_it_is_given():
-    "All clips once is the default; more steps are further rounds of the same clips."
-    z, y = torch.randn(40, 3, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 2
-    given = classification("c", 2), (z, y), (z, y)
-    options = {"lr": 0.1, "batch_size": 10, "trials": 2, "epochs": 1}
-    once, same, twice, one = (train_heads(*given, steps=steps, **options)[0].weight for steps in (None, 4, 8, 1))
-    torch.testing.assert_close(once, same, rtol=0, atol=0)
-    assert (twice - once).norm() > 0.01 and one.sub(once).norm() > 0.01
-
-
 def test_heads_need_something_to_learn_from():
     z = torch.zeros(3, 2)
     with pytest.raises(ParamsError, match="expected clips to train and to validate on, found 3 and 0"):
