@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['GAP_COLUMNS', 'MAGNITUDES', 'StudyWords', 'words_of', 'rule_of_claim', 'told', 'told_ends', 'told_q', 'counted',
            'protocol_gaps', 'Bar', 'Finding', 'place_of', 'gap_finding', 'effect_words', 'margin_words',
-           'verdict_finding', 'flipped', 'flip_finding', 'unseen_finding', 'findings', 'wrong_words', 'verdict_table']
+           'verdict_finding', 'flipped', 'flip_finding', 'unseen_finding', 'size_finding', 'findings', 'wrong_words',
+           'verdict_table']
 
 # %% ../../nbs/study/51_findings.ipynb #e8ce6ba0
 from dataclasses import dataclass
@@ -135,7 +136,7 @@ class Bar:
 class Finding:
     "A sentence with the numbers that support it. Plain text: what shows it must escape it."
 
-    kind: str  # "protocol", "only published", "holds", "does not hold", "unseen"
+    kind: str  # "protocol", "only published", "holds", "does not hold", "unseen", "size"
     study: str
     title: str
     text: str
@@ -174,7 +175,7 @@ def gap_finding(
     ends = told_ends(row.low, row.high, "points")
     text = f"{metric} of “{variant}” is {told(row.published, '%')} % under the published protocol and "
     text += f"{told(row.corrected, '%')} % under the corrected one. Of {len(gaps)} such differences, {len(clear)} "
-    text += "have an interval above zero; this one is the furthest above it."
+    text += f"ha{'s' if len(clear) == 1 else 've'} an interval above zero; this one is the furthest above it."
     bars = [_protocol_bar(row, protocol) for protocol in ("published", "corrected")]
     if np.isfinite(row.paper):
         text += f" The paper prints {told(row.paper, '%')} %."
@@ -287,12 +288,28 @@ def _unseen_counts(claims: pd.DataFrame) -> str:
     return text + f"which says nothing of another: {n.iloc[1]}; not testable here: {n.iloc[2]}."
 
 
+def _typical_unseen(own: pd.DataFrame, rules: dict) -> Finding | None:  # `own`: under the corrected protocol
+    "What unresolved claims could have resolved, where the papers print no effect: the median of those in points."
+    found = own[(own.verdict == "not resolved") & (own.unit == "points") & own.resolvable.notna()]
+    if found.empty:
+        return None
+    row = found.sort_values(["resolvable", "study", "claim"], kind="stable").iloc[len(found) // 2]
+    words, size = words_of(row.study), told(row.resolvable, "points")
+    text = (
+        f"{counted(len(found), 'claim')} in points not resolved; half of their runs would have resolved {size} points "
+    )
+    text += f"or less in four of five cases, the other half no less. This one finds {effect_words(row)}. "
+    title = _title(row, f"could not have seen less than {size} points", rules)
+    text += _unseen_counts(own)
+    return Finding("unseen", row.study, title, text, place_of(row, words.names), _effect_bars(row), row.unit)
+
+
 def unseen_finding(claims: pd.DataFrame, rules: dict) -> Finding | None:
     "The unresolved claim that would need the fewest trainings to be resolved at the paper's own effect."
     own = claims[claims.protocol == "corrected"]
     found = own[(own.verdict == "not resolved") & own.paper.notna() & (own.needed > own.trainings)]
     if found.empty:
-        return None
+        return _typical_unseen(own, rules)
     row = found.sort_values(["needed", "study", "claim"], kind="stable").iloc[0]
     words = words_of(row.study)
     wanted = f"about {row.needed:.0f} trainings" if np.isfinite(row.needed) else "more test groups than there are"
@@ -302,6 +319,22 @@ def unseen_finding(claims: pd.DataFrame, rules: dict) -> Finding | None:
     text += f"and would have resolved {told(row.resolvable, row.unit)} in four of five cases. " + _unseen_counts(own)
     title = _title(row, f"would need {wanted} to be seen", rules)
     return Finding("unseen", row.study, title, text, place_of(row, words.names), _effect_bars(row), row.unit)
+
+# %% ../../nbs/study/51_findings.ipynb #338af392
+def size_finding(claims: pd.DataFrame, rules: dict) -> Finding | None:
+    "The effect that is told apart from the paper's by most, in half widths of its interval."
+    own = claims[(claims.protocol == "corrected") & claims.paper.notna() & (claims.trainings > 1)]
+    found = own[own.magnitude.isin(["smaller", "larger"]) & own.low.notna()]
+    if found.empty:
+        return None
+    apart = (found.effect - found.paper).abs() / (found.high - found.effect)
+    row = found.loc[apart.sort_values(kind="stable").index[-1]]
+    words = words_of(row.study)
+    text = f"The paper's effect is {told(row.paper, row.unit, sign=True)} {row.unit}, ours {effect_words(row)}. "
+    text += f"The claim: {row.verdict}. Of {counted(len(own), 'effect')} that the papers print and that two trainings "
+    text += f"or more measure here, {len(found)} {'is' if len(found) == 1 else 'are'} told apart from theirs."
+    title, place = _title(row, f"has an effect {MAGNITUDES[row.magnitude]}", rules), place_of(row, words.names)
+    return Finding("size", row.study, title, text, place, _effect_bars(row), row.unit)
 
 # %% ../../nbs/study/51_findings.ipynb #f6bc5d64
 def findings(
@@ -314,7 +347,8 @@ def findings(
     rules = claims_of() if rules is None else rules
     found = [gap_finding(scores), flip_finding(claims, rules)]
     found += [verdict_finding(claims, verdict, rules, margins) for verdict in ("holds", "does not hold")]
-    return [finding for finding in [*found, unseen_finding(claims, rules)] if finding]
+    found += [unseen_finding(claims, rules), size_finding(claims, rules)]
+    return [finding for finding in found if finding][:5]
 
 # %% ../../nbs/study/51_findings.ipynb #a3dc6f95
 def wrong_words(

@@ -374,7 +374,33 @@ def test_a_finding_that_its_numbers_do_not_support_is_not_written():
     only_one = claims().assign(verdict="one training", q=np.nan)
     assert found(several()[:0], only_one) == {}
     seen = claims().assign(needed=2)  # fewer trainings than there were: the run could have seen it
-    assert "unseen" not in found(several()[:0], seen)
+    assert "would need" not in found(several()[:0], seen)["unseen"].title
+    assert "unseen" not in found(several()[:0], seen.assign(unit="nats"))
+
+
+def test_what_an_unresolved_claim_could_have_seen_is_told_without_the_papers_effect():
+    rows = claims().assign(verdict="not resolved", protocol="corrected", unit="points", paper=np.nan, resolvable=2.0)
+    told = found(several()[:0], rows.assign(resolvable=np.arange(len(rows)) + 1.0))["unseen"]
+    middle = len(rows) // 2 + 1
+    assert (
+        f"could not have seen less than {middle}.0 points" in told.title
+        and f"{len(rows)} claims in points" in told.text
+    )
+
+
+def test_an_effect_that_is_not_the_papers_is_told():
+    rows = claims().assign(
+        protocol="corrected", magnitude="", trainings=5, unit="points", paper=9.0, effect=3.0, low=1.0, high=5.0
+    )
+    assert "size" not in found(several()[:0], rows)
+    rows.loc[rows.index[0], "magnitude"] = "smaller"
+    told = findings_module.size_finding(rows, {})
+    assert (
+        told.kind == "size"
+        and "smaller than the paper's" in told.title
+        and "+9.0 points, ours +3.0 points" in told.text
+    )
+    assert f"Of {len(rows)} effects" in told.text and "1 is told apart" in told.text
 
 
 def test_a_gap_has_the_spread_of_both_protocols_trainings_and_of_their_groups():
