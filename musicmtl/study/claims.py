@@ -147,9 +147,9 @@ FALSE_DISCOVERIES = 0.05  # Largest expected share of wrong ones among the verdi
 
 
 def _weight(row: dict) -> tuple:
-    "Of a verdict: tested or not, how large the run, how many trainings."
+    "Of a verdict: judged or not (one training is not), how large the run, how many trainings."
     preset = row.get("preset")
-    return row["trainings"] > 0, _PRESETS.index(preset) if preset in _PRESETS else 0, row["trainings"]
+    return row["trainings"] > 1, _PRESETS.index(preset) if preset in _PRESETS else 0, row["trainings"]
 
 
 def _key(row: dict) -> tuple:

@@ -136,7 +136,7 @@ def test_a_verdict_on_more_networks_stays_until_there_is_one_on_as_many(tmp_path
 
 def test_a_larger_preset_weighs_more_than_more_networks(tmp_path):
     save_claims("raters", rows_with(9, 2.0), tmp_path, "mini")
-    first = [row for row in rows_with(1, 3.0) if row["claim"] == "R1"]
+    first = [row for row in rows_with(2, 3.0) if row["claim"] == "R1"]
     save_claims("raters", first, tmp_path, "claims")
     table = save_claims("raters", rows_with(9, 4.0), tmp_path, "mini").set_index("claim")
     assert (table.effect["R1"] == 3).all() and table.effect["R2"] == 4
@@ -144,9 +144,16 @@ def test_a_larger_preset_weighs_more_than_more_networks(tmp_path):
 
 
 def test_what_could_not_be_tested_says_nothing_about_what_could(tmp_path):
+    save_claims("raters", rows_with(2, 3.0), tmp_path, "mini")
+    for trainings, effect in ((0, np.nan), (1, 4.0)):
+        table = save_claims("raters", rows_with(trainings, effect), tmp_path, "paper")
+        assert (table.effect == 3).all() and set(table.preset) == {"mini"}
+
+
+def test_a_gate_that_closes_in_a_larger_run_outweighs_one_training(tmp_path):
     save_claims("raters", rows_with(1, 3.0), tmp_path, "mini")
-    table = save_claims("raters", rows_with(0, np.nan), tmp_path, "paper")
-    assert not table.effect.isna().any() and set(table.preset) == {"mini"}
+    assert set(save_claims("raters", rows_with(0, np.nan), tmp_path, "claims").preset) == {"claims"}
+    assert set(save_claims("raters", rows_with(1, 3.0), tmp_path, "mini").preset) == {"claims"}
 
 
 def test_other_corpora_and_studies_keep_their_verdicts(tmp_path):
