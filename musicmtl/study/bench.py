@@ -225,7 +225,7 @@ def claim_times(
     if not len(table):
         raise NotTestable("no times on record; `make bench BENCH=claim_times` measures them")
     groups = table.groupby(["margin", "place"], sort=False)
-    return {key: Sample(rounds.value.to_numpy(float)[:, None]) for key, rounds in groups}
+    return {key: Sample(rounds.value.to_numpy(float)[:, None], timed=True) for key, rounds in groups}
 
 # %% ../../nbs/study/52_bench.ipynb #e2a72cd0
 def exponent(

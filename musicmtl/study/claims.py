@@ -27,10 +27,12 @@ from .results import collect
 
 # %% ../../nbs/study/48_claims.ipynb #4a3100bc
 VERDICTS = ("holds", "does not hold", "not resolved", "one training", "not testable here")
-CLAIM_COLUMNS = "study claim where corpus protocol preset verdict margins effect low high unit trainings groups".split()
+CLAIM_COLUMNS = (
+    "study claim where corpus protocol preset verdict margins effect low high unit trainings rounds groups".split()
+)
 CLAIM_COLUMNS += "resolvable paper needed magnitude p_for p_against q reason rule".split()
 MARGIN_COLUMNS = "study claim corpus protocol preset margin place effect low high unit test bound".split()
-MARGIN_COLUMNS += "trainings groups p_for p_against resolvable paper needed".split()
+MARGIN_COLUMNS += "trainings rounds groups p_for p_against resolvable paper needed".split()
 _TESTS = ("above", "below", "within")
 
 
@@ -89,7 +91,14 @@ def judge(
     "One claim under one protocol."
     rule = claims_of(study)[claim_id]
     names = {"study": study, "claim": claim_id, "corpus": corpus, "protocol": protocol}
-    row = {**names, "where": rule["where"], "rule": rule_of(rule["margins"]), "trainings": 0, "margin_rows": []}
+    row = {
+        **names,
+        "where": rule["where"],
+        "rule": rule_of(rule["margins"]),
+        "trainings": 0,
+        "rounds": 0,
+        "margin_rows": [],
+    }
     closed = {**row, "verdict": "not testable here"}
     if reason := getattr(board.data, "not_testable", ""):
         return {**closed, "reason": reason}
@@ -100,7 +109,7 @@ def judge(
         return {**closed, "reason": str(why)}
     margin_rows = [{**names, **margin} for margin in _margin_rows(found, rule)]
     deciding = margin_rows[verdicts["deciding"]]
-    kept = "effect low high unit trainings groups resolvable paper needed".split()
+    kept = "effect low high unit trainings rounds groups resolvable paper needed".split()
     row |= {key: deciding[key] for key in kept} | {"margins": len(found), "margin_rows": margin_rows}
     row["magnitude"] = magnitude([margin for _, _, margin in found])
     if getattr(board.settings, "preset", None) == "smoke":
@@ -148,8 +157,8 @@ FALSE_DISCOVERIES = 0.05  # Largest expected share of wrong ones among the verdi
 
 def _weight(row: dict) -> tuple:
     "Of a verdict: judged or not (one training is not), how large the run, how many trainings."
-    preset = row.get("preset")
-    return row["trainings"] > 1, _PRESETS.index(preset) if preset in _PRESETS else 0, row["trainings"]
+    preset, n = row.get("preset"), max(row["trainings"], row["rounds"])
+    return n > 1, _PRESETS.index(preset) if preset in _PRESETS else 0, n
 
 
 def _key(row: dict) -> tuple:

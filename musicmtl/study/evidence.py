@@ -64,6 +64,7 @@ class Sample:
 
     values: np.ndarray  # [S, 1 + DRAWS], the first column without a draw; [S, 1] for what has no groups
     n_groups: int = 0  # G
+    timed: bool = False  # Whether it is of rounds of a bench, and not of trainings
 
     def __post_init__(self):
         values = np.asarray(self.values, float)
@@ -87,10 +88,11 @@ class Sample:
             return replace(self, values=operation(self.values, other))
         if self.values.shape != other.values.shape:
             raise ParamsError(f"Sample: {self.values.shape} and {other.values.shape} are not of the same trainings")
-        return Sample(operation(self.values, other.values), min(self.n_groups, other.n_groups))
+        found = operation(self.values, other.values)
+        return replace(self, values=found, n_groups=min(self.n_groups, other.n_groups))
 
     def __repr__(self):
-        return f"Sample({self.effect:.3g}, {self.n} trainings, {self.n_groups} groups)"
+        return f"Sample({self.effect:.3g}, {self.n} {'rounds' if self.timed else 'trainings'}, {self.n_groups} groups)"
 
 # %% ../../nbs/study/45_evidence.ipynb #ev0003aa
 @patch
@@ -349,7 +351,8 @@ def row(self: Margin) -> dict:
     found = self.sample.estimate()
     effect, low, high = found.ends() if found.trainings > 1 or found.groups > 1 else (found.effect, np.nan, np.nan)
     paper = {"paper": self.paper, "needed": trainings_needed(found, self.distance(self.paper))}
-    counts = {"trainings": found.trainings, "groups": found.groups}
+    trained, timed = (0, found.trainings) if self.sample.timed else (found.trainings, 0)
+    counts = {"trainings": trained, "rounds": timed, "groups": found.groups}
     ends = {"margin": self.name, "effect": effect, "low": low, "high": high, "test": self.kind, "bound": self.bound}
     return {**ends, **counts, "resolvable": resolvable(found), **paper}
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GAP_COLUMNS', 'MAGNITUDES', 'StudyWords', 'words_of', 'rule_of_claim', 'told', 'told_ends', 'told_q', 'counted',
-           'protocol_gaps', 'Bar', 'Finding', 'place_of', 'gap_finding', 'effect_words', 'margin_words',
+           'protocol_gaps', 'Bar', 'Finding', 'counted_runs', 'place_of', 'gap_finding', 'effect_words', 'margin_words',
            'verdict_finding', 'flipped', 'flip_finding', 'unseen_finding', 'size_finding', 'findings', 'wrong_words',
            'verdict_table']
 
@@ -146,9 +146,14 @@ class Finding:
     line: float = 0.0  # What the bars are compared with
 
 
+def counted_runs(row) -> str:
+    "Trainings of a row of claims; for a claim about time, rounds of the bench."
+    return counted(row.rounds, "timed round") if row.rounds > 0 else counted(row.trainings, "training")
+
+
 def place_of(row, names: Names) -> str:
     "Corpus, preset, trainings and test groups of a row of claims."
-    trained = counted(row.trainings, "training")
+    trained = counted_runs(row)
     groups = counted(row.groups, "test group") if pd.notna(row.groups) and row.groups > 0 else ""
     parts = [names.label(str(row.corpus)), f"preset {row.preset}", trained, groups]
     return ", ".join(part for part in parts if part)
@@ -307,7 +312,7 @@ def _typical_unseen(own: pd.DataFrame, rules: dict) -> Finding | None:  # `own`:
 def unseen_finding(claims: pd.DataFrame, rules: dict) -> Finding | None:
     "The unresolved claim that would need the fewest trainings to be resolved at the paper's own effect."
     own = claims[claims.protocol == "corrected"]
-    found = own[(own.verdict == "not resolved") & own.paper.notna() & (own.needed > own.trainings)]
+    found = own[(own.verdict == "not resolved") & own.paper.notna() & (own.needed > own.trainings) & (own.rounds == 0)]
     if found.empty:
         return _typical_unseen(own, rules)
     row = found.sort_values(["needed", "study", "claim"], kind="stable").iloc[0]
@@ -323,7 +328,9 @@ def unseen_finding(claims: pd.DataFrame, rules: dict) -> Finding | None:
 # %% ../../nbs/study/51_findings.ipynb #338af392
 def size_finding(claims: pd.DataFrame, rules: dict) -> Finding | None:
     "The effect that is told apart from the paper's by most, in half widths of its interval."
-    own = claims[(claims.protocol == "corrected") & claims.paper.notna() & (claims.trainings > 1)]
+    own = claims[
+        (claims.protocol == "corrected") & claims.paper.notna() & (claims[["trainings", "rounds"]].max(axis=1) > 1)
+    ]
     found = own[own.magnitude.isin(["smaller", "larger"]) & own.low.notna()]
     if found.empty:
         return None

@@ -23,6 +23,7 @@ from musicmtl.study.findings import (
     Bar,
     Finding,
     counted,
+    counted_runs,
     effect_words,
     findings,
     rule_of_claim,
@@ -82,7 +83,7 @@ def _claims_table(file: Path, columns: list) -> pd.DataFrame:
     return table.astype({column: float for column in _NUMBERS if column in columns})
 
 
-_NUMBERS = "margins effect low high trainings groups resolvable paper needed p_for p_against q bound".split()
+_NUMBERS = "margins effect low high trainings rounds groups resolvable paper needed p_for p_against q bound".split()
 
 
 def read_results(
@@ -277,7 +278,7 @@ _PROTOCOLS = ("corrected", "published")
 def _found(row) -> str:
     "Preset, trainings and test groups of a claim."
     groups = f", {counted(row.groups, 'test group')}" if row.groups > 0 else ""
-    return f"preset <code>{_text(row.preset)}</code>, {counted(row.trainings, 'training')}{groups}"
+    return f"preset <code>{_text(row.preset)}</code>, {counted_runs(row)}{groups}"
 
 
 def _claim_cell(row) -> str:
@@ -328,7 +329,7 @@ def _margins_of_claim(margins: pd.DataFrame, spec: dict, rule: str) -> str:
 # %% ../../nbs/study/53_report.ipynb #02d7e0e4
 def _corpora(claims: pd.DataFrame) -> list[str]:
     "Corpora, the one on which most could be tested first."
-    tested = (claims.trainings > 0).groupby(claims.corpus).sum()
+    tested = (claims[["trainings", "rounds"]].max(axis=1) > 0).groupby(claims.corpus).sum()
     return sorted(tested.index, key=lambda corpus: (-tested[corpus], corpus))
 
 
@@ -379,9 +380,11 @@ def _change_words(row) -> str:
             return f"An effect {seen} beyond the bound, or more trainings and test groups."
         if np.isinf(row.needed):
             return "More test groups: at the paper's effect, no number of trainings would do on those that there are."
-        if row.needed <= row.trainings:
+        if row.needed <= max(row.trainings, row.rounds):
             return "Another run: this one would have resolved the paper's effect in four of five cases, and did not."
-        return f"About {told(row.needed)} trainings instead of {row.trainings:.0f}, if the effect is the paper's."
+        what = "timed rounds" if row.rounds > 0 else "trainings"
+        n = max(row.trainings, row.rounds)
+        return f"About {told(row.needed)} {what} instead of {n:.0f}, if the effect is the paper's."
     side = "a margin on its wrong side" if row.verdict == "holds" else "every margin on its right side"
     return f"Other trainings or test groups that put {side}; now the nearest is {effect_words(row)}."
 
@@ -637,9 +640,9 @@ def _opening(tables: Tables, studies: list, rules: dict, folder: str) -> str:
 
 _INTRODUCTION = """<p>Papers on multi-task learning for music, run again. <b>Published</b> repeats what the authors'
 code did, mistakes included; <b>corrected</b> is without leaks and bugs. Every sentence and number here is made from the
-tables in <code>figures/data</code>. Intervals in square brackets are 95 %, with the noise of trainings and that of test
-groups (artists, songs). A verdict needs two trainings or more; <i>q</i> is its probability, corrected for the number of
-claims on its corpus.</p>"""
+tables in <code>figures/data</code>. Intervals in square brackets are 95&nbsp;%, with the noise of trainings and that of
+test groups (artists, songs). A verdict needs two trainings or more; <i>q</i> is its probability, corrected for the number
+of claims on its corpus.</p>"""
 
 # %% ../../nbs/study/53_report.ipynb #139d8058
 _UNFOLDED = 24  # Rows that a study's page shows without a click

@@ -264,6 +264,8 @@ def test_a_margins_row_says_what_it_saw_and_could_have_seen():
     assert row["low"] < row["effect"] < row["high"] and (row["trainings"], row["groups"]) == (5, 16)
     assert row["resolvable"] > 0 and row["paper"] == 5 and row["needed"] >= 2
     assert np.isnan(Margin(UP, {"above": 0}).row()["needed"])
+    timed = Margin(Sample(np.ones((7, 1)), timed=True) - 0.5, {"above": 0}).row()  # rounds of a bench
+    assert (timed["trainings"], timed["rounds"]) == (0, 7)
     alone = Margin(Sample(np.array([[3.0]])), {"above": 0}).row()  # a number of one training: nothing varies
     assert alone["effect"] == 3 and np.isnan(alone["low"]) and np.isnan(alone["high"])
 

@@ -55,7 +55,7 @@ def claims():
     reasons = {"one training": "one training says nothing of another", "not testable here": "`make claims` runs more"}
     table = pd.DataFrame(rows, columns=columns)
     table = table.assign(reason=table.verdict.map(reasons).fillna(""), p_for=table.q / 2, p_against=1 - table.q / 2)
-    places = dict(study="agf", where="§4", corpus="miniature", preset="mini", unit="points", margins=2)
+    places = dict(study="agf", where="§4", corpus="miniature", preset="mini", unit="points", margins=2, rounds=0)
     return table.assign(rule="holds if <the interval> is above 0", **places)[CLAIM_COLUMNS]
 
 
@@ -386,6 +386,12 @@ def test_what_an_unresolved_claim_could_have_seen_is_told_without_the_papers_eff
         f"could not have seen less than {middle}.0 points" in told.title
         and f"{len(rows)} claims in points" in told.text
     )
+
+
+def test_a_claim_about_time_counts_rounds_and_not_trainings():
+    row = next(claims().assign(trainings=0, rounds=7, groups=0).itertuples())
+    assert findings_module.counted_runs(row) == "7 timed rounds"
+    assert "unseen" not in found(several()[:0], claims().assign(trainings=0, rounds=7, unit="per cent"))
 
 
 def test_an_effect_that_is_not_the_papers_is_told():
