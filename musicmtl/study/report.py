@@ -641,8 +641,8 @@ def _opening(tables: Tables, studies: list, rules: dict, folder: str) -> str:
 _INTRODUCTION = """<p>Papers on multi-task learning for music, run again. <b>Published</b> repeats what the authors'
 code did, mistakes included; <b>corrected</b> is without leaks and bugs. Every sentence and number here is made from the
 tables in <code>figures/data</code>. Intervals in square brackets are 95&nbsp;%, with the noise of trainings and that of
-test groups (artists, songs). A verdict needs two trainings or more; <i>q</i> is its probability, corrected for the number
-of claims on its corpus.</p>"""
+test groups (artists, songs). A verdict needs two trainings or more; <i>q</i> is its probability, corrected for the
+number of claims on its corpus.</p>"""
 
 # %% ../../nbs/study/53_report.ipynb #139d8058
 _UNFOLDED = 24  # Rows that a study's page shows without a click
