@@ -146,12 +146,19 @@ def quiet(
     check(after, "after")
 
 # %% ../../nbs/study/52_bench.ipynb #82721d2b
+def _read(file: Path) -> pd.DataFrame:
+    "A table; an empty name is a name."
+    names = dict.fromkeys(("study", "claim", "margin", "place", "size", "machine", "against"), "string")
+    table = pd.read_csv(file, dtype=names)
+    return table.fillna({name: "" for name in names if name in table})
+
+
 def _put(rows: Sequence[dict], file: Path, columns: list, key: list, order: list):
     "Put rows into a table, in the place of those with the same key."
     file.parent.mkdir(parents=True, exist_ok=True)
     with locked(file.parent, file=file.name):
         new = pd.DataFrame(list(rows), columns=columns).round(6)
-        old = pd.read_csv(file, keep_default_na="place" not in columns) if file.exists() else new[:0]
+        old = _read(file) if file.exists() else new[:0]
         keys = set(new[key].itertuples(index=False, name=None))
         kept = [found not in keys for found in old[key].itertuples(index=False, name=None)]
         table = pd.concat([part for part in (old[kept], new) if len(part)]).sort_values(order, kind="stable")
@@ -220,7 +227,7 @@ def claim_times(
 ) -> dict:  # (margin, place) -> `Sample`, a value per round
     "Effects of a claim about time, in its margins' units. Raises `NotTestable` where none was measured."
     file = Path(folder or repo_root() / "figures" / "data") / "claim_times.csv"
-    table = pd.read_csv(file, keep_default_na=False) if file.exists() else pd.DataFrame(columns=CLAIM_TIME_COLUMNS)
+    table = _read(file) if file.exists() else pd.DataFrame(columns=CLAIM_TIME_COLUMNS)
     table = table[(table.study == study) & (table.claim == claim)].sort_values("round", kind="stable")
     if not len(table):
         raise NotTestable("no times on record; `make bench BENCH=claim_times` measures them")

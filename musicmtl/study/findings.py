@@ -11,11 +11,10 @@ __all__ = ['GAP_COLUMNS', 'MAGNITUDES', 'StudyWords', 'words_of', 'rule_of_claim
 # %% ../../nbs/study/51_findings.ipynb #e8ce6ba0
 from dataclasses import dataclass
 import numpy as np, pandas as pd
-from scipy.stats import t as student_t
 from ..core import ParamsError
 from .claims import VERDICTS, expected_wrong
 from .registry import claims_of, find_study
-from ..viz import NAMES, Names, is_score, paper_number, shown
+from ..viz import NAMES, Names, half_width, is_score, paper_number, shown
 
 # %% ../../nbs/study/51_findings.ipynb #1f68f236
 @dataclass(frozen=True)
@@ -91,9 +90,7 @@ GAP_COLUMNS += ["difference", "low", "high", "trainings", "paper"]
 def _mean_and_half(rows: pd.DataFrame, metric: str) -> tuple[float, float]:
     "Mean over trainings in per cent, and how far its 95 % interval reaches."
     values, low, high = (shown(metric, rows[column])[0] for column in ("value", "low", "high"))
-    n = len(values)
-    of_trainings = student_t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n)
-    return values.mean(), np.hypot(of_trainings, np.nan_to_num((high - low) / 2).mean())
+    return values.mean(), half_width(values, (high - low) / 2)
 
 
 def _gap(published: pd.DataFrame, corrected: pd.DataFrame, metric: str) -> dict:

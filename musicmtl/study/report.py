@@ -17,7 +17,7 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd, yaml
 from ..core import ParamsError, RunError, atomic, repo_root
-from .claims import CLAIM_COLUMNS, MARGIN_COLUMNS, VERDICTS
+from .claims import CLAIM_COLUMNS, MARGIN_COLUMNS, TESTS, VERDICTS
 from musicmtl.study.findings import (
     MAGNITUDES,
     Bar,
@@ -271,7 +271,6 @@ def _findings_section(found: list[Finding], links: bool, folder: str = "") -> st
     return "\n".join(_finding_section(one, f"{folder}{quote(one.study)}.html" if links else "") for one in found)
 
 # %% ../../nbs/study/53_report.ipynb #fee32c89
-_TESTS = {"above": "above {}", "below": "below {}", "within": "within ±{}"}
 _PROTOCOLS = ("corrected", "published")
 
 
@@ -305,7 +304,7 @@ def _margin_cells(row, words: dict) -> list[str]:
     return [
         _text(words.get(row.margin, NAMES.label(str(row.margin)))) + place,
         _text(row.protocol),
-        f"{_TESTS[row.test].format(told(row.bound))} {_text(row.unit)}",
+        f"{TESTS[row.test].format(told(row.bound))} {_text(row.unit)}",
         f"{told(row.effect, row.unit, sign=True)} {told_ends(row.low, row.high, row.unit)}",
         told(row.resolvable, row.unit),
         told(row.paper, row.unit, sign=True),

@@ -176,6 +176,18 @@ def test_margins_are_kept_with_the_verdicts_they_belong_to(tmp_path):
     assert list(table) == MARGIN_COLUMNS and table.effect.tolist() == [5.0] and table.margin.tolist() == ["gain"]
 
 
+def test_a_claim_that_is_closed_later_keeps_no_margins(tmp_path):
+    save_claims("raters", rows_with(1, 3.0), tmp_path, "mini")
+    assert len(pd.read_csv(tmp_path / "margins.csv")) == 1
+    closed = [{**row, "trainings": 0, "margins": np.nan, "margin_rows": []} for row in rows_with(0, np.nan)]
+    save_claims("raters", closed, tmp_path, "claims")
+    assert not (tmp_path / "margins.csv").exists() and len(pd.read_csv(tmp_path / "claims.csv")) == 3
+    save_claims("raters", rows_with(2, 3.0), tmp_path, "claims")
+    other = [{**row, "corpus": "albums"} for row in closed]
+    save_claims("raters", other, tmp_path, "claims")
+    assert len(pd.read_csv(tmp_path / "margins.csv")) == 1
+
+
 def family(*p_for):
     "Claims of one corpus by the probability that they hold."
     p_for = list(p_for)

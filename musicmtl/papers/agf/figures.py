@@ -9,7 +9,7 @@ __all__ = ['NAMES', 'INITIALS', 'study', 'best_known_weights', 'calmest_and_wild
 # %% ../../../nbs/papers/agf/figures.ipynb #1a9dfa69
 import numpy as np, pandas as pd
 from ... import viz
-from .claims import BOTH, CLAIMS, LOOSE, MODEL, PRINTED, comparisons, jump, reported
+from .claims import BOTH, CLAIMS, LOOSE, MODEL, comparisons, jump, reported
 from musicmtl.papers.agf.experiment import (
     Settings,
     confusions,
@@ -165,7 +165,6 @@ study = Study(
     tables={"weights": Table(weight_rows, ("protocol", "variant", "seed", "epoch", "task", "weight"))},
     claims=CLAIMS,
     both=BOTH,
-    printed=PRINTED,
     comparisons=comparisons,
     figures=(input_figure, score_figures, confusion_figure, switch_figure, weight_figures, map_figure),
     names=NAMES,

@@ -79,9 +79,7 @@ Protocol.published, Protocol.corrected = Protocol.ends()
 class Recipe:
     "How one network is built and trained; widths are the paper's."
 
-    kind: (
-        str  # lstm, text (no layer between LSTM and output), feed_forward, snippets, ensemble, m2, autoencoder, binary
-    )
+    kind: str  # lstm, text (without a layer before the output), feed_forward, snippets, ensemble, m2 or a second task
     hidden: int = 100  # Units (of each snippet's network)
     beta: float = 100.0  # Activation stabilisation
     l2: float = 0.0  # λ
