@@ -247,3 +247,13 @@ def test_figures_show_the_names_that_they_are_given():
     assert [t.get_text() for t in ax.get_yticklabels()] == ["Single task", "AS, β = 100, 200 units"]
     (ax,) = viz.score_panels({"FMA": points_of("a")}, metric="macro_f1", names=names)
     assert ax.containers[0].lines[0].get_color() == "#123456"
+
+
+@pytest.mark.parametrize(
+    "trainings, words",
+    [([1, 1], "one training, intervals over test groups alone"), ([2, 2], "2 trainings"), ([1, 5], "1 to 5 trainings")],
+)
+def test_effects_say_on_how_many_trainings_they_rest(trainings, words):
+    table = pd.DataFrame({"switch": ["a", "b"], "effect": 1.0, "low": 0.0, "high": 2.0, "trainings": trainings})
+    assert viz.protocol_effects(table).get_xlabel().endswith(words)
+    assert viz.protocol_effects(table.drop(columns="trainings")).get_xlabel().endswith("95 % intervals")

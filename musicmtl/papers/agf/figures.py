@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NAMES', 'INITIALS', 'study', 'best_known_weights', 'calmest_and_wildest', 'weight_figures', 'first_reading',
-           'input_figure', 'score_figures', 'confusion_figure', 'in_trainings', 'switch_figure', 'map_figure']
+           'input_figure', 'score_figures', 'confusion_figure', 'switch_figure', 'map_figure']
 
 # %% ../../../nbs/papers/agf/figures.ipynb #1a9dfa69
 import numpy as np, pandas as pd
@@ -117,23 +117,12 @@ def confusion_figure(outcome: Outcome) -> dict:  # name -> Axes
     return {"confusion": viz.confusion(counts, classes, title=title)}
 
 # %% ../../../nbs/papers/agf/figures.ipynb #56be2f3a
-def in_trainings(
-    counts: pd.Series,  # Of the trainings behind each of several effects
-) -> str:
-    "On how many trainings effects rest: one says nothing of another, and its interval is over artists alone."
-    least, most = counts.min(), counts.max()
-    if most == 1:
-        return "one training, intervals over artists alone"
-    return f"{most} trainings" if least == most else f"{least} to {most} trainings"
-
-
 def switch_figure(outcome: Outcome) -> dict:  # name -> Axes
     "What each published mistake adds."
     effects = outcome.switch_effects().drop(columns="variant")
     if not len(effects):
         return {}
-    title = f"What each published mistake adds ({in_trainings(effects.trainings)})"
-    return {"switches": viz.protocol_effects(effects, title=title, names=NAMES)}
+    return {"switches": viz.protocol_effects(effects, title="What each published mistake adds", names=NAMES)}
 
 # %% ../../../nbs/papers/agf/figures.ipynb #fc4d448b
 def map_figure(outcome: Outcome) -> dict:  # name -> Axes

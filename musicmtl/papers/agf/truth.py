@@ -18,7 +18,6 @@ from ...core import generator
 from ...miniature import miniature, world
 from . import experiment
 from .experiment import GenreData, NetworkJob, Reading, prepare, read_job, scores
-from .figures import in_trainings
 from .model import Protocol, artist_factors, descriptive_features
 from ...study import Board, Job, Outcome, Sample, Study, as_row, average, common_seeds, draws, which
 
@@ -306,7 +305,7 @@ def gain_figure(
         ax.errorbar(100 * own.rate, 100 * own.effect, yerr=ends, label=viz.label(variant), **look)
     left.set(xlabel="Wrong genre labels in training [%]", ylabel=f"{viz.label(metric)} against true labels [%]")
     left.legend()
-    left.set_title(in_trainings(gained.trainings).capitalize())
+    left.set_title(viz.in_trainings(gained.trainings).capitalize())
     right.axhline(0, color="#999999", lw=0.9)
     right.set(xlabel="Wrong genre labels in training [%]", ylabel="Multi-task − single task [points]")
     return left
