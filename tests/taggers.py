@@ -1,8 +1,8 @@
-"Sounds and small networks for the tests of the tagging study."
+"Sounds and small networks for the tests of Musicnn and of the tagging study."
 
 import torch
 
-from musicmtl.papers.tagging.model import SR, WINDOW, Musicnn
+from musicmtl.musicnn import SR, WINDOW, Musicnn
 
 
 def music(clips=2, samples=WINDOW, seed=0):
