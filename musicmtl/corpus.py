@@ -36,6 +36,7 @@ COLUMNS = (
     "split",
     "not_instruments",
     "recording",
+    "source",
 )
 LIST_COLUMNS = ("genres", "tags", "instruments", "not_instruments")
 NUMBER_COLUMNS = ("start_s", "duration_s")
@@ -268,7 +269,7 @@ class Corpus:
 
 # %% ../nbs/05_corpus.ipynb #199e242e
 @patch(as_prop=True)
-def table(self: Corpus) -> pd.DataFrame:  # [N, 17] columns of `COLUMNS`; a copy
+def table(self: Corpus) -> pd.DataFrame:  # [N, 18] columns of `COLUMNS`; a copy
     "The tracks; texts are objects with None for null, seconds are float64 with NaN."
     return self._table.copy()
 
@@ -286,7 +287,8 @@ def path(
 def fingerprint(self: Corpus) -> str:  # 32 hexadecimal digits
     "Hash of the name and the whole table, the order of its rows included; independent of `root`."
     if "_fingerprint" not in vars(self):
-        young = [column for column in ("not_instruments", "recording") if not self._table[column].notna().any()]
+        young = ("not_instruments", "recording", "source")
+        young = [column for column in young if not self._table[column].notna().any()]
         columns = [column for column in COLUMNS if column not in young]
         rows = []
         for row in self._table[columns].itertuples(index=False, name=None):
@@ -468,7 +470,7 @@ def labels(
 class Split:
     "Disjoint parts of a corpus; `split['train']` gives the items of a part, ascending."
 
-    by: str  # What is never divided: "artist", "album", "track"; "window"; "official"
+    by: str  # What is never divided: "artist", "album", "source", "track"; "window"; "official"
     seed: int | None  # Seed it was drawn with
     parts: dict = field(repr=False)  # Part -> int64 items: rows, or row·n_windows + window for "window"
     n_windows: int | None = None  # Windows per track, for "window"
@@ -525,12 +527,14 @@ def load(
     return split
 
 # %% ../nbs/05_corpus.ipynb #ae281ba8
-def _group_of(by: str, track: str, artist: str | None, album: str | None) -> tuple:
-    "Name of the group of a track; its own where artist or album is not known."
+def _group_of(by: str, track: str, artist: str | None, album: str | None, source: str | None) -> tuple:
+    "Name of the group of a track; its own where artist, album or source is not known."
     if by == "artist" and artist is not None:
         return "group", artist
     if by == "album" and album:
         return "group", (artist, album)
+    if by == "source" and source is not None:
+        return "group", source
     return "track", track
 
 
@@ -569,17 +573,23 @@ def recordings(self: Corpus) -> np.ndarray:  # int64 [N], numbered from 0 in the
     return np.array([number[name] for name in names], dtype=np.int64)
 
 # %% ../nbs/05_corpus.ipynb #c01c2a89
+def _folded(name: str | tuple) -> str:
+    "One form of names that differ in capitals or compatible characters."
+    return unicodedata.normalize("NFKC", repr(name)).casefold()
+
+
 def _groups(
     table: pd.DataFrame,
-    by: str,  # "artist", "album" or "track"
+    by: str,  # "artist", "album", "source" or "track"
     seed: int,
 ) -> list[list[int]]:
     "Groups as lists of rows, in the order that `seed` gives them."
-    columns = [table[column] for column in ("track_id", "artist", "album")]
+    columns = [table[column] for column in ("track_id", "artist", "album", "source")]
     names = [_group_of(by, *values) for values in zip(*columns, strict=True)]
-    folded = [unicodedata.normalize("NFKC", repr(name)).casefold() if name[0] == "group" else None for name in names]
+    folded = [_folded(name) if name[0] == "group" else None for name in names]
+    artists = [name and _folded(name) if by == "source" else None for name in table["artist"]]  # on one side of sources
     groups = {}
-    for row, name in enumerate(_joined(names, *_sounds(table), folded)):
+    for row, name in enumerate(_joined(names, *_sounds(table), folded, artists)):
         groups.setdefault(name, []).append(row)
 
     def position(group):
@@ -687,8 +697,8 @@ def _check_split(
     stratify: str | None,
 ):
     "Raises `ParamsError` for arguments that fit no corpus."
-    if by not in ("artist", "album", "track", "window"):
-        raise ParamsError(f"by: expected 'artist', 'album', 'track' or 'window', found {by!r}")
+    if by not in ("artist", "album", "source", "track", "window"):
+        raise ParamsError(f"by: expected 'artist', 'album', 'source', 'track' or 'window', found {by!r}")
     positive = all(0 < fraction < 1 for fraction in fractions)
     if len(fractions) not in (2, 3) or not positive or abs(sum(fractions) - 1) > 1e-6:
         raise ParamsError(f"fractions: expected two or three positive numbers with sum 1, found {tuple(fractions)}")
@@ -703,6 +713,23 @@ def _check_split(
 
 # %% ../nbs/05_corpus.ipynb #4d83930e
 @patch
+def _class_counts(
+    self: Corpus,
+    groups: list[list[int]],  # Rows of each group
+    column: str | None,  # None: no classes
+) -> np.ndarray:  # int [G, C]
+    "Tracks of each class in each group."
+    if column is None:
+        return np.zeros((len(groups), 0), dtype=int)
+    labels = self.labels(column)
+    if labels.codes is None:
+        has_class = np.nan_to_num(labels.matrix)
+    else:
+        has_class = labels.codes[:, None] == np.arange(len(labels))
+    return np.array([has_class[group].sum(0) for group in groups], dtype=int)
+
+
+@patch
 def _split_groups(
     self: Corpus,
     groups: list[list[int]],  # Rows of each group
@@ -714,13 +741,7 @@ def _split_groups(
     if stratify is None:
         part_of = _cut(sizes, fractions)
     else:
-        labels = self.labels(stratify)
-        if labels.codes is None:
-            has_class = np.nan_to_num(labels.matrix)
-        else:
-            has_class = labels.codes[:, None] == np.arange(len(labels))
-        counts = np.array([has_class[group].sum(0) for group in groups], dtype=int)
-        part_of = _stratified(sizes, counts, fractions)
+        part_of = _stratified(sizes, self._class_counts(groups, stratify), fractions)
     rows = [[] for _ in fractions]
     for group, part in zip(groups, part_of, strict=True):
         rows[part] += group
@@ -730,7 +751,7 @@ def _split_groups(
 @patch
 def split(
     self: Corpus,
-    by: str = "artist",  # What is never divided: "artist", "album", "track"; "window" leaks, see below
+    by: str = "artist",  # What is never divided: "artist", "album", "source", "track"; "window" leaks
     fractions: tuple = (0.85, 0.15),  # Of the tracks: train, valid[, test]; sum 1
     seed: int = 0,  # Another seed, another split
     stratify: str | None = None,  # Column whose classes should be in every part
@@ -767,3 +788,55 @@ def official(self: Corpus) -> Split:  # By "official", without seed
     rows = {part: np.flatnonzero(self._table["split"] == part) for part in PARTS}
     parts = {part: items for part, items in rows.items() if len(items)}
     return Split("official", None, parts, fingerprint=self.fingerprint)
+
+# %% ../nbs/05_corpus.ipynb #900d3d27
+def _deal(
+    sizes: np.ndarray,  # Tracks in each group [G]
+    counts: np.ndarray,  # A group's tracks of each class, int [G, C]
+    n_folds: int,
+) -> np.ndarray:  # Fold of each group [G]
+    "Groups dealt to folds, rare classes first and evenly."
+    fold_of, held = np.full(len(sizes), -1), np.zeros((n_folds, counts.shape[1] + 1), dtype=int)
+    rows = np.column_stack([counts, np.zeros_like(sizes)])  # the last class is that of groups without any
+    rows[:, -1] = np.where(counts.any(1), 0, sizes)
+    tracks = np.zeros(n_folds, dtype=int)
+    for label in np.argsort((rows > 0).sum(0), kind="stable"):
+        waiting = np.flatnonzero((fold_of < 0) & (rows[:, label] > 0))
+        for group in waiting[np.argsort(-rows[waiting, label], kind="stable")]:
+            own = held[:, label]
+            fold = np.lexsort([tracks, np.roll(own, 1) + np.roll(own, -1), own])[0]
+            fold_of[group] = fold
+            held[fold] += rows[group]
+            tracks[fold] += sizes[group]
+    for fold in np.setdiff1d(np.arange(n_folds), fold_of):  # where several classes crowded into the others
+        fullest = np.bincount(fold_of, minlength=n_folds).argmax()
+        fold_of[np.flatnonzero(fold_of == fullest)[-1]] = fold
+    return fold_of
+
+# %% ../nbs/05_corpus.ipynb #24daae5c
+@patch
+def folds(
+    self: Corpus,
+    by: str = "artist",  # What is never divided: "artist", "album", "source", "track"
+    n_folds: int = 5,
+    seed: int = 0,  # Another seed, other folds
+    stratify: str | None = None,  # Column whose classes should be in every fold
+) -> np.ndarray:  # int64 [N], fold of each track, 0 … n_folds−1
+    """Fold of each track, no group in two of them; depends on `seed` and the tracks, not on the order of rows.
+
+    Raises `CorpusError` when there are fewer groups than folds, `ParamsError` for a wrong argument.
+    """
+    if isinstance(n_folds, bool) or not isinstance(n_folds, int | np.integer) or n_folds < 2:
+        raise ParamsError(f"n_folds: expected a whole number of 2 or more, found {n_folds!r}")
+    if by == "window":
+        raise ParamsError("by: expected 'artist', 'album', 'source' or 'track', found 'window'")
+    _check_split(by, (0.5, 0.5), seed, None, stratify)
+    groups = _groups(self._table, by, int(seed))
+    if len(groups) < n_folds:
+        raise CorpusError(f"corpus {self.name!r}: {n_folds} folds need at least {n_folds} {by}s, found {len(groups)}")
+    sizes = np.array([len(group) for group in groups])
+    fold_of = _deal(sizes, self._class_counts(groups, stratify), int(n_folds))
+    folds = np.empty(len(self), dtype=np.int64)
+    for group, fold in zip(groups, fold_of, strict=True):
+        folds[group] = fold
+    return folds

@@ -472,9 +472,11 @@ def _unlisted(paths: Sequence[str], found: Listing) -> list[str]:
 def from_table(
     path: Path,  # Of tracks.csv
     name: str,  # Of the corpus
+    ours: dict | None = None,  # Names of its columns -> ours, where they differ
 ) -> Corpus:
     "A folder with a table. Raises `CorpusError` naming file and row."
-    table, found = _columns(read_table(path, exact=("path",)), path), listing(path.parent)
+    table = _columns(read_table(path, exact=("path",)).rename(columns=ours or {}), path)
+    found = listing(path.parent)
     unread = [column for column in table if column not in COLUMNS and column != "licence"]
     notes = [f"columns of {path.name} that are not read: {', '.join(unread)}"] if unread else []
     columns = {column: [_cell(column, text) for text in table[column]] for column in COLUMNS if column in table}
@@ -487,7 +489,7 @@ def from_table(
     return Corpus(_objects(columns), path.parent, **about, notes=notes + _unlisted(columns["path"], found))
 
 # %% ../nbs/19_folder.ipynb #1466ec7f
-RESERVED = "audioset ballroom datasets fma folder magnatagatune miniature msd openmic regional".split()
+RESERVED = "albums audioset ballroom commons datasets fma folder magnatagatune miniature msd openmic regional".split()
 
 
 def folder_name(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LOADERS', 'FMA_SUBSETS', 'FMA_NO_AUDIO', 'BALLROOM', 'BALLROOM_DROPPED', 'MUSIC', 'MAGNATAGATUNE_NO_AUDIO',
            'register', 'load_corpus', 'load_fma', 'load_regional', 'load_openmic', 'load_ballroom', 'load_audioset',
-           'load_magnatagatune', 'load_miniature']
+           'load_magnatagatune', 'load_albums', 'load_commons', 'load_miniature']
 
 # %% ../nbs/20_loaders.ipynb #b44a8d5c
 import ast, inspect, re, warnings
@@ -19,7 +19,7 @@ from .core import CorpusError, ParamsError, progress
 from .tables import check_cells, names_of, nfc, numbers, once, read_json, read_lines, read_npz, read_table
 from .tables import read_xml, there, unique, where
 from .corpus import Corpus
-from .folder import AUDIO_SUFFIXES, file_tags, listing, load_folder, printable
+from .folder import AUDIO_SUFFIXES, file_tags, from_table, listing, load_folder, printable, with_doubles_marked
 from .magnatagatune import SPLITS, TAGS, parts_by_folder
 
 # %% ../nbs/20_loaders.ipynb #3e564364
@@ -747,6 +747,60 @@ def load_magnatagatune(
         notes=notes,
         citation=f"Law, West, Mandel, Bay, Downie: {title}. ISMIR 2009",
     )
+
+# %% ../nbs/20_loaders.ipynb #0c0b5af4
+_RECORDINGS = {"function_tags": "tags", "sung_language": "language"}  # Columns of their tables -> ours
+
+
+def _one_source(table):  # A note
+    "How far artists, and genres, are known from one source alone."
+    known = table[table.artist.notna() & table.source.notna()]
+    sources = known.groupby("artist").source.nunique()
+    note = f"artist and source are confounded: {(sources == 1).sum()} of {len(sources)} artists have one source each"
+    for genre, tracks in known.groupby("genre"):
+        source, most = next(iter(tracks.source.value_counts().items()))
+        if most > len(tracks) / 2:
+            note += f"; {most} of {len(tracks)} tracks of {genre} are from {source}"
+    return note
+
+
+def _free_recordings(name, root, least_tracks, by):
+    "A corpus by its `tracks.csv`, and of its artists (or what `by` says) those with enough tracks."
+    path = Path(root) / "tracks.csv"
+    if not there(path):
+        raise CorpusError(f"corpus {name!r}: no table of tracks, expected {path}")
+    corpus = with_doubles_marked(from_table(path, name, _RECORDINGS))
+    if absent := [column for column in ("artist", "album", "source") if not corpus.has(column)]:
+        raise CorpusError(f"{path}: expected columns artist, album and source, found none of {', '.join(absent)}")
+    about = dict(name=name, licence=corpus.licence, source=path)
+    about["citation"] = "the artists, as ATTRIBUTION.md in its folder names them with sources, licences and changes"
+    corpus = Corpus(corpus.table, root, **about, notes=[_one_source(corpus.table), *corpus.notes])
+    if least_tracks > 1:
+        n, (corpus, _) = len(corpus), corpus.at_least(by, least_tracks)
+        corpus = corpus.with_notes(f"{len(corpus)} of {n} tracks are kept: {by} with at least {least_tracks} of them")
+    return corpus
+
+# %% ../nbs/20_loaders.ipynb #d6ed13f2
+@register("albums")
+def load_albums(
+    root: Path,  # Folder with tracks.csv and a folder of files per artist
+    *,
+    least_tracks: int = 1,  # Fewest tracks that each value of `by` must have
+    by: str = "artist",  # A column
+) -> Corpus:  # Artist, album, title, source
+    "Whole tracks under free licences. Raises `CorpusError` naming file, row and column."
+    return _free_recordings("albums", root, least_tracks, by)
+
+
+@register("commons")
+def load_commons(
+    root: Path,  # Folder with tracks.csv and a folder of files per artist
+    *,
+    least_tracks: int = 1,  # Fewest tracks that each value of `by` must have
+    by: str = "artist",  # A column, such as "genre"
+) -> Corpus:  # Artist, album, title, source; for some genre, tags (what a piece is for), language
+    "Cuts of many artists' tracks under free licences. Raises `CorpusError` naming file, row and column."
+    return _free_recordings("commons", root, least_tracks, by)
 
 # %% ../nbs/20_loaders.ipynb #2d083146
 @register("miniature")

@@ -285,6 +285,8 @@ fractions = st.sampled_from([(0.85, 0.15), (0.5, 0.5), (0.7, 0.15, 0.15), (0.34,
 def groups_of(corpus, by):
     "What must not be divided, for each row."
     tracks, groups = corpus.table, []
+    if by == "source":
+        return groups_of_sources(tracks)
     for artist, album, track in zip(tracks["artist"], tracks["album"], tracks["track_id"], strict=True):
         if by == "album" and album:
             groups.append((artist, album))
@@ -295,18 +297,29 @@ def groups_of(corpus, by):
     return pd.Series(groups)
 
 
+def groups_of_sources(tracks):
+    "Sources, those of one artist together; the first row of each group stands for it."
+    group = np.arange(len(tracks))
+    for _ in group:
+        for column in ("source", "artist"):
+            known = tracks[column].notna()
+            group[known] = pd.Series(group[known]).groupby(tracks[column][known].to_numpy()).transform("min")
+    return pd.Series(group)
+
+
 @settings(max_examples=80, deadline=None)
 @given(
     corpora,
     fractions,
-    st.sampled_from(["artist", "album", "track"]),
+    st.sampled_from(["artist", "album", "source", "track"]),
     st.integers(0, 5),
     st.sampled_from([None, "genre"]),
 )
 def test_no_group_in_two_parts_and_nothing_lost(artists, fractions, by, seed, stratify):
     rows = range(len(artists))
     albums, genres = ["A" if row % 3 else None for row in rows], ["g" + "xyz"[row % 3] for row in rows]
-    corpus = make(artists, album=albums, genre=genres)
+    sources = [f"game {row % 7}" if row % 4 and row < 9 else None for row in rows]
+    corpus = make(artists, album=albums, genre=genres, source=sources)
     group = groups_of(corpus, by)
     if group.nunique() < len(fractions):
         with pytest.raises(CorpusError):
@@ -424,6 +437,68 @@ def test_stratify_brings_each_class_into_each_part(by):
         plain = corpus.split(by="artist", fractions=fractions, seed=seed)
         missed += sum(genre_of[rows].nunique() < 5 for rows in plain.parts.values())
     assert missed  # without strata the rare class does get lost: the option makes a difference
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    corpora,
+    st.integers(2, 6),
+    st.sampled_from(["artist", "album", "source", "track"]),
+    st.integers(0, 5),
+    st.sampled_from([None, "genre", "tags"]),
+)
+def test_folds_divide_no_group_lose_nothing_and_are_never_empty(artists, n_folds, by, seed, stratify):
+    rows = range(len(artists))
+    tags = [tuple("xyz"[: row % 4]) for row in rows]
+    albums, genres = ["A" if row % 3 else None for row in rows], ["xyz"[row % 3] if row % 5 else None for row in rows]
+    sources = [f"game {row % 7}" if row % 4 and row < 9 else None for row in rows]
+    corpus = make(artists, album=albums, genre=genres, tags=tags, source=sources)
+    group = groups_of(corpus, by)
+    if group.nunique() < n_folds:
+        with pytest.raises(CorpusError, match=f"{n_folds} folds need at least {n_folds} {by}s"):
+            corpus.folds(by, n_folds, seed)
+        return
+    folds = corpus.folds(by, n_folds, seed, stratify)
+    assert set(folds) == set(range(n_folds)) and len(folds) == len(corpus)
+    assert pd.Series(folds).groupby(group).nunique().eq(1).all()
+    order = np.random.default_rng(seed).permutation(len(corpus))
+    assert corpus.subset(order).folds(by, n_folds, seed, stratify).tolist() == folds[order].tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(2, 9), min_size=3, max_size=12), st.integers(4, 6), st.integers(0, 3))
+def test_folds_are_even_and_whoever_is_tested_was_trained_on(sizes, n_folds, seed):
+    corpus = make([f"artist {i}" for i, n in enumerate(sizes) for _ in range(n)])
+    if len(corpus) < n_folds:
+        return
+    folds, artist = corpus.folds("track", n_folds, seed, "artist"), corpus.labels("artist").codes
+    for one in range(len(sizes)):
+        held = np.bincount(folds[artist == one], minlength=n_folds)
+        assert np.ptp(held) <= 1
+        for fold in np.flatnonzero(held):
+            assert held.sum() > held[fold] + held[(fold + 1) % n_folds]  # beside the test part and the validation
+
+
+def test_other_seeds_give_other_folds():
+    corpus = make([f"a{i // 2}" for i in range(80)])
+    first, again, other = (corpus.folds(seed=seed) for seed in (1, 1, 2))
+    assert first.tolist() == again.tolist() != other.tolist()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (dict(by="window"), "by: expected 'artist', 'album', 'source' or 'track'"),
+        (dict(by="song"), "by: expected"),
+        (dict(n_folds=1), "n_folds: expected a whole number of 2 or more, found 1"),
+        (dict(n_folds=2.0), "n_folds"),
+        (dict(seed="1"), "seed"),
+        (dict(stratify="colour"), "column: expected one of"),
+    ],
+)
+def test_wrong_arguments_of_folds(arguments, message):
+    with pytest.raises(ParamsError, match=message):
+        make(list("abcdefg")).folds(**arguments)
 
 
 def test_windows_leak():

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LEAST', 'SPLIT_WORDS', 'FRACTIONS', 'PARTS', 'Data', 'name_in_tables', 'require_column', 'require_classes',
-           'frequent', 'first_seconds', 'features_of', 'require_tracks', 'usable_tracks', 'split_method', 'split_items',
-           'require_parts', 'parts_in_words', 'bootstrap_groups']
+           'frequent', 'several_albums', 'first_seconds', 'features_of', 'require_tracks', 'usable_tracks',
+           'split_method', 'split_items', 'require_parts', 'parts_in_words', 'fold_items', 'bootstrap_groups']
 
 # %% ../../nbs/study/43_preparation.ipynb #05d41409
 import hashlib, json, math, os, re
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, pandas as pd
 from torch import nn
-from ..core import CorpusError, atomic, cache_dir, locked, read_json, stable_hash
+from ..core import CorpusError, ParamsError, atomic, cache_dir, locked, read_json, stable_hash
 from ..corpus import Corpus
 from ..store import STORE_FORMAT, FeatureStore, extract
 
@@ -114,6 +114,25 @@ def frequent(
     words = {2: "two", 3: "three"}.get(least, least)
     return corpus, [f"{len(rare)} {what} with fewer than {words} {noun} {verb} left out: {named}", *notes]
 
+# %% ../../nbs/study/43_preparation.ipynb #94a469ab
+def several_albums(
+    corpus: Corpus,
+    least: int = 2,  # Albums of an artist
+) -> tuple[Corpus, list[str]]:  # What is left, notes
+    "Tracks from known albums of artists who have several. Raises `CorpusError` where nobody has."
+    table = corpus.table
+    known = (table.album.notna() & table.artist.notna()).to_numpy()
+    albums = table.artist.map(table[known].groupby("artist").album.nunique()).fillna(0).to_numpy()
+    kept = known & (albums >= least)
+    if not kept.any():
+        raise CorpusError(f"{corpus.name}: no artist has {least} albums or more")
+    few, notes = table.artist[known & ~kept].nunique(), []
+    if few:
+        notes = [f"{few} artist{'s' if few > 1 else ''} with fewer than {least} albums left out"]
+    if (~known).any():
+        notes += [f"{(~known).sum()} track{'s' if (~known).sum() > 1 else ''} without album or artist left out"]
+    return corpus.subset(kept), notes
+
 # %% ../../nbs/study/43_preparation.ipynb #0007b2d3
 def first_seconds(
     corpus: Corpus,
@@ -190,7 +209,13 @@ def usable_tracks(
     return np.flatnonzero(long_enough), notes
 
 # %% ../../nbs/study/43_preparation.ipynb #d7cc746f
-SPLIT_WORDS = {"given": "the corpus's own", "artist": "by artist", "track": "by track"}
+SPLIT_WORDS = {
+    "given": "the corpus's own",
+    "artist": "by artist",
+    "album": "by album",
+    "source": "by source",
+    "track": "by track",
+}
 FRACTIONS = (0.7, 0.15, 0.15)  # train, valid, test, where a corpus has no parts of its own
 PARTS = ("train", "valid", "test")
 
@@ -198,30 +223,37 @@ PARTS = ("train", "valid", "test")
 def split_method(
     corpus: Corpus,
     target: str,  # Column that is the answer
-    split: str,  # The protocol's: "track" or "artist"
+    split: str,  # The protocol's: "track", "album", "source" or "artist"
     *,
     given: bool = False,  # Whether the corpus has parts of its own
-) -> str:  # "given", "track" or "artist"
+) -> str:  # "given", "track", "album", "source" or "artist"
     "How a corpus can be split, where the protocol asks for `split`."
     if given:
         return "given"
+    if split in ("album", "source"):
+        return split if corpus.has(split) else "track"
     return split if target != "artist" and corpus.has("artist") else "track"
 
 
 def split_items(
     corpus: Corpus,
     track: np.ndarray,  # Track of each item [N]
-    method: str,  # "track" or "artist", as `split_method` has it
+    method: str,  # What is never divided, as `split_method` has it; "given": the corpus' own parts, whatever the rest
     *,
     target: str | None,  # Column whose classes are spread over the parts
     seed: int,
     fractions=FRACTIONS,
 ) -> dict:  # train, valid, test -> items
     "Parts of the items, whole tracks or whole artists in each. Raises `CorpusError` where that is impossible."
-    tracks = corpus.split(by=method, fractions=fractions, seed=seed, stratify=target)
+    if method == "given":
+        tracks = corpus.official
+        if absent := [part for part in PARTS if part not in tracks]:
+            raise CorpusError(f"{corpus.name}: the corpus' own parts lack {', '.join(absent)}")
+    else:
+        tracks = corpus.split(by=method, fractions=fractions, seed=seed, stratify=target)
     return {part: np.flatnonzero(np.isin(track, tracks[part])) for part in PARTS}
 
-
+# %% ../../nbs/study/43_preparation.ipynb #41805a49
 def require_parts(
     name: str,  # Of the corpus or the task, for the message
     parts: dict,  # train, valid, test -> items
@@ -239,6 +271,27 @@ def require_parts(
 def parts_in_words(parts: dict) -> str:
     "Sizes of the parts, for a note."
     return f"{len(parts['train'])} to train, {len(parts['valid'])} to validate, {len(parts['test'])} to test"
+
+# %% ../../nbs/study/43_preparation.ipynb #30c49875
+def fold_items(
+    corpus: Corpus,
+    track: np.ndarray,  # Track of each item [N]
+    method: str,  # What is never divided: "artist", "album", "source" or "track"
+    *,
+    target: str | None,  # Column whose classes are spread over the folds
+    seed: int,
+    fold: int,  # The one that is tested, 0 … n_folds−1
+    n_folds: int = 5,  # At least 3
+) -> dict:  # train, valid, test -> items
+    """Parts of the items: one fold tests, the next validates, the rest trains; over all folds each item is tested once.
+
+    Raises `CorpusError` where there are fewer groups than folds, `ParamsError` for a fold that there is not.
+    """
+    if n_folds < 3 or fold not in range(n_folds):
+        expected = "a number from 0 of at least 3 folds"
+        raise ParamsError(f"fold, n_folds: expected {expected}, found {fold!r} of {n_folds!r}")
+    turn = (corpus.folds(method, n_folds, seed, target)[track] - fold) % n_folds
+    return {"train": np.flatnonzero(turn > 1), "valid": np.flatnonzero(turn == 1), "test": np.flatnonzero(turn == 0)}
 
 # %% ../../nbs/study/43_preparation.ipynb #8e5b9c83
 def bootstrap_groups(

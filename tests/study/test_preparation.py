@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from folders import FAULTS, add_faults, write_folder
 
-from musicmtl.core import CorpusError, RunError
+from musicmtl.core import CorpusError, ParamsError, RunError
 from musicmtl.corpus import Corpus
 from musicmtl.features import FeatureBank
 from musicmtl.loaders import load_corpus
@@ -20,6 +20,7 @@ from musicmtl.study import (
     bootstrap_groups,
     features_of,
     first_seconds,
+    fold_items,
     frequent,
     name_in_tables,
     parts_in_words,
@@ -27,6 +28,7 @@ from musicmtl.study import (
     require_column,
     require_parts,
     require_tracks,
+    several_albums,
     split_items,
     split_method,
     usable_tracks,
@@ -143,14 +145,19 @@ def test_tracks_that_cannot_be_used_are_named_with_their_reason(folder, tmp_path
         ("genre", "track", False, "track"),
         ("artist", "artist", False, "track"),
         ("genre", "artist", True, "given"),
+        ("artist", "album", False, "album"),
+        ("genre", "album", True, "given"),
+        ("genre", "source", False, "track"),
     ],
 )
 def test_how_a_corpus_is_split(target, split, given_parts, expected):
-    assert split_method(TWO, target, split, given=given_parts) == expected
+    corpus = TWO.with_table(TWO.table.assign(album=["A", "B", "A", "A", "B", None]))
+    assert split_method(corpus, target, split, given=given_parts) == expected
 
 
 def test_without_artists_tracks_are_split():
     assert split_method(corpus_of([None, None]), "genre", "artist") == "track"
+    assert split_method(TWO, "artist", "album") == "track"
 
 
 @st.composite
@@ -177,6 +184,55 @@ def test_parts_keep_tracks_together_and_artists_apart(corpus_and_items, method, 
         assert sum(map(len, sides)) == len(corpus.labels("artist"))
     again = split_items(corpus, track, method, target="genre", seed=seed)
     assert all(np.array_equal(parts[part], again[part]) for part in PARTS)
+
+
+@settings(max_examples=25)
+@given(corpora(), st.sampled_from(["artist", "track"]), st.integers(0, 3), st.integers(3, 6))
+def test_over_all_folds_every_item_is_tested_once_and_validated_once(corpus_and_items, method, seed, n_folds):
+    corpus, track = corpus_and_items
+    rounds = [
+        fold_items(corpus, track, method, target="genre", seed=seed, fold=fold, n_folds=n_folds)
+        for fold in range(n_folds)
+    ]
+    for part in ("test", "valid"):
+        assert sorted(np.concatenate([parts[part] for parts in rounds])) == list(range(len(track)))
+    for fold, parts in enumerate(rounds):
+        assert sorted(np.concatenate(list(parts.values()))) == list(range(len(track)))
+        assert np.array_equal(parts["valid"], rounds[(fold + 1) % n_folds]["test"])
+        column = corpus.table[method if method == "artist" else "track_id"]
+        sides = [set(column.iloc[track[items]]) for items in parts.values()]
+        assert sum(map(len, sides)) == column.nunique()
+
+
+def test_the_corpus_own_parts_are_taken_as_they_are():
+    track = np.array([0, 0, 1, 2, 3, 4, 5])
+    own = TWO.with_table(TWO.table.assign(split=["train", "test", "valid", None, "train", "train"]))
+    parts = split_items(own, track, "given", target="genre", seed=3)
+    assert {part: items.tolist() for part, items in parts.items()} == {"train": [0, 1, 5, 6], "valid": [3], "test": [2]}
+    some = TWO.with_table(TWO.table.assign(split=["train"] * 6))
+    with pytest.raises(CorpusError, match="demo: the corpus' own parts lack valid, test"):
+        split_items(some, track, "given", target=None, seed=0)
+    with pytest.raises(CorpusError, match="no official split"):
+        split_items(TWO, track, "given", target=None, seed=0)
+
+
+def test_folds_that_cannot_be_are_refused():
+    track = np.arange(6)
+    with pytest.raises(CorpusError, match="5 folds need at least 5 artists, found 3"):
+        fold_items(TWO, track, "artist", target=None, seed=0, fold=0)
+    for fold, n_folds in ((5, 5), (-1, 5), (0, 2)):
+        with pytest.raises(ParamsError, match="a number from 0 of at least 3 folds, found"):
+            fold_items(TWO, track, "track", target=None, seed=0, fold=fold, n_folds=n_folds)
+
+
+def test_artists_with_one_album_and_tracks_from_none_are_left_out():
+    albums = TWO.with_table(TWO.table.assign(artist=[*"aabbb", "c"], album=["A", "B", "A", "A", None, "C"]))
+    left, notes = several_albums(albums)
+    assert left.table.artist.tolist() == ["a", "a"]
+    assert notes == ["2 artists with fewer than 2 albums left out", "1 track without album or artist left out"]
+    assert several_albums(left)[1] == []
+    with pytest.raises(CorpusError, match="demo: no artist has 3 albums or more"):
+        several_albums(albums, 3)
 
 
 def test_parts_in_words():
