@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Windows', 'Items', 'held_on', 'one_ahead', 'EpochBatches', 'MultiTask', 'outputs', 'probabilities', 'EpochOutputs',
-           'StepTimes', 'Plateau', 'n_devices', 'fit']
+           'StepTimes', 'Plateau', 'validation_loss', 'Best', 'n_devices', 'fit']
 
 # %% ../nbs/25_learn.ipynb #9b9c343b
 import contextlib, json, logging, math, os, shutil, time, warnings, zipfile
@@ -691,6 +691,50 @@ def on_train_end(self: Plateau, trainer: L.Trainer, module: MultiTask):
     "Restore the best epoch."
     if self.restore and self.best_state is not None:
         module.net.load_state_dict(self.best_state)
+
+# %% ../nbs/25_learn.ipynb #d4ade72b
+def validation_loss(
+    module: MultiTask,
+) -> float:
+    "Sum of the tasks' validation losses after the epoch that has just ended. Raises `ParamsError` without any."
+    if not module.valid_log or module.valid_log[-1][0] != module.current_epoch:
+        raise ParamsError("Best: expected a validation loss after every epoch, found none; give `fit` a validation set")
+    return sum(loss for loss in module.valid_log[-1][1:] if not math.isnan(loss))
+
+
+class Best(L.Callback):
+    "End with the weights of the epoch whose loss is lowest; the losses of all epochs are in `.losses`."
+
+    def __init__(
+        self,
+        loss: Callable = validation_loss,  # module, after an epoch -> float
+    ):
+        self.loss, self.losses, self.best_state = loss, [], None
+
+    @property
+    def settings(self) -> dict:
+        "What identifies it, for `fit`."
+        return {"loss": getattr(self.loss, "__name__", type(self.loss).__name__)}
+
+    @property
+    def epoch(self) -> int:
+        "The best epoch so far, the first of equals."
+        return int(np.argmin(self.losses))
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: MultiTask):
+        self.losses.append(float(self.loss(module)))
+        if self.epoch == len(self.losses) - 1:
+            state = module.net.state_dict()
+            self.best_state = {name: value.detach().cpu().clone() for name, value in state.items()}
+
+    def on_train_end(self, trainer: L.Trainer, module: MultiTask):
+        module.net.load_state_dict(self.best_state)
+
+    def state_dict(self) -> dict:
+        return {"losses": self.losses, "best_state": self.best_state}
+
+    def load_state_dict(self, state: dict):
+        self.losses, self.best_state = list(state["losses"]), state["best_state"]
 
 # %% ../nbs/25_learn.ipynb #6bee8017
 def _training_settings(

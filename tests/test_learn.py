@@ -22,7 +22,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from musicmtl import learn
 from musicmtl.balance import Equal, GradNorm
 from musicmtl.core import ParamsError, RunError
-from musicmtl.learn import EpochBatches, Items, MultiTask, Plateau, StepTimes, Windows, fit, held_on, one_ahead, outputs
+from musicmtl.learn import (
+    Best,
+    EpochBatches,
+    Items,
+    MultiTask,
+    Plateau,
+    StepTimes,
+    Windows,
+    fit,
+    held_on,
+    one_ahead,
+    outputs,
+)
 from small_training import TASKS, Net, data, module
 
 
@@ -302,6 +314,41 @@ def test_plateau_that_was_killed_after_its_last_epoch_trains_no_further(tmp_path
     assert second.rates == first.rates and len(resumed.valid_history) == 2 * len(first.rates)
     for name, value in resumed.net.state_dict().items():
         torch.testing.assert_close(value, first.best_state[name], rtol=0, atol=0)
+
+
+def test_the_best_epoch_is_kept_whether_or_not_the_training_is_killed(tmp_path):
+    arguments = dict(train=data(), valid=data(), batch_size=20, device="cpu")
+
+    def from_third(module):
+        return abs(module.current_epoch - 2)
+
+    whole = fit(module(), root=tmp_path / "whole", epochs=5, callbacks=[Best(from_third)], **arguments)
+    assert_same_weights(whole, fit(module(), root=tmp_path / "three", epochs=3, **arguments))
+    with pytest.raises(Killed):
+        fit(dies_at(module(), 3), root=tmp_path / "killed", epochs=5, callbacks=[Best(from_third)], **arguments)
+    for folder in ("killed", "whole"):  # goes on; is read
+        best = Best(from_third)
+        assert_same_weights(fit(module(), root=tmp_path / folder, epochs=5, callbacks=[best], **arguments), whole)
+        assert best.losses == [2, 1, 0, 1, 2] and best.epoch == 2
+
+
+def test_the_validation_loss_says_which_epoch_is_best(tmp_path):
+    best = Best()
+    found = fit(module(), data(), data(), epochs=3, batch_size=20, device="cpu", root=tmp_path, callbacks=[best])
+    assert best.losses == pytest.approx(found.valid_history.groupby("epoch").loss.sum().tolist())
+
+
+def test_the_best_epoch_needs_a_number_to_be_judged_by(tmp_path):
+    arguments = dict(epochs=2, batch_size=20, device="cpu")
+    with pytest.raises(ParamsError, match="give `fit` a validation set"):
+        fit(module(), data(), root=tmp_path / "none", callbacks=[Best()], **arguments)
+
+    def falling(module):
+        return -module.current_epoch
+
+    best = Best(falling)
+    fit(module(), data(), root=tmp_path / "falling", callbacks=[best], **arguments)
+    assert best.losses == [0, -1] and best.epoch == 1 and best.settings == {"loss": "falling"}
 
 
 @given(
