@@ -7,8 +7,9 @@ __all__ = ['kept_arrays', 'history_arrays', 'read_history', 'Job', 'one_core', '
            'best_device']
 
 # %% ../../nbs/study/44_jobs.ipynb #807aff7e
-import io, math, os, socket, threading, warnings, zipfile
+import io, math, os, shutil, socket, threading, warnings, zipfile
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlparse
 import numpy as np, pandas as pd, torch
@@ -16,6 +17,7 @@ from fastcore.basics import patch
 from joblib import Parallel, delayed, parallel_config
 from joblib.parallel import get_active_backend
 from ..core import InUse, RunError, atomic, locked, lost_worker, progress, workers
+from .provenance import training_code
 from .settings import CommonSettings, training_id
 
 # %% ../../nbs/study/44_jobs.ipynb #934e5cfb
@@ -104,14 +106,52 @@ class Job:
         "Where the job keeps its files: the result, checkpoints, networks that others start from."
         return Path(root) / self.name
 
-    def result(self, data, settings: CommonSettings, root: str | Path) -> dict:  # Arrays
+    def result(self, data, settings: CommonSettings, root: str | Path) -> dict:  # Arrays; "code"
         "What the job found: read, or trained now. Another process that trains it is waited for."
-        file = self.folder(root) / "result.npz"
-        arrays, _ = _read_arrays(file)
+        arrays = self.kept(settings, root)
         if arrays is None:
-            with locked(file.parent, wait=math.inf):
-                arrays = kept_arrays(file, lambda: self.train(data, settings, root))
+            with locked(self.folder(root), wait=math.inf):
+                arrays = self.trained(data, settings, root)
         return arrays
+
+# %% ../../nbs/study/44_jobs.ipynb #b2a8ca82
+@patch(as_prop=True)
+def code(self: Job) -> str:
+    "Hash of the code that would train it now."
+    return training_code(type(self).__module__.rpartition(".")[0])
+
+
+@patch
+def kept(self: Job, settings: CommonSettings, root: str | Path) -> dict | None:
+    "What the job found, if that is there and may be used."
+    arrays, _ = _read_arrays(self.folder(root) / "result.npz")
+    if arrays is None or settings.stale == "keep" or str(arrays.get("code", "")) == self.code:
+        return arrays
+    return None
+
+
+def _clear_of_other_code(folder: Path, code: str):
+    "Remove what other code has left in a job's folder, locks excepted."
+    begun = folder / "code.txt"
+    if begun.is_file() and begun.read_text() == code:
+        return
+    for place in folder.iterdir():
+        if not place.name.startswith("."):
+            shutil.rmtree(place) if place.is_dir() else place.unlink()
+    with atomic(begun) as temporary:
+        temporary.write_text(code)
+
+
+@patch
+def trained(self: Job, data, settings: CommonSettings, root: str | Path) -> dict:  # Arrays
+    "What the job found, trained now unless it is there; its folder is locked."
+    arrays = self.kept(settings, root)
+    if arrays is not None:
+        return arrays
+    folder = self.folder(root)
+    _clear_of_other_code(folder, self.code)
+    compute = partial(self.train, data, settings, root)
+    return kept_arrays(folder / "result.npz", lambda: {**compute(), "code": np.array(self.code)})
 
 # %% ../../nbs/study/44_jobs.ipynb #710155e3
 @patch
@@ -123,15 +163,14 @@ def claim(
     wait: float = 0.0,  # Seconds that another process may keep it
 ) -> bool:  # Whether the result is there now
     "Train, unless the result is there, or another process is at it."
-    file = self.folder(root) / "result.npz"
-    if _read_arrays(file)[0] is not None:
+    if self.kept(settings, root) is not None:
         return True
     with ExitStack() as claimed:
         try:
-            claimed.enter_context(locked(file.parent, wait=wait))
+            claimed.enter_context(locked(self.folder(root), wait=wait))
         except InUse:
             return False
-        kept_arrays(file, lambda: self.train(data, settings, root))
+        self.trained(data, settings, root)
     return True
 
 # %% ../../nbs/study/44_jobs.ipynb #82cbaa25
@@ -255,6 +294,11 @@ class Results:
         if job not in self._arrays:
             self._arrays[job] = job.result(self.data, self.settings, self.root)
         return self._arrays[job]
+
+    @property
+    def codes(self) -> set:
+        "Hashes of the code that trained what was read so far."
+        return {str(arrays.get("code", "")) for arrays in self._arrays.values()}
 
 # %% ../../nbs/study/44_jobs.ipynb #fd752f2f
 _CONNECT_S = 30  # In which a scheduler, and then a worker, must answer
