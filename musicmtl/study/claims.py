@@ -28,10 +28,10 @@ from .results import collect
 # %% ../../nbs/study/48_claims.ipynb #4a3100bc
 VERDICTS = ("holds", "does not hold", "not resolved", "one training", "not testable here")
 CLAIM_COLUMNS = (
-    "study claim where corpus protocol preset verdict margins effect low high unit trainings rounds groups".split()
+    "study claim where corpus protocol preset code verdict margins effect low high unit trainings rounds groups".split()
 )
 CLAIM_COLUMNS += "resolvable paper needed magnitude p_for p_against q reason rule".split()
-MARGIN_COLUMNS = "study claim corpus protocol preset margin place effect low high unit test bound".split()
+MARGIN_COLUMNS = "study claim corpus protocol preset code margin place effect low high unit test bound".split()
 MARGIN_COLUMNS += "trainings rounds groups p_for p_against resolvable paper needed".split()
 TESTS = {"above": "above {}", "below": "below {}", "within": "within ±{}"}  # Kinds of test, in words
 
@@ -168,8 +168,9 @@ def _weightier(
     table: pd.DataFrame,  # That is there
     new: pd.DataFrame,
 ) -> list[bool]:
-    "Which new verdicts weigh as much as those that they would replace, or more."
-    known = {_key(row): _weight(row) for row in table.to_dict("records")}
+    "Which new verdicts weigh as much as those of the same code that they would replace, or more."
+    today = set(new.code.dropna())
+    known = {_key(row): _weight(row) for row in table.to_dict("records") if not today or row["code"] in today}
     return [_weight(row) >= known.get(_key(row), (False, 0, 0)) for row in new.to_dict("records")]
 
 
@@ -195,6 +196,7 @@ def save_claims(
     rows: list,  # Of `claim_rows`
     folder: str | Path,  # Of the tables
     preset: str,
+    code: str = "",  # Of `provenance.row_code`
 ) -> pd.DataFrame:  # The whole table of claims
     "Merge a run's verdicts into claims.csv and margins.csv, except where those that are there weigh more."
     taken = np.ones(len(rows), bool)
@@ -203,7 +205,9 @@ def save_claims(
         taken[:] = _weightier(table, new)
         return taken
 
-    new = pd.DataFrame([{k: v for k, v in row.items() if k != "margin_rows"} for row in rows]).assign(preset=preset)
+    new = pd.DataFrame([{k: v for k, v in row.items() if k != "margin_rows"} for row in rows]).assign(
+        preset=preset, code=code
+    )
     options = {"key": _KEY, "columns": CLAIM_COLUMNS, "choose": choose, "finish": corrected}
     table = collect(study, new, folder, name="claims", **options)
     rest_on = set(table[table.margins.notna()][[*_KEY, "preset"]].itertuples(index=False, name=None))
@@ -213,7 +217,7 @@ def save_claims(
         return margins[np.array([name in rest_on for name in names], bool)]
 
     margins = [margin for row, one in zip(rows, taken, strict=True) if one for margin in row["margin_rows"]]
-    margins = pd.DataFrame(margins, columns=MARGIN_COLUMNS).assign(preset=preset)
+    margins = pd.DataFrame(margins, columns=MARGIN_COLUMNS).assign(preset=preset, code=code)
     if rest_on:
         collect(study, margins, folder, name="margins", key=_KEY, columns=MARGIN_COLUMNS, finish=of_verdicts)
     else:

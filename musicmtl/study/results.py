@@ -16,7 +16,7 @@ from ..core import CorpusError, RunError, atomic, locked, repo_root
 from ..tables import nfc, read_table
 
 # %% ../../nbs/study/47_results.ipynb #3e0b81ea
-RUN_COLUMNS = "study run corpus preset protocol variant seed".split()
+RUN_COLUMNS = "study run corpus preset code protocol variant seed".split()
 RESULT_COLUMNS = [*RUN_COLUMNS, *"metric value low high paper_value paper_ref".split()]
 KEY = ["corpus", "preset", "protocol", "variant", "seed"]
 
@@ -53,7 +53,7 @@ def _write_table(file: Path, table: pd.DataFrame):
         tmp.write_text(text, encoding="utf-8", newline="")
 
 # %% ../../nbs/study/47_results.ipynb #26d8736a
-_NAMES = "study run corpus preset protocol variant metric paper_ref machine claim where unit verdict rule".split()
+_NAMES = "study run corpus preset code protocol variant metric paper_ref machine claim where unit verdict rule".split()
 _NAMES += "task worker part quantity notion score tag true said".split()  # of the studies' further tables
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 import yaml
+from fastcore.basics import patch
 from fastcore.docments import docments
 from ..core import ParamsError, RunError, read_json, stable_hash
 from .registry import notebooks_folder
@@ -27,9 +28,9 @@ def neutral(default):
     return field(default=default, metadata={"neutral": True})
 
 
-def later(default):
+def later(default, **metadata):
     "A field that runs of earlier versions lack: at its default, it is no part of their names."
-    return field(default=default, metadata={"later": True})
+    return field(default=default, metadata={"later": True, **metadata})
 
 
 def place(default=None, **metadata):
@@ -45,21 +46,29 @@ class CommonSettings:
     root: str | None = place()  # Its folder; given without a corpus, a folder of music
     protocol: Literal["published", "corrected", "both"] = which("both")  # As in the paper's code, without its mistakes
     preset: str = which("smoke")  # Whose values hold where nothing else is given
-    seed: int = which(0)  # The first; jobs have theirs
+    seed: int = which(0)  # Number of the first training; each has its own
+    split_seed: int = later(0)  # Of the parts to train, validate and test, the same for all trainings
+    init_seed: int | None = later(None)  # Of a network's first weights; None: the training's number
+    order_seed: int | None = later(None)  # Of the order of its batches, and of dropout; None: the training's number
     device: str = "cpu"  # Lightning's accelerator: cpu, gpu, auto
     devices: int | Literal["auto"] = later(1)  # So many on each machine train one network together
     num_nodes: int = later(1)  # Machines that train one network together
     strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false"] = neutral(
         "auto"
     )  # Lightning's, for several devices
+    stale: Literal["train", "keep"] = neutral("train")  # What becomes of networks that other code has trained
     n_jobs: int = neutral(-1)  # Jobs side by side, one core each; -1: as many as there are cores, or GPUs if they train
     cluster: str | None = neutral(None)  # Address of a dask scheduler, whose workers take the jobs instead
     size: str = "smoke"  # Of Miniature
     precision: str = "32-true"  # Lightning's
     batch_size: int = 64  # Items per step
     gradnorm_lr: float = 1e-3  # Adam, loss weights
+    balancer: str = later("equal", which=True)  # Of the study's multi-task network
+    balancers: tuple[str, ...] = later((), which=True)  # Others that it is trained with, to compare
+    task_weights: tuple[float, ...] = later(())  # Of the balancer "static"
     variants: tuple[str, ...] = which(())  # What is trained
-    seeds: int = which(1)  # Of the main variants
+    seeds: int = which(1)  # Trainings of the main variants
+    folds: int = later(1, which=True)  # Parts of the corpus that are tested in turn
 
     @property
     def main_protocol(self) -> str:
@@ -80,9 +89,23 @@ class CommonSettings:
         "Whether networks are trained under `protocol`, published or corrected."
         return self.protocol in (protocol, "both")
 
-    def seed_range(self, n: int) -> range:
-        "The first `n` seeds."
-        return range(self.seed, self.seed + n)
+# %% ../../nbs/study/41_settings.ipynb #f708aa70
+@patch
+def seed_range(self: CommonSettings, n: int) -> range:
+    "Numbers of the first `n` trainings."
+    return range(self.seed, self.seed + n)
+
+
+@patch
+def init_of(self: CommonSettings, seed: int) -> int:
+    "Seed of the first weights of a training."
+    return seed if self.init_seed is None else self.init_seed
+
+
+@patch
+def order_of(self: CommonSettings, seed: int) -> int:
+    "Seed of the order of a training's batches, and of dropout."
+    return seed if self.order_seed is None else self.order_seed
 
 # %% ../../nbs/study/41_settings.ipynb #459c5eca
 def _first_that_takes(function, value, kinds):
@@ -215,7 +238,7 @@ def _check_range(of, value):  # `of`: a field
     for number in values:
         if type(number) not in (int, float) or (of.name in _ALL and number < 0):
             continue
-        if number < (least := _least(of.default, number)):
+        if number < (least := 0 if of.name.endswith("seed") else _least(of.default, number)):
             raise ParamsError(f"parameters: {of.name} must be {least} or more, found {number}")
     if len(set(values)) < len(values):
         raise ParamsError(f"parameters: {of.name} must name everything once, found {', '.join(map(str, values))}")

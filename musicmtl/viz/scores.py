@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['seed_summary', 'half_width', 'score_bars', 'score_panels', 'setting_sweep', 'in_trainings', 'protocol_effects',
-           'claim_forest']
+           'claim_forest', 'balancer_gains']
 
 # %% ../../nbs/viz/33_scores.ipynb #a40fbb4c
 from typing import TYPE_CHECKING
@@ -508,3 +508,42 @@ def claim_forest(
     if title:
         axes[0].set_title(title, pad=20)
     return axes
+
+# %% ../../nbs/viz/33_scores.ipynb #89a4cf44
+def _gain_panel(ax, table: pd.DataFrame, balancers: list, names: Names) -> None:
+    "Gains of one task over one rival."
+    if not len(table):
+        ax.text(0.5, 0.5, "not trained", transform=ax.transAxes, ha="center", va="center", fontsize=8, color=GREY)
+        ax.set(xticks=[], xlim=(-1, 1))
+    ax.axvline(0, color=GREY, lw=0.9 if len(table) else 0, zorder=0)
+    rows = table.balancer.map({name: k for k, name in enumerate(balancers)})
+    _interval_rows(ax, rows, table.effect, table.low, table.high, fmt="o", ms=4, color=BLUE)
+    ax.set_yticks(range(len(balancers)), [names.label(name) for name in balancers])
+    ax.set_ylim(len(balancers) - 0.5, -0.5)
+
+
+@style()
+def balancer_gains(
+    table: pd.DataFrame,  # Columns study, task, balancer, against, effect, low, high
+    *,
+    names: Names = NAMES,  # Words and colours
+    title: str = "",
+) -> np.ndarray:  # Of Axes
+    "What each balancer gains, with 95 % intervals: tasks down, rivals across. Raises `ParamsError`."
+    import matplotlib.pyplot as plt
+
+    need_columns(table, ["study", "task", "balancer", "against", "effect", "low", "high"], "balancer_gains")
+    tasks, rivals = list(table.groupby(["study", "task"], sort=False)), sorted(set(table.against))
+    balancers = [table[table.study == study].balancer.unique() for (study, _), _ in tasks]
+    heights = [0.6 + 0.16 * len(found) for found in balancers]
+    size = (3.4 * len(rivals) + 0.8, 1.4 * sum(heights) + 0.4)
+    fig, axes = plt.subplots(len(tasks), len(rivals), figsize=size, squeeze=False, height_ratios=heights)
+    for row, ((study, task), found) in enumerate(tasks):
+        for column, against in enumerate(rivals):
+            ax = axes[row, column]
+            _gain_panel(ax, found[found.against == against], list(balancers[row]), names)
+            ax.set_title(f"{names.label(study)}: {task}" if column == 0 else "", fontsize=8)
+            ax.set_xlabel(f"Gain over {names.label(against).lower()} [points]")
+            ax.tick_params(labelleft=column == 0)
+    title_above(fig, title)
+    return axes.ravel()

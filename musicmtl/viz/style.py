@@ -212,6 +212,18 @@ METHODS = Names(
         aggregate="Aggregation",
         multitask="Multi-task",
         reweighted="Re-weighted",
+        static="Static weights",
+        reciprocal="Reciprocal of the loss",
+        dwa="Dynamic weight average",
+        upgrad="UPGrad",
+        mgda="MGDA",
+        pcgrad="PCGrad",
+        cagrad="CAGrad",
+        aligned_mtl="Aligned-MTL",
+        dualproj="DualProj",
+        imtl_g="IMTL-G",
+        gradvac="GradVac",
+        fairgrad="FairGrad",
     ),
     colours=dict(
         single_task="#8C564B",
@@ -259,7 +271,9 @@ METRICS = Names(
     colours=dict(log_loss="#332288"),
 )
 CORPORA = Names(
-    labels=dict(miniature="Miniature", albums="Albums", fma="FMA", openmic="OpenMIC", ballroom="Ballroom"),
+    labels=dict(
+        miniature="Miniature", albums="Albums", commons="Commons", fma="FMA", openmic="OpenMIC", ballroom="Ballroom"
+    ),
 )
 NAMES = TASKS | METHODS | PROTOCOLS | VERDICTS | METRICS | CORPORA
 

@@ -8,7 +8,20 @@ import pytest
 from raters import DATA, SONGS, TRUTH, Guess, gain, scores
 
 from musicmtl.core import generator
-from musicmtl.study import DRAWS, Board, Comparison, common_seeds, protocol_name, switch_effects
+from musicmtl.study import (
+    DRAWS,
+    Balanced,
+    Board,
+    Comparison,
+    NotTrained,
+    Rivalry,
+    balancer_rows,
+    common_seeds,
+    difference,
+    protocol_name,
+    rival_rows,
+    switch_effects,
+)
 
 
 def reading(label, seed=0, protocol="corrected", skill=0.5):
@@ -133,3 +146,40 @@ def test_a_claim_function_takes_a_board():
     board, _ = board_of(*TWO)
     (sample,) = gain(board, "corrected").values()
     assert sample.n == 2 and sample.effect == pytest.approx(20, abs=10)
+
+
+def test_a_network_is_compared_with_the_rival_of_the_same_training_or_with_its_mean():
+    one = reading("majority", 5, skill=0.2)
+    board, _ = board_of(*TWO, one)
+    paired = difference(board, "smart", "plain", "accuracy", scale=100)
+    assert paired.n == 2 and paired.effect == pytest.approx(20, abs=8)
+    against_one = difference(board, "smart", "majority", "accuracy")
+    expected = board.sample("smart").values - board.sample("majority").values.mean(0)
+    np.testing.assert_allclose(against_one.values, expected)
+    with pytest.raises(NotTrained):
+        difference(board, "smart", "untrained", "accuracy")
+
+
+def test_rivals_say_who_is_beaten_and_leave_out_what_was_not_trained():
+    board, _ = board_of(*TWO, reading("majority", skill=0.2))
+    rows = rival_rows(board, [Rivalry("rating", "accuracy", ("smart", "plain"), ("majority", "untrained"))])
+    assert [(row["network"], row["rival"]) for row in rows] == [("smart", "majority"), ("plain", "majority")]
+    smart = rows[0]
+    assert smart["verdict"] == "beats" and smart["low"] > 0 and smart["trainings"] == 2
+    assert smart["value"] - smart["rival_value"] == pytest.approx(smart["effect"])
+    turned = rival_rows(board, [Rivalry("rating", "accuracy", ("smart",), ("majority",), scale=-1.0)])
+    assert turned[0]["verdict"] == "is below"
+    (once,) = rival_rows(
+        board_of(TWO[2], reading("majority"))[0], [Rivalry("r", "accuracy", ("smart",), ("majority",))]
+    )
+    assert once["verdict"] == "one training"
+
+
+def test_balancers_are_compared_with_equal_weights_and_with_a_single_task():
+    board, _ = board_of(*TWO, *(reading("alone", seed, skill=0.3) for seed in (0, 1)))
+    labels = {"equal": "plain", "uncertainty": "smart", "mgda": "not trained"}
+    rows = balancer_rows(board, [Balanced("rating", "accuracy", labels, single="alone")])
+    found = {(row["balancer"], row["against"]): row["effect"] for row in rows}
+    assert set(found) == {("equal", "single task"), ("uncertainty", "equal"), ("uncertainty", "single task")}
+    both = found["equal", "single task"] + found["uncertainty", "equal"]
+    assert both == pytest.approx(found["uncertainty", "single task"])

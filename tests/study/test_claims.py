@@ -70,8 +70,8 @@ def test_a_row_has_its_rule_its_verdict_and_its_margins():
     assert row["verdict"] == "holds" and row["where"] == "§4" and row["unit"] == "points"
     assert (row["trainings"], row["groups"], row["margins"]) == (4, 20, 1) and row["paper"] == 2
     (margin,) = row["margin_rows"]
-    assert set(margin) | {"preset"} == set(MARGIN_COLUMNS) and margin["p_for"] == row["p_for"] < 0.025
-    assert set(row) - {"margin_rows"} | {"preset", "q"} == set(CLAIM_COLUMNS) and row["low"] > 0
+    assert set(margin) | {"preset", "code"} == set(MARGIN_COLUMNS) and margin["p_for"] == row["p_for"] < 0.025
+    assert set(row) - {"margin_rows"} | {"preset", "code", "q"} == set(CLAIM_COLUMNS) and row["low"] > 0
     assert row["resolvable"] > 0 and row["magnitude"] in ("larger", "as large") and row["reason"] == ""
 
 

@@ -144,6 +144,8 @@ def test_a_run_leaves_all_tables(study, runs):
     found = {file.name: list(pd.read_csv(file, nrows=0)) for file in folder.glob("*.csv")}
     if study in MAIN:
         assert found.pop("claims.csv") == CLAIM_COLUMNS and found.pop("margins.csv", MARGIN_COLUMNS) == MARGIN_COLUMNS
+        for name in ("rivals.csv", "balancers.csv", "sizes.csv"):  # one file for all studies
+            assert found.pop(name) == list(pd.read_csv(repo_root() / "figures" / "data" / name, nrows=0)), name
     assert found == expected and found[f"{study}.csv"] == RESULT_COLUMNS
     for name in found:
         assert len(pd.read_csv(folder / name)), name

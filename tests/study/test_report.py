@@ -37,7 +37,7 @@ def scores(study="agf", corpus="miniature", seeds=1):
     columns = ["protocol", "variant", "seed", "metric", "value", "paper_value"]
     table = pd.DataFrame(score_rows(seeds), columns=columns)
     ends = dict(low=table.value - 0.03, high=table.value + 0.03, paper_ref=table.paper_value.map({87.99: "§5"}))
-    return table.assign(study=study, run="07", corpus=corpus, preset="mini", **ends)[RESULT_COLUMNS]
+    return table.assign(study=study, run="07", corpus=corpus, preset="mini", code="", **ends)[RESULT_COLUMNS]
 
 
 def claims():
@@ -56,14 +56,14 @@ def claims():
     table = pd.DataFrame(rows, columns=columns)
     table = table.assign(reason=table.verdict.map(reasons).fillna(""), p_for=table.q / 2, p_against=1 - table.q / 2)
     places = dict(study="agf", where="§4", corpus="miniature", preset="mini", unit="points", margins=2, rounds=0)
-    return table.assign(rule="holds if <the interval> is above 0", **places)[CLAIM_COLUMNS]
+    return table.assign(rule="holds if <the interval> is above 0", code="", **places)[CLAIM_COLUMNS]
 
 
 def margins():
     "The margin that each claim's row shows, and one that is further on the right side."
     deciding = claims().dropna(subset="effect").assign(margin="gain", place="α = 1", test="above", bound=0.25)
     other = deciding.assign(place="α = 2", effect=deciding.effect + 7, low=deciding.low + 7, high=deciding.high + 7)
-    return pd.concat([deciding, other])[MARGIN_COLUMNS]
+    return pd.concat([deciding, other]).assign(code="")[MARGIN_COLUMNS]
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def test_smoke_keeps_its_figures_to_itself(tmp_path, monkeypatch):
         ("agf", {"lr": "fast"}, "lr must be a number, found 'fast'"),  # a setting that the notebook does not show
         ("agf_truth", {"root": "/music"}, "agf_truth takes no folder of music"),
         ("agf", {"seed": "one"}, "seed must be a whole number, found 'one'"),
-        ("agf", {"preset": "huge"}, "preset must be one of claims, mini, paper, smoke, found 'huge'"),
+        ("agf", {"preset": "huge"}, "preset must be one of albums, claims, commons, mini, paper, smoke, found 'huge'"),
     ],
 )
 def test_the_driver_refuses_before_anything_starts(study, params, message, home):
@@ -128,11 +128,10 @@ def test_a_root_is_what_the_caller_sees(root, injected, home, monkeypatch):
 
 
 def test_every_kind_of_value_reaches_the_notebook(injected):
-    words = (
-        "-p variants equal,single_task -p lr 1e-3 -p switches true -p steps_per_epoch none -p alphas [0,2] -p seeds 2"
-    )
+    words = "-p variants equal,single_task -p lr 1e-3 -p weigh_classes true -p alphas [0,2] -p seeds 2"
+    words += " -p steps_per_epoch none"
     assert main(["agf", *words.split(), "-p", "target", "genre", "--preset", "mini", "-p", "preset", "mini"]) == 0
-    expected = {"variants": ["equal", "single_task"], "lr": 1e-3, "switches": True, "steps_per_epoch": "none"}
+    expected = {"variants": ["equal", "single_task"], "lr": 1e-3, "weigh_classes": True, "steps_per_epoch": "none"}
     expected |= {"alphas": [0.0, 2.0], "seeds": 2, "target": "genre", "preset": "mini"}
     assert {name: injected[name] for name in expected} == expected
 
@@ -161,7 +160,7 @@ def test_a_wrong_command_line_gets_one_sentence_and_runs_nothing(words, message,
 def test_help_lists_the_settings_of_a_study(home, capsys):
     assert main(["artist_language", "--help"]) == 0 == main(["--help"]) == main(["all", "-h"])
     text = capsys.readouterr().out
-    assert "folds: a whole number (default: 1; " in text and "How many of the five are run" in text
+    assert "folds: a whole number (default: 1; " in text and "Parts of the corpus that are tested in turn" in text
     assert "-p NAME VALUE" in text and "lstm_ensemble" in text
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from raters import DATA, SONGS, STUDY, TRUTH, write_paper
 
-from musicmtl.study import CLAIM_COLUMNS, RESULT_COLUMNS, TIME_COLUMNS, CommonSettings, interval
+from musicmtl.study import CLAIM_COLUMNS, RESULT_COLUMNS, TIME_COLUMNS, Balanced, CommonSettings, Rivalry, interval
 from musicmtl.study.runs import open_run
 
 SETTINGS = CommonSettings(variants=("plain", "smart"), seeds=2, n_jobs=1)
@@ -119,7 +119,7 @@ def test_a_study_can_time_something_else(outcome, tmp_path, monkeypatch):
 
 def test_further_tables_have_their_columns_and_keys(outcome):
     table = outcome.tables["hits"]
-    assert list(table) == ["study", "run", "corpus", "preset", "protocol", "variant", "seed", "song", "hits"]
+    assert list(table) == ["study", "run", "corpus", "preset", "code", "protocol", "variant", "seed", "song", "hits"]
     reading = outcome.board.readings("smart", seeds=[1])[0]
     own = table[(table.protocol == "corrected") & (table.variant == "smart") & (table.seed == 1)].sort_values("song")
     assert own.hits.tolist() == np.bincount(SONGS, reading.predicted == TRUTH).tolist()
@@ -189,3 +189,39 @@ def test_a_run_that_is_finished_is_done(outcome):
     run = open_run("raters", SETTINGS)
     assert run.done and run.manifest["notes"] == ["200 items remain"] and run.manifest["corpus"] == DATA.fingerprint
     assert repr(outcome) == "Outcome('raters', Board(8 readings of 4 variants))"
+
+
+def test_what_all_studies_are_asked_becomes_tables_and_a_figure(outcome):
+    def curves(reading):
+        epochs, falls = np.arange(10), reading.trial.label == "plain"
+        loss = 1 - epochs / 20 if falls else np.exp(-epochs)
+        return pd.DataFrame(
+            {"epoch": np.r_[epochs, epochs], "part": ["train"] * 10 + ["valid"] * 10, "loss": [*loss] * 2}
+        )
+
+    asked = dict(rivals=lambda board: [Rivalry("rating", "accuracy", ("smart",), ("plain",))], curves=curves)
+    asked["balanced"] = lambda board: [Balanced("rating", "accuracy", {"equal": "plain", "mgda": "smart"})]
+    found = replace(STUDY, **asked).run(DATA, SETTINGS)
+    tables = found.save()
+    assert tables["rivals"].network.tolist() == ["smart"] and tables["balancers"].balancer.tolist() == ["mgda"]
+    learning = tables["learning"]
+    assert set(learning.part) == {"train", "valid"} and len(learning) == 8 * 2 * 10
+    settled = learning.groupby("variant").settled.unique().map(list).to_dict()
+    assert settled == {"plain": ["False"], "smart": ["True"]}
+    assert "learning" in found.draw() and list((found.folder / "raters").glob("*learning.png"))
+
+
+def test_rows_carry_the_code_that_trained_and_scored_them(outcome):
+    codes = set(outcome.tables["scores"].code)
+    assert codes == {STUDY.code} and set(outcome.tables["hits"].code) == codes
+
+
+def test_networks_of_other_code_are_trained_again_unless_they_are_to_be_kept(home, monkeypatch):
+    settings = replace(SETTINGS, batch_size=3)
+    log = STUDY.run(DATA, settings).root / "trained.txt"
+    before = len(log.read_text().splitlines())
+    monkeypatch.setattr("musicmtl.study.jobs.training_code", lambda package: "other")
+    kept = STUDY.run(DATA, replace(settings, stale="keep"))
+    assert len(log.read_text().splitlines()) == before and "other" not in kept.base["code"]
+    assert "other" in STUDY.run(DATA, settings).base["code"]
+    assert len(log.read_text().splitlines()) == 2 * before
