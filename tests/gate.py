@@ -64,6 +64,7 @@ def main() -> int:  # Exit status
     ]
     problems += [f"not formatted: {line} (run ruff format nbs tests)" for line in unformatted()]
     print("\n".join(problems), end="\n" if problems else "")
+    subprocess.run([sys.executable, "-m", "musicmtl.report", "--stale"], cwd=ROOT, check=True)  # said, not refused
     return bool(problems)
 
 

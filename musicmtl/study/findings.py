@@ -6,7 +6,7 @@
 __all__ = ['GAP_COLUMNS', 'MAGNITUDES', 'StudyWords', 'words_of', 'rule_of_claim', 'told', 'told_ends', 'told_q', 'counted',
            'protocol_gaps', 'Bar', 'Finding', 'counted_runs', 'place_of', 'gap_finding', 'effect_words', 'margin_words',
            'verdict_finding', 'flipped', 'flip_finding', 'unseen_finding', 'size_finding', 'findings', 'wrong_words',
-           'verdict_table']
+           'verdict_table', 'speaking', 'rival_sentences', 'stale_rows', 'stale_words']
 
 # %% ../../nbs/study/51_findings.ipynb #e8ce6ba0
 from dataclasses import dataclass
@@ -381,3 +381,68 @@ def verdict_table(
         counts = group.verdict.value_counts().reindex(VERDICTS, fill_value=0)
         rows.append({"study": study, "corpus": corpus, "preset": preset, "trainings": trainings, **counts})
     return pd.DataFrame(rows, columns=["study", "corpus", "preset", "trainings", *VERDICTS])
+
+# %% ../../nbs/study/51_findings.ipynb #74c0cf20
+_PRESETS = ("paper", "claims", "mini", "smoke")  # The first that there is speaks
+
+
+def speaking(table: pd.DataFrame) -> pd.DataFrame:
+    "For each corpus, the rows of the largest preset that it was run with, corrected."
+    table = table[table.protocol != "published"]
+    rank = table.preset.map({preset: k for k, preset in enumerate(_PRESETS)}).fillna(len(_PRESETS))
+    return table[rank == rank.groupby([table.study, table.corpus]).transform("min")]
+
+
+def _score_words(metric: str, value: float) -> str:
+    "A score as `rivals.csv` has it."
+    return f"{value:.2f} nats" if shown(metric, 0)[1] == "nats" else f"{value:.1f} %"
+
+
+def _rivals_in_words(task: str, group: pd.DataFrame, names: Names) -> str:
+    "How the networks of one task stand."
+    group = group[~group.rival.str.startswith("pretrained")]  # which learnt from other music: no trivial rival
+    above = group.low > 0
+    beaten = above.groupby(group.network, sort=False).all()
+    once = " (one training each)" if (group.verdict == "one training").all() else ""
+    if beaten.all():
+        who = f"all {len(beaten)} networks beat" if len(beaten) > 1 else f"{names.label(beaten.index[0])} beats"
+        return f"{task}{once}: {who} every trivial rival."
+    worst = group[~above].sort_values("low", kind="stable").iloc[0]
+    have = f"{_score_words(worst.metric, worst.value)} against {_score_words(worst.metric, worst.rival_value)}"
+    count = f"{beaten.sum()} of {len(beaten)} networks beat" if beaten.any() else "no network beats"
+    verdict = "is below" if worst.high < 0 else "is not told apart from"
+    words = f"{names.label(worst.network)} {verdict} {names.label(worst.rival)}"
+    return f"{task}{once}: {count} every trivial rival; {words} ({have})."
+
+
+def rival_sentences(
+    rivals: pd.DataFrame,  # As in `rivals.csv`, of one study
+    names: Names = NAMES,
+) -> list[str]:  # For each corpus and task
+    "Whether the networks of a study beat what is trivial: its first sentences."
+    table = speaking(rivals)
+    first = table.groupby(["corpus", "task"]).metric.transform("first")  # a task's further metrics are in the table
+    groups = table[table.metric == first].groupby(["corpus", "preset", "task"], sort=False)
+    return [
+        f"{names.label(corpus)} (preset {preset}), {_rivals_in_words(task, group, names)}"
+        for (corpus, preset, task), group in groups
+    ]
+
+# %% ../../nbs/study/51_findings.ipynb #132937c7
+def stale_rows(
+    scores: pd.DataFrame,  # Columns study and code
+    codes: dict,  # Study -> what a row of today's code says
+) -> pd.Series:  # Study -> how many rows other code has made
+    "How many rows of each study are not of today's code. Studies without a code of today are left out."
+    known = scores[scores.study.isin(codes)]
+    return known.code.ne(known.study.map(codes)).groupby(known.study, sort=False).sum()
+
+
+def stale_words(
+    scores: pd.DataFrame,
+    codes: dict,
+) -> str:  # "" where all rows are of today's code
+    "Which rows are stale, in a sentence."
+    stale = stale_rows(scores, codes)
+    parts = [f"{words_of(study).title} {n} of {scores.study.eq(study).sum()}" for study, n in stale.items() if n]
+    return f"Rows that other code than today's has made: {', '.join(parts)}." if parts else ""

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['Tables', 'read_results', 'comparison_table', 'chart', 'claims_section', 'changes_section', 'scores_section',
-           'measures_section', 'unmatched', 'figures_section', 'render_report', 'write_report', 'readme', 'main',
-           'verdict_table']
+           'measures_section', 'unmatched', 'figures_section', 'rivals_section', 'render_report', 'write_report',
+           'readme', 'main', 'verdict_table']
 
 # %% ../../nbs/study/53_report.ipynb #3b79edc5
 import argparse, html, os, re, sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -26,7 +26,10 @@ from musicmtl.study.findings import (
     counted_runs,
     effect_words,
     findings,
+    rival_sentences,
     rule_of_claim,
+    speaking,
+    stale_words,
     told,
     told_ends,
     told_q,
@@ -34,9 +37,10 @@ from musicmtl.study.findings import (
     words_of,
     wrong_words,
 )
-from .registry import claims_of, number, published
+from .registry import claims_of, find_study, number, published
+from .registry import studies as known_studies
 from .results import RESULT_COLUMNS, result_table
-from ..viz import NAMES, Names, is_score, paper_number, seed_summary, shown
+from ..viz import NAMES, Names, balancer_gains, is_score, paper_number, save_figure, seed_summary, shown
 
 _all_ = ["verdict_table"]
 
@@ -48,6 +52,7 @@ class Tables:
     scores: pd.DataFrame  # Columns of `RESULT_COLUMNS`
     claims: pd.DataFrame  # Columns of `CLAIM_COLUMNS`
     margins: pd.DataFrame  # Columns of `MARGIN_COLUMNS`
+    common: dict = field(default_factory=dict)  # "rivals", "balancers", "sizes" -> table, where there is one
 
     @property
     def studies(self) -> list[str]:
@@ -56,7 +61,8 @@ class Tables:
 
     def of(self, study: str) -> "Tables":
         "The rows of one study."
-        return Tables(*(table[table.study == study] for table in (self.scores, self.claims, self.margins)))
+        common = {name: table[table.study == study] for name, table in self.common.items()}
+        return Tables(*(t[t.study == study] for t in (self.scores, self.claims, self.margins)), common)
 
     def __repr__(self):
         studies = ", ".join(self.studies) or "none"
@@ -65,7 +71,7 @@ class Tables:
 # %% ../../nbs/study/53_report.ipynb #075fe4fe
 def _holds_results(file: Path) -> bool:
     "Whether a table holds results: a metric and its value, but no wall times."
-    if file.stem in ("claims", "margins") or file.stem.endswith("_time"):
+    if file.stem in ("claims", "margins", "rivals", "balancers", "sizes") or file.stem.endswith("_time"):
         return False
     return {"metric", "value"} <= set(result_table(file))
 
@@ -97,7 +103,9 @@ def read_results(
     unknown = sorted(set(claims.verdict.astype(str)) - set(VERDICTS))
     if unknown:
         raise RunError(f"claims.csv: unknown verdict {', '.join(unknown)}")
-    return Tables(scores, claims, _claims_table(data / "margins.csv", MARGIN_COLUMNS))
+    files = {name: data / f"{name}.csv" for name in ("rivals", "balancers", "sizes")}
+    common = {name: result_table(file) for name, file in files.items() if file.exists()}
+    return Tables(scores, claims, _claims_table(data / "margins.csv", MARGIN_COLUMNS), common)
 
 # %% ../../nbs/study/53_report.ipynb #8597bfc1
 _ENDS = ("published", "corrected")
@@ -603,6 +611,48 @@ def _navigation(studies: list, here: str, home: str, folder: str) -> str:
     mark = ' aria-current="page"'
     return "".join(f'<a href="{_text(to)}"{mark * (s == here)}>{_text(title)}</a>' for s, title, to in links)
 
+# %% ../../nbs/study/53_report.ipynb #eac24b22
+def _interval_cell(row) -> str:
+    digits = 2 if shown(row.metric, 0)[1] == "nats" else 1
+    return f"{row.effect:+.{digits}f} [{row.low:.{digits}f}, {row.high:.{digits}f}]"
+
+
+def _paired_cells(table: pd.DataFrame, names: Names, one: str, other: str) -> tuple[list, list]:
+    "Head and rows of effects: what is compared down, what it is compared with across."
+    keys, others = ["corpus", "preset", "task", "metric", one], list(dict.fromkeys(table[other]))
+    rows = []
+    for (corpus, preset, task, metric, name), group in table.groupby(keys, sort=False):
+        found = {getattr(row, other): _interval_cell(row) for row in group.itertuples()}
+        n = int(group.trainings.max())
+        cells = [names.label(corpus), f"{preset}", task, names.label(metric), names.label(name), n]
+        rows.append([*(_text(cell) for cell in cells), *(_text(found.get(what, "")) for what in others)])
+    head = ["Corpus", "Preset", "Task", "Metric", one.capitalize(), "Trainings"]
+    return [*head, *(f"over {_text(names.label(what))}" for what in others)], rows
+
+
+def rivals_section(own: Tables, names: Names) -> str:  # html
+    "Whether networks beat what is trivial, what balancers gain, sizes; nothing where there is no table."
+    parts = []
+    titles = {"rivals": ("Against what is trivial [points, nats]", "network", "rival")}
+    titles["balancers"] = ("What a balancer gains [points, nats]", "balancer", "against")
+    for name, (title, one, other) in titles.items():
+        if len(table := own.common.get(name, ())):
+            table = table[table.protocol != "published"]
+            parts += [f"<h2>{title}</h2>", _html_table(*_paired_cells(table, names, one, other), "scores")]
+    if len(sizes := own.common.get("sizes", ())):
+        cells = [[f"{row.parameters:,.0f}", _number(row.paper, 9), _text(row.printed)] for row in sizes.itertuples()]
+        names_of = [[_text(row.preset), _text(names.label(row.network))] for row in sizes.itertuples()]
+        rows = [[*one, *other] for one, other in zip(names_of, cells, strict=True)]
+        head = ["Preset", "Network", "Parameters", "At the paper's size", "As printed"]
+        parts += ["<h2>Sizes of the networks</h2>", _html_table(head, rows, "scores")]
+    return "\n".join(parts)
+
+# %% ../../nbs/study/53_report.ipynb #61d7aa61
+def _headline(own: Tables, names: Names) -> str:
+    "First sentences of a study."
+    rivals = own.common.get("rivals", ())
+    return "".join(f"<p><b>{_text(words)}</b></p>" for words in rival_sentences(rivals, names)) if len(rivals) else ""
+
 # %% ../../nbs/study/53_report.ipynb #535360fc
 def _counts(claims: pd.DataFrame) -> str:
     "Verdicts under the corrected protocol, by study, corpus and preset."
@@ -626,13 +676,28 @@ def _missing(study: str) -> str:
     command = f"<code>make study STUDY={_text(study)}</code>"
     return f"<p class='missing'>{_text(words_of(study).title)}: no results yet. {command} makes them.</p>"
 
+# %% ../../nbs/study/53_report.ipynb #7a4ab09b
+_GAINS = "What each balancer gains over equal weights and over the network of one task, with 95 % intervals, by study."
 
-def _opening(tables: Tables, studies: list, rules: dict, folder: str) -> str:
+
+def _codes(studies: list) -> dict:
+    "What rows of today's code say, for studies that are there."
+    return {study: find_study(study).code for study in studies if study in known_studies()}
+
+
+def _opening(tables: Tables, studies: list, rules: dict, folder: str, figures: Path) -> str:
     "Body of the opening page: findings, counts, what is missing."
     found = findings(tables.scores, tables.claims, tables.margins, rules)
     parts = ["<h1>musicmtl: what the papers say, what we find</h1>", _INTRODUCTION]
     parts += ['<h2 id="findings">What was found</h2>', _findings_section(found, True, folder)]
     parts += ['<h2 id="verdicts">Verdicts, corrected protocol</h2>', _counts(tables.claims)]
+    parts.append(f"<p>{_text(stale_words(tables.scores, _codes(studies)))}</p>")
+    own = {study: _headline(tables.of(study), words_of(study).names) for study in studies}
+    said = [f"<h3>{_text(words_of(study).title)}</h3>{words}" for study, words in own.items() if words]
+    parts += ['<h2 id="trivial">Do the networks beat what is trivial?</h2>', *said] if said else []
+    if (figures / "report" / "balancers.png").is_file():
+        parts.append('<h2 id="balancers">What a balancer gains</h2>')
+        parts.append(_picture(figures / "report" / "balancers.png", _GAINS, folder.removesuffix("/")))
     parts += [_missing(study) for study in studies if _is_missing(tables, study)]
     return "\n".join(parts)
 
@@ -654,6 +719,7 @@ def _study_body(study: str, tables: Tables, rules: dict, figures: Path, link: st
     if _is_missing(tables, study):
         return "\n".join([*parts, _missing(study)])
     found = findings(own.scores, own.claims, own.margins, rules)
+    parts += [_headline(own, words.names), _prose(stale_words(own.scores, _codes(own.studies)))]
     parts += ["<h2>What was found</h2>", _findings_section(found, False)]
     parts += ["<h2>What the paper says</h2>", claims_section(own.claims, own.margins, rules, words.names)]
     if beside := scores_section(own.scores, words.names, printed_only=True):
@@ -663,6 +729,7 @@ def _study_body(study: str, tables: Tables, rules: dict, figures: Path, link: st
     parts.append(f'<p><a href="{_text(quote(study))}-tables.html">All scores, sizes and times of this study</a></p>')
     if study.isidentifier() and (figures / study).is_dir():
         parts.append(figures_section(figures / study, f"{link}{study}", words.names))
+    parts.append(rivals_section(own, words.names))
     if changes := changes_section(own.claims, words.names):
         parts += ["<h2>What would change our mind</h2>", changes]
     return "\n".join(part for part in parts if part)
@@ -694,7 +761,7 @@ def render_report(
     studies = [study for study in dict.fromkeys([*published.study, *tables.studies]) if _is_a_name(study)]
     rules = claims_of() if rules is None else rules
     opening = _navigation(studies, "", home, folder)
-    pages = {home: _page("musicmtl: what was found", opening, _opening(tables, studies, rules, folder))}
+    pages = {home: _page("musicmtl: what was found", opening, _opening(tables, studies, rules, folder, Path(figures)))}
     for study in studies:
         title, nav = f"musicmtl: {words_of(study).title}", _navigation(studies, study, f"../{home}", "")
         pages[f"{folder}{study}.html"] = _page(title, nav, _study_body(study, tables, rules, Path(figures), link))
@@ -709,6 +776,26 @@ def _is_a_name(study: str) -> bool:
     return str(study).isidentifier()
 
 # %% ../../nbs/study/53_report.ipynb #bcdc7f6d
+def _main_metric(table: pd.DataFrame) -> pd.DataFrame:
+    "Of each task, the rows of its study's main metric; of its first score where it has another."
+    known, chosen = known_studies(), []
+    for (study, _, _), rows in table.groupby(["study", "corpus", "task"], sort=False):
+        main = find_study(study).metric if study in known else ""
+        others = [metric for metric in rows.metric if is_score(metric)] or list(rows.metric)
+        chosen.append(rows[rows.metric == (main if main in set(rows.metric) else others[0])])
+    return pd.concat(chosen)
+
+
+def _draw_gains(table: pd.DataFrame, file: Path):
+    "What balancers gain, over all studies: one picture."
+    table = _main_metric(speaking(table))
+    places = ", " + table.corpus.map(NAMES.label) if table.corpus.nunique() > 1 else ""
+    task = table.task + " (" + table.metric.map(NAMES.label) + ")" + places
+    table = table.assign(study=table.study.map(lambda study: words_of(study).title), task=task)
+    title = "What a balancer gains (95 % intervals: noise of trainings and of test groups)"
+    save_figure(balancer_gains(table, title=title), file)
+
+
 def write_report(
     data: str | Path | None = None,  # Folder of tables; `figures/data` by default
     out: str | Path | None = None,  # Opening page; `figures/report.html` by default, the others in a folder of its name
@@ -720,10 +807,12 @@ def write_report(
     out = Path(out) if out else data.parent / "report.html"
     if not out.suffix:
         raise ParamsError(f"report: expected a page such as report.html, found {out}")
-    folder = out.with_suffix("")
+    folder, tables = out.with_suffix(""), read_results(data)
     link = os.path.relpath(data.parent, folder).replace(os.sep, "/") + "/"
     places = {"home": out.name, "folder": f"{folder.name}/", "link": link}
-    for name, page in render_report(read_results(data), published(), data.parent, **places).items():
+    if len(gains := tables.common.get("balancers", ())):
+        _draw_gains(gains, data.parent / "report" / "balancers.png")
+    for name, page in render_report(tables, published(), data.parent, **places).items():
         (out.parent / name).parent.mkdir(parents=True, exist_ok=True)
         with atomic(out.parent / name) as tmp:
             tmp.write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")
@@ -754,10 +843,14 @@ def main(
     parser.add_argument("--data", help="folder of tables")
     parser.add_argument("--out", help="opening page; the others go to a folder of its name")
     parser.add_argument("--readme", action="store_true", help="render README.md from nbs/index.ipynb instead")
+    parser.add_argument("--stale", action="store_true", help="say which rows of results other code has made")
     given = parser.parse_args(argv)
     try:
         if given.readme:
             readme()
+        elif given.stale:
+            tables = read_results(given.data)
+            print(stale_words(tables.scores, _codes(tables.studies)) or "All rows of results are of today's code.")
         else:
             write_report(given.data, given.out)
     except (ParamsError, RunError) as error:
