@@ -11,15 +11,21 @@ import numpy as np, pandas as pd
 from ... import viz
 from .claims import BOTH, CLAIMS, LOOSE, MODEL, comparisons, jump, reported
 from musicmtl.papers.agf.experiment import (
+    PARTS,
     Settings,
+    balanced,
     confusions,
     items_of,
+    learning,
     prepare,
     read,
     references,
+    rivalries,
     rows,
     scores,
+    sizes,
     stages,
+    times,
     weight_rows,
 )
 from .model import FRONT_END
@@ -72,7 +78,8 @@ def weight_figures(outcome: Outcome) -> dict:  # name -> Axes
     for initial, title in INITIALS.items():
         curves = table[table.variant == f"gradnorm_{initial}"]
         if len(curves):
-            wanted[f"weights_{initial}"] = (curves, curves.seed.min() if calm is None else calm, title)
+            seed = calm if calm in set(curves.seed) else curves.seed.min()  # the same training where there is one
+            wanted[f"weights_{initial}"] = (curves, seed, title)
     return {
         name: viz.weight_curves(curves, seed=seed, title=f"{title} ({source})", names=NAMES)
         for name, (curves, seed, title) in wanted.items()
@@ -100,7 +107,7 @@ def score_figures(outcome: Outcome) -> dict:  # name -> Axes
     "Scores of all variants under both protocols, the paper's beside them."
     own = rows_of_run(outcome.tables["scores"], outcome.data, outcome.settings)
     own = in_order(own, outcome.settings.variants)
-    metrics = ("micro_f1", "macro_f1", "log_loss", "micro_f1_track")
+    metrics = ("log_loss", "micro_f1", "macro_f1", "log_loss_track", "micro_f1_track")
     return {metric: viz.score_bars(own, metric=metric, names=NAMES) for metric in metrics}
 
 
@@ -120,23 +127,31 @@ def confusion_figure(outcome: Outcome) -> dict:  # name -> Axes
 def switch_figure(outcome: Outcome) -> dict:  # name -> Axes
     "What each published mistake adds."
     effects = outcome.switch_effects().drop(columns="variant")
+    effects = effects[effects.metric != "log_loss"]  # in nats, which the axis of points does not have
     if not len(effects):
         return {}
     return {"switches": viz.protocol_effects(effects, title="What each published mistake adds", names=NAMES)}
 
 # %% ../../../nbs/papers/agf/figures.ipynb #fc4d448b
 def map_figure(outcome: Outcome) -> dict:  # name -> Axes
-    "t-SNE of the predictor's hidden units, a point per track; the interactive page in 3-D is written beside it."
+    "t-SNE of the predictor's hidden units, a point per song; the interactive page in 3-D is written beside it."
     reading, _ = first_reading(outcome)
+    if reading.hidden is None:
+        return {}
     data, labels = outcome.data, outcome.data.corpus.labels(outcome.data.target)
-    classes = np.array(labels.classes)[labels.codes]
+    classes, trained = np.array(labels.classes)[labels.codes], reading.part == PARTS.index("train")
     sizes = zip(labels.classes, labels.counts, strict=True)
-    rare = [name for name, n in sizes if n < len(data.corpus) / 50]
-    title = "Hidden units of the predictor, one point per track"
+    look = {"loose": LOOSE, "rare": [name for name, n in sizes if n < len(data.corpus) / 50]}
+    title, flat = "Hidden units of the predictor, whole songs", viz.tsne(reading.hidden, 2, seed=0)
     page = figure_file(outcome.folder / outcome.study.name, data.name, "tsne_3d.html")
-    viz.tsne_map_3d(viz.tsne(reading.hidden, 3, seed=0), classes, page, title=title)
-    flat = viz.tsne(reading.hidden, 2, seed=0)
-    return {"tsne": viz.tsne_map(flat, classes, loose=LOOSE, rare=rare, title=title)}
+    words = [f"{name}, {'trained on' if known else 'not'}" for name, known in zip(classes, trained, strict=True)]
+    viz.tsne_map_3d(viz.tsne(reading.hidden, 3, seed=0), classes, page, texts=words, title=title)
+    parts = {"tsne": (trained, "that were trained on"), "tsne_held_out": (~trained, "that were not trained on")}
+    return {
+        name: viz.tsne_map(flat[own], classes[own], title=f"{title} {which}", **look)
+        for name, (own, which) in parts.items()
+        if own.any()
+    }
 
 # %% ../../../nbs/papers/agf/figures.ipynb #11a61749
 study = Study(
@@ -150,11 +165,16 @@ study = Study(
     metric="micro_f1",
     rows=rows,
     references=references,
+    times=times,
     reported=reported,
     tables={"weights": Table(weight_rows, ("protocol", "variant", "seed", "epoch", "task", "weight"))},
     claims=CLAIMS,
     both=BOTH,
     comparisons=comparisons,
+    rivals=rivalries,
+    balanced=balanced,
+    curves=learning,
+    sizes=sizes,
     figures=(input_figure, score_figures, confusion_figure, switch_figure, weight_figures, map_figure),
     names=NAMES,
 )

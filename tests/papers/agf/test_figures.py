@@ -52,17 +52,20 @@ def test_the_study_is_found_with_all_its_claims():
 
 
 @pytest.mark.parametrize("n,rare", [(1, True), (5, False)])
-def test_rare_classes_are_marked_on_the_map(monkeypatch, tmp_path, n, rare):
-    drawn = {}
-    monkeypatch.setattr(figures.viz, "tsne", lambda x, d, seed: np.zeros((len(x), d)))
-    monkeypatch.setattr(figures.viz, "tsne_map_3d", lambda *a, **k: None)
-    monkeypatch.setattr(figures.viz, "tsne_map", lambda *a, **k: drawn.update(k))
+def test_songs_that_were_trained_on_have_a_map_of_their_own(monkeypatch, tmp_path, n, rare):
+    drawn, texts = [], {}
+    monkeypatch.setattr(figures.viz, "tsne", lambda x, d, seed: np.arange(100)[:, None].repeat(d, 1))
+    monkeypatch.setattr(figures.viz, "tsne_map_3d", lambda *a, **k: texts.update(k))
+    monkeypatch.setattr(figures.viz, "tsne_map", lambda *a, **k: drawn.append((*a, k)))
     codes = np.repeat([0, 1], [100 - n, n])
     labels = SimpleNamespace(classes=("Rock", "Polka"), codes=codes, counts=np.array([100 - n, n]))
     corpus = type("Corpus", (), {"labels": lambda self, column: labels, "__len__": lambda self: 100})()
     data = SimpleNamespace(corpus=corpus, target="genre", name="demo")
-    board = SimpleNamespace(readings=lambda *a: [SimpleNamespace(hidden=np.zeros((100, 4)))])
+    one = SimpleNamespace(hidden=np.zeros((100, 4)), part=np.arange(100) % 3)
+    board = SimpleNamespace(readings=lambda *a: [one])
     run = SimpleNamespace(data=data, board=board, folder=tmp_path, settings=SimpleNamespace(main_protocol="corrected"))
     run.study = figures.study
-    figures.map_figure(run)
-    assert ("Polka" in drawn["rare"]) == rare
+    assert set(figures.map_figure(run)) == {"tsne", "tsne_held_out"}
+    (trained, _, look), (held_out, _, _) = drawn
+    assert trained[:, 0].tolist() == list(range(0, 100, 3)) and len(held_out) == 66
+    assert ("Polka" in look["rare"]) == rare and texts["texts"][:2] == ["Rock, trained on", "Rock, not"]

@@ -61,7 +61,7 @@ def test_a_gain_that_grows_with_the_noise_has_its_trend():
     settings = truth.Settings(rates=(0.0, 0.2, 0.4))
     readings = []
     for rate in settings.rates:
-        for label, score in (("single_task", 0.5), ("gradnorm_epoch", 0.5 + 0.5 * rate)):
+        for label, score in (("single_task_two_phase", 0.5), ("gradnorm_epoch", 0.5 + 0.5 * rate)):
             for seed in (0, 1):
                 trial = truth.NoisyTrial(rate, NetworkJob(label, Protocol.corrected, seed))
                 readings.append(SimpleNamespace(trial=trial, score=score + 0.1 * seed))
