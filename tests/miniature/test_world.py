@@ -130,7 +130,7 @@ def test_apportioned_numbers_add_up(total, least):
         (dict(size=SegmentsSize()), "a Size"),
         (dict(view="regional", size=Size()), "RegionalSize"),
         (dict(view="regional", size={"languages": ("Hindi", "Latin"), "n_artists": 8}), "languages"),
-        (dict(view="regional", size={"n_artists": 60}), "four for each of 17"),
+        (dict(view="regional", size={"n_artists": 60}), "four, eight, twelve ... for each of 8"),
         (dict(view="regional", size="smoke", label_noise=0.1), "label_noise"),
         (dict(view="segments", size={"n_styles": 31}), "n_styles"),
         (dict(view="segments", size={"imbalance": 2}), "imbalance"),

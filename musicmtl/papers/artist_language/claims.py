@@ -4,22 +4,26 @@
 
 # %% auto #0
 __all__ = ['ROWS', 'METRICS', 'OTHERS', 'CLAIMS', 'BOTH', 'PRINTED', 'SWITCHES', 'PROTOCOLS', 'paper_values', 'reported', 'area',
-           'trained', 'gains', 'l1_helps_artists', 'l2_helps_languages', 'both_tasks', 'l3_label_counts_work_well',
-           'l4_more_helps', 'printed_gains', 'comparisons', 'gain_comparisons', 'paper_gains', 'gain_effects']
+           'trained', 'losses_of', 'gains', 'l1_helps_artists', 'l2_helps_languages', 'both_tasks',
+           'l3_label_counts_work_well', 'l4_more_helps', 'printed_gains', 'comparisons', 'gain_comparisons',
+           'paper_gains', 'gain_effects', 'asked_of', 'rivals', 'balanced', 'beside_chance']
 
 # %% ../../../nbs/papers/artist_language/claims.ipynb #4b67d0b6
 from collections.abc import Iterator
 from functools import partial
 import numpy as np, pandas as pd
-from .experiment import LEAK, SPARSE, UNHEARD, SongData
+from .experiment import ALBUM_MATES, LEAK, SPARSE, UNHEARD, Reading, SongData
 from .model import Protocol
 from musicmtl.study import (
+    Balanced,
     Board,
     Comparison,
     NotTestable,
+    Rivalry,
     Sample,
     average,
     common_seeds,
+    need_settled,
     need_skill,
     published,
     switch_effects,
@@ -33,7 +37,7 @@ ROWS = {  # our variant -> row of Table 1
     "multitask_artist": "multi-task I (artist)",
     "multitask_language": "multi-task II (language)",
 }
-METRICS = ("roc_auc", "pr_auc")  # by segment
+METRICS = ("pr_auc", "roc_auc")  # by segment; the paper names average precision first (section 3.2.2)
 
 
 def paper_values() -> dict:  # (our variant, metric) -> (value as printed, reference)
@@ -60,11 +64,18 @@ def area(board: Board, protocol: str, label: str, metric: str, task: str, seeds:
 
 
 def trained(board: Board, protocol: str, task: str, *labels: str) -> list[int]:
-    "Seeds that all have. Raises `NotTestable` where one of the networks does not recognise a task better than chance."
+    "Seeds that all have. Raises `NotTestable` where a network is no better than chance, or was still learning."
     seeds = common_seeds(board, protocol, *labels)
     for label in labels:
-        need_skill(f"{task}, {label}", area(board, protocol, label, "roc_auc", task, seeds), chance=50)
+        words = f"{task}, {label}"
+        need_skill(words, area(board, protocol, label, "roc_auc", task, seeds), chance=50)
+        need_settled(words, [losses_of(reading, task) for reading in board.readings(label, protocol, seeds)])
     return seeds
+
+
+def losses_of(reading: Reading, task: str) -> np.ndarray:  # By epoch
+    "Validation loss of a task."
+    return reading.valid[reading.valid.task == task].loss.to_numpy() if reading.valid is not None else np.zeros(0)
 
 
 def gains(board: Board, protocol: str, task: str) -> dict:  # Area -> `Sample`, points
@@ -89,7 +100,7 @@ def l2_helps_languages(board: Board, protocol: str) -> dict:  # Margin -> `Sampl
     return gains(board, protocol, "language")
 
 # %% ../../../nbs/papers/artist_language/claims.ipynb #8bc7d2d1
-OTHERS = ("multitask_alpha", "gradnorm", "uncertainty")  # beginnings of labels
+OTHERS = ("multitask_alpha", "equal", "gradnorm", "uncertainty")  # beginnings of labels
 
 
 def both_tasks(board: Board, protocol: str, label: str, metric: str, seeds: list[int]) -> Sample:
@@ -97,7 +108,7 @@ def both_tasks(board: Board, protocol: str, label: str, metric: str, seeds: list
     return average(area(board, protocol, label, metric, task, seeds) for task in board.data.tasks[:2])
 
 
-def l3_label_counts_work_well(board: Board, protocol: str) -> dict:  # (margin, rival) -> `Sample`
+def l3_label_counts_work_well(board: Board, protocol: str) -> dict:  # (margin, rival) -> `Sample`, points
     "L3: α by label counts against each of the others (section 3.2.4). Raises `NotTestable` where there are none."
     others = sorted(label for label in board.labels(protocol) if label.startswith(OTHERS))
     if not others:
@@ -107,9 +118,8 @@ def l3_label_counts_work_well(board: Board, protocol: str) -> dict:  # (margin, 
     found = {}
     for label in others:  # a rival that has learnt nothing speaks for the claim
         seeds = common_seeds(board, protocol, "multitask", label)
-        for metric in METRICS:
-            own, rival = (both_tasks(board, protocol, name, metric, seeds) for name in ("multitask", label))
-            found[metric, NAMES.label(label)] = own - rival
+        own, rival = (both_tasks(board, protocol, name, "pr_auc", seeds) for name in ("multitask", label))
+        found["pr_auc", NAMES.label(label)] = own - rival
     return found
 
 # %% ../../../nbs/papers/artist_language/claims.ipynb #5069685b
@@ -134,6 +144,7 @@ PRINTED = {"L1": partial(printed_gains, "artist"), "L2": partial(printed_gains, 
 # %% ../../../nbs/papers/artist_language/claims.ipynb #1d15562b
 SWITCHES = {
     "80/10/10 by song": Protocol.published,
+    "Songs of an album on both sides": ALBUM_MATES,
     "Segments of a song on both sides": LEAK,
     "Two segments a minute, not twenty": SPARSE,
     "Artists never heard": UNHEARD,
@@ -151,7 +162,7 @@ def comparisons(board: Board) -> Iterator[Comparison]:
                 yield Comparison(switch, "multitask", metric, protocol.name, paired=paired, how={"task": task})
 
 # %% ../../../nbs/papers/artist_language/claims.ipynb #2d54e4cd
-PROTOCOLS = {"corrected": "corrected", "published": "published", UNHEARD.name: "artists never heard"}
+PROTOCOLS = {"corrected": "corrected", UNHEARD.name: "artists never heard", "published": "published"}
 
 
 def gain_comparisons(task: str) -> Iterator[Comparison]:
@@ -180,3 +191,47 @@ def gain_effects(board: Board) -> pd.DataFrame:  # switch, variant, metric, effe
             tables.append(paper_gains(task))
     filled = [table for table in tables if len(table)]
     return pd.concat(filled, ignore_index=True) if filled else tables[0]
+
+# %% ../../../nbs/papers/artist_language/claims.ipynb #e3af632b
+def asked_of(board: Board) -> Iterator[tuple[str, str, str]]:  # words, protocol, task
+    "What networks are compared on: both tasks, and the second with artists who were never heard."
+    for task in board.data.tasks[:2]:
+        yield task, "corrected", task
+    yield f"{board.data.second}, artists never heard", UNHEARD.name, board.data.second
+
+
+def rivals(board: Board) -> list[Rivalry]:
+    "Single-task and multi-task network against chance, band statistics and the untrained network, by both areas."
+    trivial = ("chance", "band_statistics", "untrained")
+    return [
+        Rivalry(words, metric, (task, "multitask"), trivial, protocol=protocol, how={"task": task})
+        for words, protocol, task in asked_of(board)
+        for metric in METRICS
+    ]
+
+
+def balanced(board: Board) -> list[Balanced]:
+    "The multi-task network with each balancer; α by label counts is `static`."
+    labels = {board.settings.balancer: "multitask"} | {name: name for name in board.settings.balancers}
+    return [
+        Balanced(words, "pr_auc", labels, task, protocol=protocol, how={"task": task})
+        for words, protocol, task in asked_of(board)
+    ]
+
+
+def beside_chance(
+    board: Board,
+    metric: str = "pr_auc",
+) -> pd.DataFrame:  # protocol, task, network, value, low, high, chance, trainings
+    "Every network's average precision beside that of chance and of what is trivial, per cent."
+    rows = []
+    for _, protocol, task in asked_of(board):
+        labels = [label for label in board.labels(protocol) if label not in board.data.tasks or label == task]
+        for label in labels:
+            sample = area(board, protocol, label, metric, task, board.seeds((protocol, label)))
+            value, low, high = sample.estimate().ends()
+            ends = {"value": value, "low": low, "high": high, "trainings": sample.n}
+            rows.append({"protocol": protocol, "task": task, "network": label, **ends})
+    table = pd.DataFrame(rows, columns=["protocol", "task", "network", "value", "low", "high", "trainings"])
+    chance = table[table.network == "chance"].set_index(["protocol", "task"]).value
+    return table.assign(chance=[chance.get(place, np.nan) for place in zip(table.protocol, table.task, strict=True)])

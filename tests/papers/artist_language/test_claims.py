@@ -13,6 +13,7 @@ from musicmtl.core import generator
 from musicmtl.papers.artist_language.claims import (
     BOTH,
     CLAIMS,
+    beside_chance,
     comparisons,
     gain_effects,
     l2_helps_languages,
@@ -33,7 +34,7 @@ def invented(data, skill, variant="multitask", protocol=Protocol.corrected, fold
         z = generator("claims", task).normal(size=(80, n)) + (skill + 0.02 * seed) * np.eye(n)[y[task]]
         p[task] = np.exp(z) / np.exp(z).sum(1, keepdims=True)
     fold = np.repeat(np.arange(40) % folds, 2)
-    return Reading(Trial(variant, protocol, seed, **trial), y, p, song, fold, None, None, 0.0)
+    return Reading(Trial(variant, protocol, seed, **trial), y, p, song, fold, None, None, None, 0.0)
 
 
 def board_of(data, *readings):
@@ -89,9 +90,18 @@ def test_networks_at_chance_are_not_compared(data_of_singers):
         CLAIMS["L1"](board, "corrected")
 
 
-def test_each_rival_is_a_margin_in_both_areas(helpful):
+def test_networks_that_were_still_learning_are_not_compared(data_of_singers):
+    board = boards(data_of_singers, {"artist": 1.0, "language": 1.0}, 2.0, alpha=1.0, tasks=1.0, songs=1.0)
+    assert CLAIMS["L1"](board, "corrected")
+    for reading in board.readings("multitask"):
+        reading.valid = pd.DataFrame({"epoch": range(20), "task": "artist", "loss": np.linspace(3, 1, 20)})
+    with pytest.raises(NotTestable, match="artist, multitask: still falling"):
+        CLAIMS["L1"](board, "corrected")
+
+
+def test_each_rival_is_a_margin_in_average_precision(helpful):
     found = l3_label_counts_work_well(helpful, "corrected")
-    assert set(found) == {(metric, "Multi-task, α = 1") for metric in ("roc_auc", "pr_auc")}
+    assert set(found) == {("pr_auc", "Multi-task, α = 1")}
     assert all(sample.effect > 0 for sample in found.values())
 
 
@@ -138,7 +148,7 @@ def test_every_claim_of_a_run_has_a_verdict_or_a_reason(outcome):
     assert list(rows.claim) == ["L1", "L1", "L2", "L2", "L3", "L4"]
     tested = rows.verdict != "not testable here"
     assert rows.reindex(columns=["effect"]).effect.notna().eq(tested).all()
-    assert rows[~tested].reason.str.contains("not trained in this run|above chance").all()
+    assert rows[~tested].reason.str.contains("not trained in this run|above chance|still falling").all()
 
 
 # Effects
@@ -178,6 +188,15 @@ def test_gains_stand_beside_the_papers(switched):
     own = 100 * (switched.sample("multitask", task="artist") - switched.sample("artist", task="artist"))
     assert effects.effect["Artist, corrected", "roc_auc"] == pytest.approx(own.effect)
     assert not [switch for switch, _ in effects.index if "published" in switch]  # no single tasks were trained there
+
+
+def test_every_average_precision_has_chance_beside_it(outcome):
+    found = beside_chance(outcome.board)
+    assert found.chance.notna().all() and found.chance.between(0, 100).all()
+    assert {"artist", "language", "multitask", "upgrad", "band_statistics", "untrained", "chance"} == (
+        set(found.network) - {"equal", "gradnorm_epoch", "multitask_alpha_9"}
+    )
+    assert set(found[found.protocol == UNHEARD.name].task) == {"language"}
 
 
 def test_no_networks_no_gains():

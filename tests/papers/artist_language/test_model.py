@@ -21,13 +21,16 @@ from musicmtl.papers.artist_language.model import (
     Block,
     FiveBlockCNN,
     Protocol,
+    deal,
+    front_end,
     held_out,
     label_count_weight,
-    leave_one_song_out,
     published_split,
     segment_starts,
     song_pieces,
+    to_validate,
     unheard_artists,
+    widths_of,
 )
 from musicmtl.study import published
 from musicmtl.viz import architecture_table
@@ -37,12 +40,14 @@ def segments(batch=3, seed=0):
     return torch.randn(batch, 1, 96, SEGMENT, generator=torch.Generator().manual_seed(seed))
 
 
-def songs(counts, languages=4):
-    "A corpus without sound: `counts` songs of each artist, artists dealt to languages."
+def songs(counts, languages=4, per_album=None):
+    "A corpus without sound: `counts` songs of each artist, artists dealt to languages, perhaps on albums."
     rows = []
     for artist, n in enumerate(counts):
         known = dict(artist=f"artist {artist:02d}", language=f"language {artist % languages}")
-        rows += [dict(track_id=f"{artist}-{song}", path=f"{artist}/{song}.wav", **known) for song in range(n)]
+        for song in range(n):
+            album = f"album {song // per_album}" if per_album else None
+            rows.append(dict(track_id=f"{artist}-{song}", path=f"{artist}/{song}.wav", album=album, **known))
     return Corpus(pd.DataFrame(rows), "nowhere", name="songs")
 
 
@@ -66,9 +71,21 @@ def test_shapes_of_the_paper():
 @pytest.mark.parametrize("divisor", [1, 2, 4, 8])
 def test_width_divisor(divisor):
     net = FiveBlockCNN([5], divisor)
-    assert net.embed(segments(2)).shape == (2, 480 // divisor)
-    assert net.shared_weight.shape == (32 // divisor, 64 // divisor, 3, 3)
+    assert net.embed(segments(2)).shape == (2, 480)  # the embedding keeps its size
+    assert min(widths_of(divisor)) >= 8 and net.shared_weight.shape == (32, 64 // divisor, 3, 3)
     assert net.shared_weight is net.blocks[4].conv.weight
+
+
+def test_a_coarse_network_sees_the_same_three_seconds():
+    net = FiveBlockCNN([5], 4, coarse=2)
+    assert net.embed(torch.zeros(2, 1, 48, 93)).shape == (2, 64)
+    options = front_end(2)
+    assert (options["n_mels"], options["hop"], options["n_fft"]) == (48, 512, 1024) and front_end() == FRONT_END
+    assert 93 * options["hop"] == pytest.approx(SEGMENT * FRONT_END["hop"], rel=0.01)
+    with pytest.raises(ParamsError, match=r"expected segments \[B, 1, 48, 93\]"):
+        net(torch.zeros(2, 1, 96, 187))
+    with pytest.raises(ParamsError, match="coarse: expected one of 1, 2, found 3"):
+        FiveBlockCNN([5], coarse=3)
 
 
 def test_order_inside_a_block():
@@ -207,9 +224,10 @@ def test_segments_lie_inside_and_apart(frames, per_piece):
 
 
 def test_protocols():
-    assert [Protocol(split).name for split in ("song", "fold", "segment", "artist")] == [
+    assert [Protocol(split).name for split in ("song", "album", "album_mates", "segment", "artist")] == [
         "published",
         "corrected",
+        "corrected-song",
         "corrected-leak",
         "corrected-unheard",
     ]
@@ -221,7 +239,7 @@ def test_protocols():
 @given(st.lists(st.integers(2, 9), min_size=1, max_size=12), st.integers(2, 6), st.integers(0, 5))
 def test_folds_deal_every_song_once_and_evenly(counts, folds, seed):
     corpus = songs(counts)
-    fold = leave_one_song_out(corpus, folds, seed)
+    fold = deal(corpus, "song", folds, seed)
     assert fold.min() >= 0 and fold.max() < folds
     assert np.ptp(np.bincount(fold, minlength=folds)) <= 1
     artist = corpus.labels("artist").codes
@@ -233,11 +251,11 @@ def test_folds_deal_every_song_once_and_evenly(counts, folds, seed):
 
 def test_folds_do_not_depend_on_the_order_of_rows():
     def fold_by_song(corpus):
-        return dict(zip(corpus.table.track_id, leave_one_song_out(corpus), strict=True))
+        return dict(zip(corpus.table.track_id, deal(corpus), strict=True))
 
     corpus = songs([5, 3, 4])
     assert fold_by_song(corpus) == fold_by_song(corpus.subset(np.arange(len(corpus))[::-1]))
-    assert (leave_one_song_out(corpus, seed=1) != leave_one_song_out(corpus)).any()
+    assert (deal(corpus, seed=1) != deal(corpus)).any()
 
 
 def test_a_song_under_two_names_is_in_one_fold():
@@ -246,40 +264,70 @@ def test_a_song_under_two_names_is_in_one_fold():
     doubled["recording"] = [None] * len(doubled)
     doubled.loc[[0, 3], "recording"] = "the same"
     doubled.loc[[5, 6], "path"] = "5.wav"
-    fold = leave_one_song_out(plain.with_table(doubled), 3)
+    fold = deal(plain.with_table(doubled), "song", 3)
     assert fold[0] == fold[3] and fold[5] == fold[6] and set(fold) == {0, 1, 2}
     doubled["recording"] = doubled["artist"]
-    with pytest.raises(CorpusError, match="needs two of every artist"):
-        leave_one_song_out(plain.with_table(doubled), 3)
+    with pytest.raises(CorpusError, match="needs two of an artist, found none with two"):
+        deal(plain.with_table(doubled), "song", 3)
 
 
 def test_folds_that_cannot_be():
-    with pytest.raises(CorpusError, match="needs two of every artist, found one of artist 01"):
-        leave_one_song_out(songs([2, 1, 3]))
+    assert deal(songs([2, 1, 3])).tolist().count(-1) == 1  # a single song is trained on, and never tested
+    with pytest.raises(CorpusError, match="leaving one album out needs two of an artist, found none with two"):
+        deal(songs([2, 3], per_album=3))
     with pytest.raises(ParamsError, match="at least 2, found 1"):
-        leave_one_song_out(songs([2, 2]), 1)
-    table = songs([2, 2]).table
-    table.loc[0, "artist"] = None
-    table.loc[1, "artist"] = "artist 01"
-    with pytest.raises(CorpusError, match="1 tracks have no artist"):
-        leave_one_song_out(Corpus(table, "nowhere", name="songs"))
+        deal(songs([2, 2]), folds=1)
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(2, 4), st.integers(2, 5), st.integers(0, 7), st.integers(0, 5))
-def test_unheard_artists_are_heard_nowhere(languages, per_language, turn, seed):
+@given(st.lists(st.integers(2, 9), min_size=2, max_size=8), st.integers(1, 3), st.integers(0, 5))
+def test_an_album_is_in_one_part_and_its_artist_in_others(counts, per_album, seed):
+    corpus = songs([max(n, per_album + 1) for n in counts], per_album=per_album)
+    album = (corpus.table.artist + corpus.table.album).to_numpy()
+    artist, seen = corpus.table.artist.to_numpy(), []
+    for fold in range(FOLDS):
+        split = held_out(corpus, fold=fold, seed=seed)
+        assert not set(album[split["train"]]) & set(album[split["test"]])
+        assert set(artist[split["test"]]) <= set(artist[split["train"]])
+        assert not set(split["train"]) & set(split["valid"]) and not set(split["test"]) & set(split["valid"])
+        seen += split["test"].tolist()
+    assert sorted(seen) == list(range(len(corpus)))
+
+
+def test_songs_of_a_held_out_album_are_dealt_apart_where_songs_are_held_out():
+    corpus = songs([4, 4, 4], per_album=2)
+    album = (corpus.table.artist + corpus.table.album).to_numpy()
+    splits = [held_out(corpus, Protocol("album_mates"), fold=fold) for fold in range(FOLDS)]
+    assert any(set(album[split["train"]]) & set(album[split["test"]]) for split in splits)
+
+
+def test_validation_takes_an_album_and_leaves_something_to_train_on():
+    corpus = songs([6, 3, 1], per_album=2)
+    chosen = to_validate(corpus, np.arange(10))
+    album = (corpus.table.artist + corpus.table.album).to_numpy()
+    assert [sum(a.startswith(f"artist 0{k}") for a in set(album[chosen])) for k in range(3)] == [1, 1, 0]
+    assert len(chosen) in (3, 4) and not set(album[chosen]) & set(np.delete(album, chosen))
+    by_song = to_validate(corpus, np.arange(10), "song")
+    assert len(by_song) == 2
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 4), st.integers(2, 12), st.integers(0, 1), st.integers(0, 5))
+def test_unheard_artists_are_heard_nowhere(languages, per_language, fold, seed):
     corpus = songs([2] * languages * per_language, languages)
-    out = unheard_artists(corpus, turn=turn, seed=seed)
-    unheard, heard = corpus.table[out], corpus.table[~out]
-    assert unheard.groupby("language").artist.nunique().tolist() == [1] * languages
-    assert not set(unheard.artist) & set(heard.artist)
-    assert set(unheard.language) == set(heard.language)
+    split = held_out(corpus, Protocol("artist"), fold=fold, seed=seed)
+    artists = [set(corpus.table.artist[split[part]]) for part in ("train", "valid", "test")]
+    assert sum(map(len, artists)) == len(set.union(*artists)) == languages * per_language
+    tested = corpus.table.loc[split["test"]].groupby("language").artist.nunique()
+    assert tested.tolist() == [-(-(per_language - fold) // FOLDS)] * languages
+    assert set(corpus.table.language[split["train"]]) == set(corpus.table.language)
+    assert bool(artists[1]) == (per_language > 2)
 
 
-def test_turns_reach_every_artist():
-    corpus = songs([3] * 12, 3)
-    turns = [set(corpus.table.artist[unheard_artists(corpus, turn=turn)]) for turn in range(4)]
-    assert set().union(*turns) == set(corpus.table.artist) and sum(map(len, turns)) == 12
+def test_folds_reach_every_artist():
+    corpus = songs([3] * 21, 3)
+    folds = [set(corpus.table.artist[unheard_artists(corpus, fold=fold)[0]]) for fold in range(FOLDS)]
+    assert set().union(*folds) == set(corpus.table.artist) and sum(map(len, folds)) == 21
 
 
 def test_unheard_artists_need_company():
@@ -287,7 +335,9 @@ def test_unheard_artists_need_company():
         unheard_artists(songs([2] * 4, 4))
 
 
-@pytest.mark.parametrize("split,both", [("song", False), ("fold", False), ("artist", False), ("segment", True)])
+@pytest.mark.parametrize(
+    "split,both", [("song", False), ("album", False), ("album_mates", False), ("artist", False), ("segment", True)]
+)
 def test_songs_are_on_both_sides_only_where_it_leaks(split, both):
     corpus, n = songs([5] * 8), 6
     parts = held_out(corpus, Protocol(split), n_segments=n)
