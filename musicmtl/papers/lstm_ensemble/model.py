@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SECONDARY', 'VARIANTS', 'METHODS', 'OneBiasLSTM', 'SegmentLSTM', 'activation_stabilization', 'Stabilization',
-           'FeedForward', 'SnippetEnsemble', 'genre_task', 'genre_target', 'combine', 'published_pool',
+           'FeedForward', 'SnippetEnsemble', 'matched_width', 'genre_task', 'genre_target', 'combine', 'published_pool',
            'double_softmax_error', 'ensemble_log_loss', 'WeightedCombination', 'WeightedEnsemble', 'weighted_tasks',
            'WeightedTraining', 'log_posteriors', 'autoencoder_task', 'autoencoder_target', 'binary_task',
            'binary_target']
@@ -211,11 +211,14 @@ class SnippetEnsemble(nn.Module):
         n_classes: int = 10,  # Genres
         hidden: int = 100,  # Units of *each* network
         snippets: int = 2,  # Networks M
+        *,
+        whole: bool = False,  # Whether each network hears the whole song instead
         **options,  # Passed to `SegmentLSTM`: variant, forget_bias
     ):
         super().__init__()
         if snippets < 1:
             raise ParamsError(f"snippets: expected at least 1, found {snippets!r}")
+        self.whole = whole
         self.nets = nn.ModuleList(SegmentLSTM(n_classes, hidden, **options) for _ in range(snippets))
 
     @property
@@ -229,10 +232,22 @@ class SnippetEnsemble(nn.Module):
     ) -> Tensor:  # Logits of each snippet's network [B, M, C]
         "What each network says of its snippet. Raises `ParamsError` where the song has no equal parts."
         M = len(self.nets)
-        if x.shape[1] % M:
+        if x.shape[1] % M and not self.whole:
             raise ParamsError(f"x: expected a multiple of {M} segments, found {x.shape[1]}")
-        snippets = x.unflatten(1, (M, -1)).unbind(1)
+        snippets = [x] * M if self.whole else x.unflatten(1, (M, -1)).unbind(1)
         return torch.stack([net(snippet) for net, snippet in zip(self.nets, snippets, strict=True)], 1)
+
+# %% ../../../nbs/papers/lstm_ensemble/model.ipynb #fde6aa70
+def matched_width(
+    n_classes: int,  # Genres C
+    hidden: int,  # Units of each network of the ensemble
+    networks: int,  # M
+) -> int:  # Units H
+    "Units of one `SegmentLSTM` that has as many parameters as `networks` of them (to the nearest unit)."
+    # LSTM 4H(25 + H + 1), dense layer H² + H, output C(H + 1)
+    linear = 4 * (SEGMENT_FEATURES + 1) + 1 + n_classes
+    total = networks * (5 * hidden**2 + linear * hidden + n_classes)
+    return round((math.sqrt(linear**2 + 20 * (total - n_classes)) - linear) / 10)
 
 # %% ../../../nbs/papers/lstm_ensemble/model.ipynb #811592b2
 def genre_task(
@@ -252,19 +267,19 @@ def genre_target(
     return y if snippets == 1 else y[:, None].repeat(1, snippets)
 
 # %% ../../../nbs/papers/lstm_ensemble/model.ipynb #fdc8ae41
-METHODS = ("m0", "m1")
+METHODS = ("m0", "m1", "gm")
 
 
 def combine(
     logits: Tensor,  # Of each snippet's network, or its log probabilities [..., M, C]
-    method: str = "m1",  # "m0": mean of the posteriors, "m1": their product
+    method: str = "m1",  # "m0": mean of the posteriors, "m1": their product, "gm": their geometric mean
 ) -> Tensor:  # Log probabilities of the ensemble, normalised [..., C]
     "One answer from M (lstm_ensemble, §2.2). Raises `ParamsError` for an unknown method."
     _one_of("method", method, METHODS)
     log_p = logits.log_softmax(-1)
     if method == "m0":
         return log_p.logsumexp(-2) - math.log(log_p.shape[-2])
-    return log_p.sum(-2).log_softmax(-1)
+    return (log_p.sum(-2) if method == "m1" else log_p.mean(-2)).log_softmax(-1)
 
 # %% ../../../nbs/papers/lstm_ensemble/model.ipynb #b47ee43e
 def published_pool(
@@ -272,7 +287,7 @@ def published_pool(
     method: str = "m1",
 ) -> Tensor:  # Sum (m0) or product (m1) of the posteriors, not normalised, as coded [..., C]
     "What the code compares and, by mistake, takes for logits. Raises `ParamsError` for an unknown method."
-    _one_of("method", method, METHODS)
+    _one_of("method", method, ("m0", "m1"))
     p = logits.softmax(-1)
     return p.sum(-2) if method == "m0" else p.prod(-2)
 
@@ -322,11 +337,12 @@ class WeightedCombination(nn.Module):
     def forward(
         self,
         logits: Tensor,  # Of each snippet's network [B, M, C]
-    ) -> Tensor:  # Scores [B, C]: its loss is the cross-entropy of their softmax
-        "The weighted sum: of logits as coded, of posteriors as in the text."
+    ) -> Tensor:  # Logits [B, C]: its loss is the cross-entropy of their softmax
+        "The weighted sum: of logits as coded; of posteriors as in the text, as its logarithm."
         if self.variant == "code":
             return (self.theta[:, None] * logits).sum(1)
-        return self.outer(self.inner(logits.detach().softmax(-1).transpose(1, 2))).squeeze(-1)
+        weighted = self.outer(self.inner(logits.detach().softmax(-1).transpose(1, 2))).squeeze(-1)
+        return weighted.clamp_min(1e-12).log()  # weights may become negative, and a probability with them
 
 # %% ../../../nbs/papers/lstm_ensemble/model.ipynb #1da1327a
 class WeightedEnsemble(SnippetEnsemble):

@@ -23,7 +23,7 @@ def settings_of():
 
 @pytest.fixture(scope="session")
 def make_reading():
-    "Readings of given log probabilities [E, n, C] or, of four networks and Σ θ·p, [E, n, 5, C]."
+    "Readings of given log probabilities [E, n, C] or, of four networks and m2, [E, n, 5, C]."
 
     def make(log_p, y=None, protocol=Protocol.corrected, method=None, variant="ensemble_4", group=None, classes="10"):
         y = np.zeros(log_p.shape[1], int) if y is None else y
@@ -32,7 +32,7 @@ def make_reading():
         for part in READ_PARTS:
             arrays |= {f"y_{part}": y, f"log_p_{part}": log_p}
         names = np.array([f"artist {number}" for number in group])
-        job = Network(classes, recipe(variant), "artist", 0)
+        job = Network(classes, "artist", 0, recipe(variant), 0)
         return Reading(Trial(protocol, classes, variant, 0, method), job, arrays, {"valid": names, "test": names})
 
     return make

@@ -13,6 +13,7 @@ from musicmtl.papers.lstm_ensemble import claims
 from musicmtl.papers.lstm_ensemble.claims import (
     BOTH,
     CLAIMS,
+    CONTROLS,
     MISTAKES,
     PRINTED,
     SNIPPETS,
@@ -25,6 +26,7 @@ from musicmtl.papers.lstm_ensemble.claims import (
     reported,
 )
 from musicmtl.papers.lstm_ensemble.experiment import BASE, GRID, SECOND, Protocol, Trial, scores
+from musicmtl.study.board import balancer_rows, rival_rows
 from musicmtl.study import (
     Board,
     NotTestable,
@@ -64,8 +66,8 @@ def right(make_reading):
         answers = np.stack([np.where(order < share * N / 100, y, y + 1) % C for share in shares])
         p = np.eye(C)[answers] * sure + (1 - sure) / C
         log_p = np.log(p)
-        if method:  # two networks that agree, and Σ θ·p; m0 of them is p
-            log_p = np.stack([log_p, log_p, p], 2)
+        if method:  # two networks that agree, and m2; m0 of them is p
+            log_p = np.stack([log_p, log_p, log_p], 2)
         options = {"group": np.arange(N) // 10, "classes": classes, **options}
         reading = make_reading(
             log_p.astype(np.float32), y, variant=variant, method=f"m{method}" if method else None, **options
@@ -331,6 +333,7 @@ def test_practices_on_the_same_songs_are_paired(board_of, right):
     row = switch_effects(board, comparisons(board)).iloc[0]
     assert (row.switch, row.effect, row.low, row.high) == (MISTAKES["units"], 0, 0, 0)
     asked = list(comparisons(board))
+    assert set(CONTROLS) <= {c.switch for c in asked if c.paired}
     assert {c.switch for c in asked if not c.paired} == {MISTAKES["selection"], MISTAKES["split"], "All together"}
     assert {c.switch for c in asked if c.metric == "log_loss"} == {MISTAKES["error"]}
 
@@ -348,6 +351,7 @@ def test_the_paper_stands_beside_its_own_genres_only():
     label = Trial(Protocol.published, "10", "ensemble_4", 0, "m1").label, "accuracy"
     assert beside(Protocol.published)[label] == (66, "§4.1")
     assert beside(Protocol.corrected)[label] == (65, "§6")  # the only number for test songs
+    assert beside(Protocol.published)[label[0], "test_accuracy"] == (65, "§6")  # of the network that the peak chose
     assert beside(Protocol.corrected)["m2_4_25", "accuracy"] == (29, "§4.2")
     assert beside(Protocol.published, target="artist") == beside(Protocol.published, sets={"5": None}) == {}
 
@@ -359,3 +363,44 @@ def test_every_rule_holds_on_the_papers_own_numbers():
     assert found.paper["S15"].item() == 1 and found.paper["S17"].item() == 0
     assert found.paper["S9"].tolist() == pytest.approx([10, 10])  # 90 s of 70 to 90
     assert found.paper["S19"].item() == pytest.approx(100 * 8 / 92)
+
+
+# --- controls, rivals, balancers -----------------------------------------------------------------------------------
+
+
+def test_controls_say_what_snippets_add_to_several_networks(board_of, right, make_reading):
+    whole = right("ensemble_4_m1", 53)
+    whole = replace(whole, trial=replace(whole.trial, variant="whole_4"))
+    board = board_of([right("ensemble_4_m1", 56), whole, right(BASE, 50), right("wide_4", 51)])
+    effects = switch_effects(board, comparisons(board)).set_index("switch").effect
+    assert effects.to_dict() == pytest.approx(
+        {
+            "Snippets instead of whole songs, m1": 3,
+            "Four networks on whole songs instead of one": 3,
+            "Four snippets instead of one wide network": 5,
+            "A wide network instead of the baseline": 1,
+        }
+    )
+
+
+def test_networks_are_compared_with_what_is_trivial_and_balancers_with_equal_weights(board_of, right, settings_of):
+    shares = {"as_100_100": 50, "band_statistics": 60, "majority": 5, "autoencoder_1": 52, "autoencoder_upgrad": 55}
+    answers = [(label, right("as_0_100", share, seed=s)) for label, share in shares.items() for s in (0, 1)]
+    board = board_of([replace(r, trial=replace(r.trial, variant=label)) for label, r in answers])
+    rows = {(row["network"], row["rival"]): row["verdict"] for row in rival_rows(board, claims.rivals(board))}
+    assert rows["as_100_100_10", "band_statistics_10"] == "is below"
+    assert rows["as_100_100_10", "majority_10"] == "beats"
+    board.settings = replace(settings_of(), balancers=("upgrad",))
+    gains = {(r["balancer"], r["against"]): r["effect"] for r in balancer_rows(board, claims.balanced(board))}
+    expected = {("equal", "single task"): 2, ("upgrad", "equal"): 3, ("upgrad", "single task"): 5}
+    assert gains == pytest.approx(expected)
+
+
+def test_the_grid_at_each_width_rests_on_the_trainings_of_that_width(board_of, right):
+    "Five at one width are not cut to the three of the other."
+    readings = [right(v, 50, seed=s) for v in GRID for s in range(5 if v.endswith("_100") else 3)]
+    found = CLAIMS["S1"](board_of(readings), "corrected")
+    assert {place: sample.n for (_, place), sample in found.items()} == {
+        "10 classes, 100 units": 5,
+        "10 classes, 200 units": 3,
+    }

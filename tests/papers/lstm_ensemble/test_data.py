@@ -1,20 +1,22 @@
-"Segments cut from sound, and the Million Song Dataset's files in both of their forms."
+"Segments cut from sound, and the Million Song Dataset's files in their three forms."
 
 import math
 import pickle
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicmtl.audio import load_audio
-from musicmtl.core import CorpusError, ParamsError
+from musicmtl.core import CorpusError, ParamsError, generator
 from musicmtl.loaders import load_corpus
 from musicmtl.miniature import miniature
 from musicmtl.papers.lstm_ensemble.data import (
+    TERMS,
     SegmentBank,
     SegmentData,
     Standardiser,
@@ -460,9 +462,121 @@ def test_faults_of_styles(published):
 def test_faults_of_folders(published, tmp_path):
     root, _ = published
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CorpusError, match="neither msd-25-genre-train.npz nor any .h5"):
+    with pytest.raises(CorpusError, match="neither msd-25-genre-train.npz nor segments_all.npz nor any .h5"):
         load_msd(tmp_path / "empty", n_classes=25)
     with pytest.raises(CorpusError, match="does not exist"):
         load_msd(tmp_path / "nowhere")
-    with pytest.raises(ParamsError, match="10 or 25"):
-        load_msd(root, n_classes=12)
+    with pytest.raises(ParamsError, match="n_classes: expected at least 2, found 1"):
+        load_msd(root, n_classes=1)
+
+
+# --- classes, balance, cuts ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def styled(tmp_path):
+    "Nine songs of three styles: five of Rock, three of Pop, one of Jazz; the second is long enough for two cuts."
+    styles = ["Rock", "Pop", "Rock", "Rock", "Jazz", "Pop", "Rock", "Pop", "Rock"]
+    for i in range(len(styles)):
+        song(tmp_path / f"TRAAAA{i}.h5", f"TRAAAA{i}", f"AR{i}", 250 if i == 1 else 130)
+    (tmp_path / "any.cls").write_text("".join(f"TRAAAA{i}\t{style}\n" for i, style in enumerate(styles)))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "asked, classes, left_out",
+    [
+        (dict(n_classes=None), ("Jazz", "Pop", "Rock"), {}),
+        (dict(n_classes=2), ("Pop", "Rock"), {"another style": 1}),
+        (dict(class_names=("Rock", "Jazz")), ("Jazz", "Rock"), {"another style": 3}),
+        (dict(n_classes=2, per_class="rarest"), ("Pop", "Rock"), {"another style": 1, "more than 3 of a class": 2}),
+        (dict(n_classes=None, per_class=2), ("Jazz", "Pop", "Rock"), {"more than 2 of a class": 4}),
+    ],
+)
+def test_classes_are_chosen_and_balanced(styled, asked, classes, left_out):
+    songs = load_msd(styled, **asked)
+    assert songs.classes == classes and songs.left_out == left_out
+    assert len(songs) == 9 - sum(left_out.values())
+    if asked.get("per_class") == "rarest":
+        assert np.bincount(songs.y).tolist() == [3, 3]
+    again = load_msd(styled, **asked)
+    assert songs.track_id.tolist() == again.track_id.tolist()
+
+
+def test_a_class_that_is_no_style_is_refused_with_those_that_are(styled):
+    with pytest.raises(ParamsError, match="class_names: expected some of Jazz, Pop, Rock, found 'Folk'"):
+        load_msd(styled, class_names=("Rock", "Folk"))
+
+
+def test_a_long_song_gives_several_cuts(styled):
+    once, twice = (load_msd(styled, n_classes=None, cuts=cuts) for cuts in (1, 2))
+    assert len(once) == 9 and len(twice) == 10
+    rows = np.flatnonzero(twice.track_id == "TRAAAA1")
+    assert len(rows) == 2 and (twice.y[rows] == twice.classes.index("Pop")).all()
+    middle = once.x[once.track_id == "TRAAAA1"][0]
+    np.testing.assert_array_equal(np.concatenate(twice.x[rows])[60:180], middle)
+
+
+# --- one archive ---------------------------------------------------------------------------------------------------
+
+
+def archive(root, **changes):
+    "Four songs in one archive: the third is short, the fourth has no term that is a class."
+    lengths = (150, 130, 100, 140)
+    n, rng = sum(lengths), generator("archive")
+    arrays = {
+        "ids": np.array([f"TRB{i}" for i in range(4)]),
+        "offsets": np.r_[0, np.cumsum(lengths)],
+        "timbre": rng.normal(size=(n, 12)).astype(np.float16),
+        "pitches": rng.uniform(size=(n, 12)).astype(np.float16),
+        "loudness": np.stack([np.zeros(n), np.arange(n) / n], 1).astype(np.float16),
+    }
+    np.savez(root / "segments_all.npz", **{**arrays, **changes})
+    terms = ["pop|hip hop|jazz", "jazz|rock", "jazz", "polka"]
+    table = pd.DataFrame({"track_id": arrays["ids"], "artist": list("abcd"), "artist_terms": terms})
+    table.to_csv(root / "tracks.csv", index=False)
+    return arrays
+
+
+def test_songs_of_an_archive_have_the_first_of_their_artists_terms(tmp_path):
+    arrays = archive(tmp_path)
+    songs = load_msd(tmp_path, n_classes=None)
+    assert songs.classes == ("hip hop", "jazz") and songs.y.tolist() == [0, 1]
+    assert songs.artist.tolist() == ["a", "b"] and songs.left_out == {"fewer than 120 segments": 1, "no style": 1}
+    np.testing.assert_array_equal(songs.x[0, :, :12], arrays["timbre"][15:135].astype(np.float32))
+    np.testing.assert_array_equal(songs.x[0, :, 24], arrays["loudness"][15:135, 1].astype(np.float32))  # at its start
+    assert load_msd(tmp_path, class_names=("pop", "polka", "rock")).classes == ("polka", "pop", "rock")
+
+
+def test_a_list_of_styles_comes_before_terms(tmp_path):
+    archive(tmp_path)
+    (tmp_path / "any.cls").write_text("TRB3\tPolka\nTRB0\tRap\n")
+    assert load_msd(tmp_path).classes == ("Polka", "Rap")
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(offsets=np.array([0, 150, 120, 380, 520])), "array 'offsets': expected 5 rising from 0 to 520"),
+        (dict(timbre=np.zeros((520, 11))), r"array 'timbre': expected finite numbers \[520, 12\]|'timbre'"),
+        (dict(pitches=np.full((520, 12), np.nan)), "array 'pitches': expected finite numbers"),
+    ],
+)
+def test_faults_of_an_archive(tmp_path, changes, message):
+    archive(tmp_path, **changes)
+    with pytest.raises(CorpusError, match=message):
+        load_msd(tmp_path)
+
+
+def test_real_songs_are_the_same_from_their_files_and_from_the_archive(data, tmp_path):
+    root = data / "msd"
+    every = load_msd(root, n_classes=None)
+    assert every.classes == TERMS and len(every) > 200
+    lines = [f"{track}\t{every.classes[y]}\n" for track, y in zip(every.track_id, every.y, strict=True)]
+    (tmp_path / "terms.cls").write_text("".join(lines))
+    files = load_msd(root / "h5", n_classes=None, cls=tmp_path / "terms.cls")
+    assert len(files) > 10 and files.left_out == {"no style": 28 - len(files)}
+    place = {track: row for row, track in enumerate(every.track_id)}
+    same = [place[track] for track in files.track_id]
+    np.testing.assert_allclose(every.x[same], files.x, rtol=1e-2, atol=0.1)  # the archive has half precision
+    assert [every.classes[y] for y in every.y[same]] == [files.classes[y] for y in files.y]

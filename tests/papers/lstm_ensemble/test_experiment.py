@@ -18,9 +18,11 @@ from musicmtl.papers.lstm_ensemble.experiment import (
     READ_PARTS,
     Protocol,
     Trial,
-    early_stopped,
+    fitted_powers,
+    joined,
     recipe,
     scores,
+    to_power,
 )
 from musicmtl.study import interval, read_history
 
@@ -165,10 +167,12 @@ def test_million_song_dataset(msd, settings_of, tmp_path):
     parts = data.sets["25"].parts("track", 3)
     assert not set(parts["valid"]) & set(parts["test"])
     jobs = experiment.stages(data, settings)["networks"]  # published or corrected: the same networks
-    assert [job.name for job in jobs] == ["10-given-lstm-h100-b100-0", "25-given-lstm-h100-b100-0"]
+    trained = [job.name for job in jobs if isinstance(job, experiment.Network)]
+    assert "10-given-lstm-h100-b100-0" in trained and "25-given-lstm-h100-b100-0" in trained
+    assert not any("artist" in job.name or "track" in job.name for job in jobs)
     arrays = jobs[0].result(data, settings, tmp_path)
     assert arrays["log_p_test"].shape == (2, 20, 10) and np.isfinite(arrays["log_p_test"]).all()
-    assert len(set(jobs[0].groups(data)["test"])) == 20  # no artists: every song for itself
+    assert len(set(jobs[0].groups(data, settings)["test"])) == 20  # no artists: every song for itself
 
 
 # --- jobs ----------------------------------------------------------------------------------------------------------
@@ -185,11 +189,19 @@ def test_jobs_of_the_presets(demo, settings_of, preset):
     assert len({(t.protocol, t.label, t.seed) for t in asked}) == len(asked)
     if preset == "smoke":
         return
-    labels = {t.label for t in asked if t.protocol == Protocol.corrected}
-    expected = (*experiment.GRID, *experiment.SECOND, "m2_4", "feed_forward", "text")
-    assert {f"{variant}_10" for variant in expected} <= labels
-    expected = (*experiment.GRID, *experiment.SECOND, "ensemble_4_m1")
-    assert {f"{variant}_25" for variant in expected} <= labels or preset == "mini"
+    seeds = {}
+    for t in asked:
+        if t.protocol in (Protocol.corrected, Protocol.published) and t.variant not in ("majority", "band_statistics"):
+            seeds.setdefault((t.protocol.name, t.label), set()).add(t.seed)
+    assert min(map(len, seeds.values())) >= 3  # trainings behind every number
+    labels = {label for protocol, label in seeds if protocol == "corrected"}
+    main = (BASE, "l2_1e-3_100", "ensemble_2_m1", "ensemble_4_m1", "whole_4_m1", "wide_4", "autoencoder_1", "m2_4")
+    assert {f"{variant}_10" for variant in (*main, "feed_forward", "untrained")} <= labels
+    if preset == "mini":
+        return
+    sweep = (*experiment.GRID, *experiment.SECOND, "ensemble_4_m1", "whole_2_m0")
+    assert {f"{variant}_{classes}" for variant in sweep for classes in ("10", "25")} <= labels
+    assert all(len(seeds["corrected", f"{variant}_10"]) >= 5 for variant in main[:6])
 
 
 def test_one_protocol_alone_and_seeds_of_main_variants(demo, settings_of):
@@ -248,7 +260,7 @@ def test_a_job_is_the_same_twice_and_learns_as_its_recipe_says(demo, tmp_path):
 
 def test_least_steps_make_short_epochs_more(settings_of):
     settings = replace(settings_of(), least_steps=100, batch_size=8, epochs=4, later_epochs=30)
-    baseline, second = (experiment.Network("10", recipe(v), "artist", 0) for v in (BASE, "binary_1"))
+    baseline, second = (experiment.Network("10", "artist", 0, recipe(v), 0) for v in (BASE, "binary_1"))
     assert [baseline.epochs(settings, n) for n in (33, 3)] == [25, 100]  # 4 steps per epoch; 1
     assert [second.epochs(settings, n) for n in (33, 3)] == [30, 100]
 
@@ -256,16 +268,20 @@ def test_least_steps_make_short_epochs_more(settings_of):
 # --- readings ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["m0", "m1", "m2"])
+@pytest.mark.parametrize("method", ["m0", "m1", "gm", "m2"])
 def test_combinations_are_what_they_are_called(make_reading, method):
     z, theta = posteriors(3, 7, 4, 5), np.array([0.5, 1.0, 0.2, 0.3])
     p = np.exp(z)
     weighted = np.einsum("m,enmc->enc", theta, p)
-    reading = make_reading(np.concatenate([z, weighted[:, :, None].astype(np.float32)], 2), method=method)
-    expected = {"m0": p.mean(2), "m1": p.prod(2), "m2": weighted}[method]
+    weighted /= weighted.sum(-1, keepdims=True)
+    reading = make_reading(np.concatenate([z, np.log(weighted)[:, :, None].astype(np.float32)], 2), method=method)
+    expected = {"m0": p.mean(2), "m1": p.prod(2), "gm": p.prod(2) ** 0.25, "m2": weighted}[method]
     normalised = expected / expected.sum(-1, keepdims=True)
     np.testing.assert_allclose(reading.answers("test").exp(), normalised, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(reading.errors("test"), -reading.answers("test")[:, :, 0])
+    if method == "gm":  # was never published
+        assert torch.equal(reading.errors("test", "double_softmax"), reading.errors("test"))
+        return
     taken_for_logits = torch.tensor({"m0": 4 * p.mean(2), "m1": p.prod(2), "m2": weighted}[method])
     published = -taken_for_logits.log_softmax(-1)[:, :, 0]
     np.testing.assert_allclose(reading.errors("test", "double_softmax"), published, rtol=1e-4)
@@ -275,7 +291,7 @@ def test_the_second_softmax_hides_how_wrong_an_ensemble_is(make_reading, setting
     "Four networks that are sure of the wrong class."
     z = np.log(np.full((1, 6, 4, 5), 1e-6))
     z[..., 1] = np.log(1 - 4e-6)
-    log_p = np.concatenate([z, np.exp(z).mean(2, keepdims=True)], 2).astype(np.float32)
+    log_p = np.concatenate([z, np.log(np.exp(z).mean(2, keepdims=True))], 2).astype(np.float32)
     reading = make_reading(log_p, method="m1")
     assert float(reading.errors("valid").min()) > 50
     assert float(reading.errors("valid", "double_softmax").max()) < np.log(np.e + 4) + 1e-6
@@ -285,15 +301,101 @@ def test_the_second_softmax_hides_how_wrong_an_ensemble_is(make_reading, setting
     assert ours["accuracy"][0] == theirs["accuracy"][0] == 0
 
 
-@given(st.lists(st.integers(0, 20), min_size=1, max_size=30), st.integers(1, 40))
-def test_a_peak_is_never_lower_than_what_early_stopping_finds(hits, patience):
-    accuracies = np.array(hits) / 20
-    at = early_stopped(accuracies, patience)
-    assert accuracies[at] <= accuracies.max() and accuracies[at] == accuracies[: at + 1].max()
-    later = accuracies[at + 1 : at + 1 + patience]
-    assert (later <= accuracies[at]).all()  # it stopped because nothing better came, or at the end
-    if patience >= len(hits):
-        assert at == accuracies.argmax()
+@given(st.floats(0.3, 3.0), st.integers(0, 5))
+def test_the_power_that_fits_is_found_whatever_the_networks_are_sure_of(power, seed):
+    "Answers of which one in three is wrong, at any sharpness: to their power they are as sure as they are right."
+    rng = generator("power", seed)
+    named, miss = rng.integers(0, 4, 300), rng.integers(1, 4, 300)
+    truth = torch.from_numpy(np.where(np.arange(300) % 3, named, (named + miss) % 4))
+    log_p = torch.from_numpy(np.log(np.eye(4)[named] * 0.6 + 0.1))[None]  # 0.7 of what they name
+    sharper, best = to_power(log_p, torch.tensor([power])), fitted_powers(log_p, truth)
+    torch.testing.assert_close(fitted_powers(sharper, truth, 20.0) * power, best, rtol=2e-2, atol=2e-2)
+    assert to_power(log_p, best).exp().max(-1).values.mean() == pytest.approx(2 / 3, abs=2e-2)
+
+
+def test_a_product_is_not_stopped_for_being_too_sure(make_reading):
+    "Four networks that agree grow surer faster than better: the raw loss of their product rises, calibrated it falls."
+    y = generator("y").integers(0, 4, 300)
+    answers = []
+    for right, sure in ((50, 0.5), (60, 0.75), (70, 0.9), (80, 0.97)):
+        named = np.where(np.arange(300) % 100 < right, y, (y + 1) % 4)
+        answers.append(np.eye(4)[named] * (sure - 0.01) + (1 - sure) / 4 + 0.0025)
+    log_p = np.log(np.stack([np.array(answers)] * 5, 2)).astype(np.float32)
+    reading = make_reading(log_p, y, method="m1")
+    assert reading.errors("valid").mean(1).argmin() == 0 and reading.epochs.tolist() == [3]
+
+
+def test_a_peak_is_never_lower_than_what_the_lowest_loss_finds(make_reading, settings_of):
+    for seed in range(5):
+        log_p = np.log(generator("peak", seed).dirichlet(np.ones(4), (6, 40))).astype(np.float32)
+        y = generator("y", seed).integers(0, 4, 40)
+        peaked, lowest = (
+            make_reading(log_p, y, protocol=protocol, variant=BASE)
+            for protocol in (Protocol.corrected.with_("selection"), Protocol.corrected)
+        )
+        best = scores(None, settings_of(), peaked)["accuracy"][0]
+        assert best >= scores(None, settings_of(), lowest, of="valid")["accuracy"][0]
+
+
+# --- folds and seeds -----------------------------------------------------------------------------------------------
+
+
+def test_folds_stand_behind_each_other_each_at_its_own_epoch(make_reading, settings_of):
+    "One fold's network is best at its first epoch, the other's at its second, and is trained for an epoch more."
+    y = np.arange(40) % 4
+    good, bad = (np.log(np.eye(4)[named] * 0.8 + 0.05).astype(np.float32) for named in (y, (y + 1) % 4))
+    folds = [make_reading(np.stack(log_p), y, variant=BASE) for log_p in ([good, bad], [bad, good, bad])]
+    groups = {part: np.tile(names, 2) for part, names in folds[0].groups.items()}
+    whole = replace(folds[0], arrays=joined([fold.arrays for fold in folds]), groups=groups)
+    assert whole.epochs.tolist() == [0, 1] and len(whole.fold("test")) == 80
+    assert scores(None, settings_of(), whole)["accuracy"][0] == pytest.approx(1)
+
+
+def test_every_song_is_tested_once_over_all_folds(demo):
+    data, settings = demo
+    settings, songs = replace(settings, folds=3), data.sets["10"]
+    jobs = trial().jobs(data, settings)
+    parts = [job.parts(data, settings) for job in jobs]
+    assert len({job.name for job in jobs}) == 3
+    assert sorted(np.concatenate([part["test"] for part in parts])) == list(range(len(songs)))
+    for part in parts:
+        artists = [set(songs.segments.artist[rows]) for rows in part.values()]
+        assert not artists[0] & artists[1] and not artists[0] & artists[2] and not artists[1] & artists[2]
+
+
+def test_trainings_are_first_weights_of_one_division(demo):
+    data, settings = demo
+    first, second = (trial(seed=seed).job(data) for seed in (0, 1))
+    assert first.parts(data, settings)["test"].tolist() == second.parts(data, settings)["test"].tolist()
+
+    def weights(settings, seed):
+        return list(recipe(BASE).module(4, settings, seed).net.parameters())
+
+    assert not torch.equal(weights(settings, 0)[0], weights(settings, 1)[0])
+    fixed = replace(settings, init_seed=7)
+    assert all(map(torch.equal, weights(fixed, 0), weights(fixed, 1)))
+
+
+@pytest.mark.parametrize("preset", ["mini", "claims"])
+def test_networks_are_ordered_by_size_as_the_papers(settings_of, preset):
+    settings = settings_of(preset=preset)
+    ours, theirs = experiment.sizes(settings), experiment.sizes(replace(settings, width_divisor=1))
+    in_the_papers_order = [ours[name] for name in sorted(theirs, key=theirs.get)]
+    assert all(b >= 0.98 * a for a, b in zip(in_the_papers_order, in_the_papers_order[1:], strict=False))
+    narrow, _ = recipe(BASE).build(10, 1000)
+    assert narrow.lstm.weight_hh.shape[1] == experiment.LEAST_UNITS == 8
+
+
+def test_a_balancer_that_needs_equal_losses_gets_those_of_the_equal_network(demo, tmp_path):
+    data, settings = demo
+    settings = replace(settings, balancers=("reciprocal",), later_epochs=2, epochs=2)
+    stages = experiment.stages(data, settings)
+    (waits,) = {job.recipe for job in stages["networks that need others"]}
+    assert waits == recipe("autoencoder_reciprocal")
+    job = trial("autoencoder_reciprocal").job(data)
+    history = read_history(job.result(data, settings, tmp_path))
+    assert (tmp_path / trial("autoencoder_1").job(data).name / "result.npz").exists()
+    assert history.weight.nunique() > 1
 
 
 # --- scores and tables ---------------------------------------------------------------------------------------------
@@ -304,17 +406,17 @@ def test_scores_are_those_of_the_metrics_and_bracket_the_sample(make_reading, se
     log_p = posteriors(5, 80, 4)
     log_p[3, np.arange(80), y] += 2
     reading = make_reading(log_p, y, variant=BASE, group=np.arange(80) // 4)
-    found = scores(None, replace(settings_of(), patience=10), reading)
-    assert reading.epoch(10) == 3
+    found = scores(None, settings_of(), reading)
+    assert reading.epochs.tolist() == [3]
     assert found["accuracy"][0] == pytest.approx(accuracy(y, log_p[3].argmax(1)))
     assert found["macro_f1"][0] == pytest.approx(macro_f1(y, log_p[3].argmax(1)))
     p = np.exp(log_p[0])
     first = make_reading(log_p[:1], y, variant=BASE)
     assert scores(None, settings_of(), first)["log_loss"][0] == pytest.approx(log_loss(y, p / p.sum(1, keepdims=True)))
     assert found.pop("n_groups") == 20
-    for values in found.values():
+    for metric, values in found.items():
         value, low, high = interval(values)
-        assert low < value < high
+        assert low < value < high or "calibration_error" in metric  # noise adds to what is never below zero
 
 
 def test_an_artist_has_the_same_weight_in_every_test(make_reading, settings_of):
@@ -336,7 +438,7 @@ def test_an_artist_has_the_same_weight_in_every_test(make_reading, settings_of):
 
 def test_each_protocol_is_scored_on_its_own_part(make_reading, settings_of):
     "Test songs that are named wrongly when validation songs are named right."
-    settings = replace(settings_of(), patience=10)
+    settings = settings_of()
     y = generator("y").integers(0, 4, 80)
     log_p = posteriors(5, 80, 4)
     log_p[3, np.arange(80), y] += 2
@@ -344,7 +446,7 @@ def test_each_protocol_is_scored_on_its_own_part(make_reading, settings_of):
     peak = make_reading(log_p, y, Protocol.corrected.with_("selection"), variant=BASE)
     for reading in (stopped, peak):
         reading.arrays["y_test"] = (y + 1) % 4
-    assert stopped.epoch(10) == peak.epoch(10) == 3
+    assert stopped.epochs.tolist() == peak.epochs.tolist() == [3]
     on_valid = scores(None, settings, stopped, of="valid")["accuracy"][0]
     assert scores(None, settings, peak)["accuracy"][0] == on_valid > scores(None, settings, stopped)["accuracy"][0]
 
@@ -356,13 +458,25 @@ def test_curves_of_long_trainings_are_thinned_to_their_end(make_reading, epochs,
     assert len(at) == kept and at.iloc[-1] == epochs and at.diff().dropna().nunique() == 1
 
 
-def test_majority_is_that_of_the_training_songs(demo):
-    songs = demo[0].sets["10"]
-    for protocol, part in ((Protocol.corrected, "test"), (Protocol.published, "valid")):
-        parts = songs.parts(protocol.split, 0)
-        named = np.bincount(songs.segments.y[parts["train"]]).argmax()
-        found = experiment.majority(songs, protocol, 0)
-        assert found["accuracy"] == np.mean(songs.segments.y[parts[part]] == named)
+@pytest.mark.parametrize("split", ["artist", "track"])
+def test_rivals_know_the_training_songs_only(demo, split, tmp_path):
+    data, settings = demo
+    songs = data.sets["10"]
+    parts = songs.parts(split, 0)
+    found = {
+        kind: experiment.Rival("10", split, 0, kind, 0).train(data, settings, tmp_path)
+        for kind in experiment.RIVALS[:3]
+    }
+    named = np.bincount(songs.segments.y[parts["train"]]).argmax()
+    assert (found["majority"]["log_p_test"].argmax(-1) == named).all()
+    for arrays in found.values():
+        assert arrays["y_test"].tolist() == songs.segments.y[parts["test"]].tolist()
+        np.testing.assert_allclose(np.exp(arrays["log_p_valid"]).sum(-1), 1, rtol=1e-4)
+    shuffled = replace(songs.segments, y=songs.segments.y.copy())
+    shuffled.y[parts["test"]] = 0
+    blind = replace(data, sets={"10": replace(songs, segments=shuffled)})
+    again = experiment.Rival("10", split, 0, "band_statistics", 0).train(blind, settings, tmp_path)
+    np.testing.assert_array_equal(again["log_p_test"], found["band_statistics"]["log_p_test"])
 
 
 def test_scores_of_a_folder(outcome):
@@ -370,10 +484,15 @@ def test_scores_of_a_folder(outcome):
     # no split by artist where artists are named, and no number of the paper
     assert set(table.protocol) == {"published", "corrected", "corrected-selection", "corrected-error"}
     assert table.paper_value.isna().all()
-    ensembles = {f"ensemble_4_{method}_5" for method in ("m0", "m1", "m2")}
-    assert {"as_100_100_5", "m2_4_5", "feed_forward_5", "majority_5", *ensembles} <= set(table.variant)
-    assert set(table.metric) == {"accuracy", "log_loss", "macro_f1"}
-    trained = table[~table.variant.str.startswith("majority")]
+    ensembles = {f"ensemble_4_{method}_5" for method in ("m0", "m1", "gm", "m2")}
+    rivals = {f"{kind}_5" for kind in experiment.RIVALS[:3]}
+    trained = {"as_100_100_5", "m2_4_5", "feed_forward_5", "autoencoder_gradnorm_epoch_5"}
+    assert trained | rivals | ensembles <= set(table.variant)
+    tested = {"calibrated_log_loss", "calibration_error", "calibrated_calibration_error"}
+    of = table.groupby("protocol").metric.unique().map(set)
+    assert of["corrected"] == {"accuracy", "log_loss", "macro_f1", *tested}
+    assert of["published"] == {"accuracy", "log_loss", "macro_f1", "test_accuracy"}
+    trained = table[~table.variant.str.startswith("majority") & ~table.metric.str.contains("calibration_error")]
     assert (trained.low <= trained.value + 1e-9).all() and (trained.value <= trained.high + 1e-9).all()
 
 
@@ -389,5 +508,6 @@ def test_curves_belong_to_the_scores(outcome):
 
 def test_times_have_a_row_per_network_and_protocol(outcome):
     table = outcome.tables["time"]
-    assert "ensemble_4_5" in set(table.variant) and not table.variant.str.contains("_m[012]_5").any()
+    assert "ensemble_4_5" in set(table.variant) and not table.variant.str.contains("_m[012]_5|_gm_5").any()
+    assert experiment.as_timed(recipe("ensemble_4")).kind == "snippets"  # without m2
     assert not table.duplicated(["protocol", "variant", "seed"]).any() and (table.seconds_per_step > 0).all()

@@ -36,6 +36,7 @@ from musicmtl.papers.lstm_ensemble.model import (
     genre_target,
     genre_task,
     log_posteriors,
+    matched_width,
     published_pool,
     weighted_tasks,
 )
@@ -290,7 +291,7 @@ def test_product_of_tiny_probabilities():
     assert (p.prod(1)[0, :2] == 0).all()  # the plain product has nothing left to tell the first two apart
     expected = torch.tensor([-90.0, 3 * math.log10(2) - 90, -30.0]) * math.log(10)
     torch.testing.assert_close(log_p[0], expected - expected.logsumexp(0))
-    with pytest.raises(ParamsError, match="m0, m1, found 'm2'"):
+    with pytest.raises(ParamsError, match="m0, m1, gm, found 'm2'"):
         combine(p, "m2")
     with pytest.raises(ParamsError, match="m0, m1, found 'sum'"):
         published_pool(p, "sum")
@@ -406,15 +407,58 @@ def test_combination_begins_as_a_mean_and_weighs_every_class_alike():
     logits = torch.randn(B, 3, C)
     for variant, seen in (("text", logits.softmax(-1)), ("code", logits)):
         w = WeightedCombination(3, variant)
-        torch.testing.assert_close(w(logits), seen.mean(1))
+
+        def weighted_sum(w=w, variant=variant):
+            return w(logits).exp() if variant == "text" else w(logits)
+
+        torch.testing.assert_close(weighted_sum(), seen.mean(1))
         with torch.no_grad():
             for p in w.parameters():
-                p.normal_()
-        torch.testing.assert_close(w(logits), torch.einsum("m,bmc->bc", w.theta, seen))
+                p.uniform_(0.1, 1) if variant == "text" else p.normal_()
+        torch.testing.assert_close(weighted_sum(), torch.einsum("m,bmc->bc", w.theta, seen))
     with pytest.raises(ParamsError, match="variant"):
         WeightedCombination(3, "linear")
     with pytest.raises(ParamsError, match="decay"):
         WeightedTraining(WeightedEnsemble(C, H), weighted_tasks(C, 2), decay=True)
+
+
+def test_the_texts_weights_are_trained_by_the_probability_of_the_truth():
+    "Not by a softmax of probabilities, whose loss could not fall below log(1 + (C−1)/e)."
+    logits, y = 9 * F.one_hot(genres(B), C).double()[:, None].repeat(1, 2, 1), genres(B)
+    w = WeightedCombination(2).double()
+    p = torch.einsum("m,bmc->bc", w.theta, logits.softmax(-1))
+    loss = F.cross_entropy(w(logits), y)
+    torch.testing.assert_close(loss, -(p / p.sum(1, keepdim=True)).log()[torch.arange(B), y].mean())
+    assert loss < 0.01 < math.log(1 + (C - 1) / math.e)
+    with torch.no_grad():
+        w.outer.weight.copy_(torch.tensor([[2.0, -3.0]]))  # a negative sum is no probability
+    assert w(logits).isfinite().all()
+
+
+# --- controls --------------------------------------------------------------------------------------------------------
+
+
+def test_networks_on_whole_songs_are_those_networks_side_by_side():
+    x = songs(6)
+    whole = SnippetEnsemble(C, H, 3, whole=True)
+    torch.testing.assert_close(whole(x), torch.stack([net(x) for net in whole.nets], 1))
+    assert [h.shape[1] for h in whole.outputs] == [x.shape[1]] * 3
+
+
+@pytest.mark.parametrize("n_classes, hidden, networks", [(10, 100, 4), (25, 50, 4), (10, 10, 2), (5, 25, 4)])
+def test_one_network_can_have_the_weights_of_several(n_classes, hidden, networks):
+    wanted = networks * n_parameters(SegmentLSTM(n_classes, hidden))
+    units = matched_width(n_classes, hidden, networks)
+    sizes = [abs(n_parameters(SegmentLSTM(n_classes, units + more)) - wanted) for more in (-1, 0, 1)]
+    assert min(sizes) == sizes[1]
+
+
+def test_geometric_mean_is_a_product_that_is_as_sure_as_one_network():
+    logits = torch.randn(B, C)
+    same = torch.stack([logits] * 4, 1)
+    torch.testing.assert_close(combine(same, "gm"), logits.log_softmax(1))
+    other = torch.randn(B, 4, C)
+    assert torch.equal(combine(other, "gm").argmax(1), combine(other, "m1").argmax(1))
 
 
 # --- tasks and training ----------------------------------------------------------------------------------------------
