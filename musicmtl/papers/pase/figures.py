@@ -4,18 +4,19 @@
 
 # %% auto #0
 __all__ = ['NAMES', 'TRIALS_BAR', 'CONFUSIONS', 'study', 'split_label', 'label_parts', 'by_label', 'scored', 'trial_points',
-           'encoder_figure', 'weighting_figure', 'loss_figure', 'gain_figure', 'confusion_figures', 'curves_of',
-           'crossing_lines', 'budget_figure', 'baseline_figures', 'protocol_figure']
+           'encoder_figure', 'weighting_figure', 'loss_figure', 'worker_figure', 'gain_figure', 'confusion_figures',
+           'curves_of', 'crossing_lines', 'budget_figure', 'baseline_figures', 'protocol_figure', 'learning', 'sizes']
 
 # %% ../../../nbs/papers/pase/figures.ipynb #e3d2087b
 import re
 import numpy as np, pandas as pd
 from ... import viz
 from ...study import Outcome, Study, Table, best_rows, rows_of_run
-from .model import WORKERS
+from .model import DECODERS, WORKERS, Worker, make_encoder
 from musicmtl.papers.pase.experiment import (
     ALL,
     BEST,
+    OWN,
     SETS,
     WEIGHTINGS,
     Settings,
@@ -34,6 +35,7 @@ from musicmtl.papers.pase.claims import (
     PRINTED,
     STEPS,
     all_workers_or_none,
+    balanced,
     comparisons,
     confusion_rows,
     equally_weighted,
@@ -42,25 +44,33 @@ from musicmtl.papers.pase.claims import (
     references,
     reported,
     reweighted,
+    rivalries,
     rows,
     sets_of_steps,
     tasks_of,
+    worker_rows,
 )
 
 # %% ../../../nbs/papers/pase/figures.ipynb #0d73589f
 _ENCODERS = {"pase": "PASE", "paseplus": "PASE+"}
 _TRAINED = {
-    "random": "not pre-trained",
     "supervised": "supervised",
     "equal": "equal weights",
     "reweighted": "re-weighted",
-    "gradnorm": "GradNorm",
-    "uncertainty": "uncertainty",
+    **{name: viz.label(name) for name in WEIGHTINGS[2:]},
 }
-_FORM = (  # Either an encoder and how it was trained, or the features, or a gain; workers, targets, scenario and task
-    rf"(?:(?P<encoder>pase|paseplus)_(?P<trained>{'|'.join(_TRAINED)})|(?P<features>features)|(?P<gain>gain))"
-    r"(?:_(?P<workers>WLP[+MCT]*))?(?P<standardised>_znorm)?(?P<finetuned>_finetuned)?"
-    r"(?:_(?P<task>openmic|ballroom|fma|artist))?"
+_RIVALS = {
+    "untrained": "PASE+, not pre-trained",
+    "untrained_pase": "PASE, not pre-trained",
+    "features": "Hand-crafted features",
+    "band_statistics": "Band statistics",
+    "pretrained": "Musicnn, its authors' weights",
+    "majority": "Majority class",
+}
+_FORM = (  # Either an encoder and how it was trained, or a rival, or a gain; workers, scale, scenario and task
+    rf"(?:(?P<encoder>pase|paseplus)_(?P<trained>{'|'.join(_TRAINED)})|(?P<rival>{'|'.join(_RIVALS)})|(?P<gain>gain))"
+    r"(?:_(?P<workers>WLP[+MCT]*))?(?:_(?P<scale>raw|unit))?(?P<finetuned>_finetuned)?"
+    r"(?:_(?P<task>openmic|ballroom|fma|artist|genre))?"
 )
 
 
@@ -70,12 +80,12 @@ def _variant(match: re.Match) -> str:
     words = []
     if part["encoder"]:
         words += [_ENCODERS[part["encoder"]], _TRAINED[part["trained"]]]
-    if part["features"]:
-        words.append("Hand-crafted features")
+    if part["rival"]:
+        words.append(_RIVALS[part["rival"]])
     if part["workers"]:
         words.append(f"{part['workers']} over WLP" if part["gain"] else part["workers"])
-    if part["standardised"]:
-        words.append("standardised targets")
+    if part["scale"]:
+        words.append({"raw": "raw targets", "unit": "targets of variance 1"}[part["scale"]])
     if part["finetuned"]:
         words.append("fine-tuned")
     if part["task"]:
@@ -97,6 +107,7 @@ _VARIANTS = viz.Names(
         "weighted_error": "Weighted loss of a worker",
         "relative_gain_percent": "Relative gain",
         "training_samples": "Training clips",
+        "r2": "R² on validation",
     },
     forms={_FORM: (_variant, "{}")},
     colours={"PASE": "#D55E00", "PASE+": "#0072B2", "pase": "#D55E00", "paseplus": "#0072B2"},
@@ -184,7 +195,7 @@ def weighting_figure(outcome: Outcome) -> dict:  # name -> Axes
     "Fig. 3: equal weights (open) and re-weighted (filled) for the sets of workers."
     tasks, cells = tasks_of(outcome.data), {}
     for task in tasks:
-        keys = [(workers, weighting) for workers in SETS for weighting in WEIGHTINGS[:2]]
+        keys = [(workers, weighting) for workers in SETS for weighting in OWN.values()]
         cells[task] = {key: label_of(f"paseplus_{key[1]}_{key[0]}", task) for key in keys}
     found, source = scored(outcome, [label for task in tasks for label in cells[task].values()])
     panels = {NAMES.label(task): trial_points(found, cells[task]) for task in tasks}
@@ -220,6 +231,26 @@ def loss_figure(outcome: Outcome) -> dict:  # name -> Axes
     for ax in axes:
         ax.xaxis.get_major_locator().set_params(integer=True)  # Epochs are whole
     return {"fig04_losses": axes}
+
+# %% ../../../nbs/papers/pase/figures.ipynb #3aa23d9a
+def worker_figure(outcome: Outcome) -> dict:  # name -> Axes
+    "R² of every worker by set of workers, mean and range over trainings."
+    weighted = {"Equal weights": equally_weighted, "Re-weighted": reweighted}
+    wanted = {variant(workers): workers for variant in weighted.values() for workers in SETS}
+    if "workers" not in outcome.tables:
+        return {}
+    table, source = best_rows(outcome.tables["workers"], outcome.data, outcome.settings, list(wanted))
+    panels = {}
+    for words, variant in weighted.items():
+        own = table[table.variant.isin([variant(workers) for workers in SETS]) & (table.worker != "waveform")]
+        by = own.assign(x=own.variant.map(wanted)).groupby(["x", "worker"], sort=False).r2
+        if len(own):
+            found = by.agg(value="mean", low="min", high="max").reset_index().rename(columns={"worker": "group"})
+            panels[words] = found.sort_values("x", key=lambda x: x.map(SETS.index), kind="stable")
+    if not panels:
+        return {}
+    how = {"metric": "r2", "xlabel": "Workers", "bars": "range of trainings", "zero": True, "names": NAMES}
+    return {"workers": viz.score_panels(panels, title=f"PASE+{source}", **how)}
 
 # %% ../../../nbs/papers/pase/figures.ipynb #cbf0765b
 def gain_figure(outcome: Outcome) -> dict:  # name -> Axes
@@ -341,6 +372,31 @@ def protocol_figure(outcome: Outcome) -> dict:  # name -> Axes
     effects = effects.assign(switch=parts.variant.map(NAMES.label), metric=parts.task)
     return {"switches": viz.protocol_effects(effects, title="Published minus corrected", names=NAMES)}
 
+# %% ../../../nbs/papers/pase/figures.ipynb #327dcdb9
+_FIRST_TASKS = ("openmic", "artist", "genre")  # Of Miniature or data sets, a folder, commons
+
+
+def learning(reading) -> pd.DataFrame | None:  # network, epoch, part, loss
+    "How the losses of a reading's networks fell; None for what did not learn."
+    curves = list(reading.curves)
+    if reading.losses is not None and reading.trial.scenario == "frozen" and reading.trial.task in _FIRST_TASKS:
+        curves.append(("encoder", reading.pretraining_curve("train"), reading.pretraining_curve("valid")))
+    found = [
+        pd.DataFrame({"network": network, "epoch": range(1, 1 + len(losses)), "part": part, "loss": losses})
+        for network, *parts in dict((curve[0], curve) for curve in reversed(curves)).values()
+        for part, losses in zip(("train", "valid"), parts, strict=True)
+    ]
+    return pd.concat(found, ignore_index=True) if found else None
+
+
+def sizes(settings: Settings) -> dict:  # Name -> parameters
+    "Parameters of both encoders, of the largest and the smallest worker, and of the decoder."
+    how = {"emb_dim": settings.emb_dim, "width_divisor": settings.width_divisor}
+    networks = {words: make_encoder(kind, **how) for words, kind in (("PASE", "PASE"), ("PASE+", "PASEPlus"))}
+    networks["waveform worker"] = DECODERS["mirror"](settings.emb_dim, settings.width_divisor)
+    networks |= {f"{name} worker": Worker(WORKERS[name], settings.emb_dim) for name in ("lps", "prosody")}
+    return {name: viz.n_parameters(network) for name, network in networks.items()}
+
 # %% ../../../nbs/papers/pase/figures.ipynb #00250be4
 study = Study(
     name="pase",
@@ -355,6 +411,7 @@ study = Study(
     references=references,
     reported=reported,
     tables={
+        "workers": Table(worker_rows, ("variant", "seed", "worker", "r2"), ("variant", "seed", "worker")),
         "losses": Table(loss_rows, ("variant", "seed", "epoch", "worker", "part", "value"), ("variant", "seed")),
         "confusions": Table(confusion_rows, ("protocol", "variant", "seed", "true", "said", "value")),
     },
@@ -362,6 +419,10 @@ study = Study(
     both=BOTH,
     printed=PRINTED,
     comparisons=comparisons,
+    rivals=rivalries,
+    balanced=balanced,
+    curves=learning,
+    sizes=sizes,
     figures=(
         encoder_figure,
         weighting_figure,
@@ -369,6 +430,7 @@ study = Study(
         budget_figure,
         baseline_figures,
         loss_figure,
+        worker_figure,
         confusion_figures,
         protocol_figure,
     ),

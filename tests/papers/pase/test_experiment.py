@@ -34,12 +34,16 @@ from musicmtl.papers.pase.experiment import (
     stages,
     trials,
 )
-from musicmtl.papers.pase.model import WORKERS, Downstream, PASEPlus, _orders, load_encoder, train_heads
+from musicmtl.papers.pase.model import SCALES, WORKERS, Downstream, PASEPlus, _orders, load_encoder, train_heads
 from musicmtl.study import Results, interval, kept_arrays, one_core, resolve, run_id, run_jobs, training_id
 
 TINY = {
-    "downstream_s": 1.0,
-    "pool_clips": 20,
+    "openmic_s": 1.0,
+    "ballroom_s": 1.0,
+    "fma_s": 1.0,
+    "folder_s": 1.0,
+    "pool_clips": 18,
+    "valid_clips": 2,
     "clip_s": 1.0,
     "emb_dim": 8,
     "width_divisor": 32,
@@ -89,7 +93,7 @@ def settings(folder):
         corpus="folder",
         root=str(folder),
         cuts=2,
-        variants=("paseplus_random", f"paseplus_equal_{ALL}", BEST),
+        variants=("untrained", f"paseplus_equal_{ALL}", BEST),
         trained=("paseplus_supervised", f"{BEST}_finetuned"),
         budgets=(8,),
     )
@@ -115,7 +119,7 @@ def root(data, settings, tmp_path_factory):
 def test_names():
     for weighting in WEIGHTINGS:
         for workers in SETS:
-            for targets in ("", "_znorm"):
+            for targets in ("", "_raw", "_unit"):
                 name = f"paseplus_{weighting}_{workers}{targets}"
                 assert recipe(name).name == name and scenario_of(name) == ("frozen", recipe(name))
     assert Trial(Protocol.corrected, BEST, "fma", 40, 0).label == f"{BEST}_fma_labels_40"
@@ -132,7 +136,7 @@ def test_names():
         "lstm_equal_WLP",
         "paseplus_best_WLP",
         "features_finetuned",
-        "paseplus_random_finetuned",
+        "untrained_finetuned",
     ],
 )
 def test_variants_that_stand_for_nothing(variant):
@@ -151,29 +155,31 @@ def test_a_clip_shorter_than_what_the_encoder_sees(folder):
     with pytest.raises(ParamsError, match=message):
         PASEPlus(8, width_divisor=32)(torch.zeros(1, 1600))
     with pytest.raises(CorpusError, match="a task needs 10"):
-        prepare(Settings(**{**TINY, "downstream_s": 9.0}, corpus="folder", root=str(folder)))
+        prepare(Settings(**{**TINY, "folder_s": 9.0}, corpus="folder", root=str(folder)))
 
 
 @pytest.mark.parametrize("preset", ["smoke", "mini", "claims", "paper"])
 def test_presets_name_what_there_is(preset):
     settings = resolve(Settings, "pase", {"preset": preset})
-    assert {BEST, "features", "paseplus_random"} <= set(settings.variants)
+    assert {BEST, "features", "untrained"} <= set(settings.frozen)
     assert f"{BEST}_finetuned" in settings.trained
-    if preset != "smoke":
-        every = {f"paseplus_{weighting}_{workers}" for weighting in ("equal", "reweighted") for workers in SETS}
-        assert every <= set(settings.variants)
+    every = {f"paseplus_{weighting}_{workers}" for weighting in ("equal", "reweighted") for workers in SETS}
+    if preset in ("claims", "paper"):
+        assert every <= set(settings.frozen)
+        assert settings.seeds >= 3 and {"gradnorm_ema", "uncertainty", "upgrad"} <= set(settings.balancers)
+        assert settings.epochs * settings.steps_per_epoch >= 2000
 
 
 def test_the_run_of_the_committed_tables_keeps_its_name():
     "The hash of all settings: a field that is renamed, or gets another default, gives the tables another run."
-    assert run_id("pase", resolve(Settings, "pase", {"preset": "smoke"})) == "bd037a6650"
+    assert run_id("pase", resolve(Settings, "pase", {"preset": "smoke"})) == "60678e52f0"
 
 
 def test_networks_are_shared_by_runs_that_train_alike():
-    "Another seed draws other clips and other splits, another choice of variants does not."
+    "Another seed of the split draws other clips; other variants and other numbers of trainings do not."
     base = Settings(**TINY)
     assert training_id(base) == training_id(replace(base, variants=("features",), trained=("pase_supervised",)))
-    assert training_id(base) != training_id(replace(base, seed=1))
+    assert training_id(base) == training_id(replace(base, seed=1)) != training_id(replace(base, split_seed=1))
 
 
 @pytest.mark.parametrize(
@@ -221,7 +227,7 @@ def test_what_is_left_out_is_noted(data):
 def test_the_encoder_never_hears_what_is_tested(data):
     "Under `corrected`; under `published` it does."
     target = data.targets["artist"]
-    test = set(target.corpus.table.track_id[target.track[target.parts("artist", 0)["test"]]])
+    test = set(target.corpus.table.track_id[target.track[target.parts("artist")["test"]]])
     heard = {}
     for name, pool in data.pools.items():
         heard[name] = {track.partition(" from ")[0] for track in pool.store.index.track_id}
@@ -229,11 +235,49 @@ def test_the_encoder_never_hears_what_is_tested(data):
     assert [data.pool_of(protocol) for protocol in Protocol.ends()] == ["all", "train"]
 
 
+@pytest.fixture(scope="module")
+def commons(folder, tmp_path_factory):
+    "The folder's tracks, of which two cuts, each a track of an artist of its own, share a genre; half have none."
+    root, rows = tmp_path_factory.mktemp("commons") / "music", []
+    root.mkdir()
+    for artist in range(18):
+        for track in range(2):
+            name = f"{artist}-{track}"
+            sf.write(root / f"{name}.wav", tones(artist % 4, track, 4.0), 16000)
+            genre = {"genre": f"genre {artist % 2}"} if artist < 12 else {}
+            rows.append({"track_id": name, "path": f"{name}.wav", "artist": f"artist {artist}", **genre})
+    pd.DataFrame(rows).to_csv(root / "tracks.csv", index=False)
+    return root
+
+
+def test_genres_of_recordings_are_tested_in_folds_and_never_heard(commons, monkeypatch, tmp_path):
+    "Whole artists at a time, until every track has been tested once; pre-training hears artists without a genre."
+    plain = experiment.load_corpus
+    monkeypatch.setattr(experiment, "load_corpus", lambda name, *how, **more: plain("folder", *how, **more))
+    settings = Settings(**TINY, corpus="commons", root=str(commons), cuts=2, folds=3, protocol="corrected")
+    data = prepare(settings)
+    target = data.targets["genre"]
+    tested = [target.parts("artist", fold)["test"] for fold in range(3)]
+    assert sorted(np.concatenate(tested)) == list(range(len(target))) and len(target) == 48
+    artists = [set(target.corpus.table.artist.iloc[target.track[test]]) for test in tested]
+    assert not artists[0] & artists[1] and not artists[1] & artists[2]
+    heard = {track.partition("-")[0] for track in data.pools["train"].store.index.track_id}
+    assert heard == {str(artist) for artist in range(12, 18)}
+    for words, jobs in stages(data, replace(settings, variants=("untrained",), balancer="equal")).items():
+        run_jobs(jobs, data, settings, tmp_path, words)
+    readings = read(
+        data, replace(settings, variants=("untrained",), balancer="equal"), Results(data, settings, tmp_path)
+    )
+    for reading in readings:
+        assert reading.probabilities.shape[1:] == (48, 2)
+        assert (reading.y == target.answers[target.tested("artist")]).all()
+
+
 def test_cuts_of_a_track_stay_together(data):
     target = data.targets["artist"]
     assert len(target) == 2 * len(target.corpus)
     assert target.split_by("artist") == target.split_by("track") == "track"  # Artists are the answer
-    parts = target.parts("artist", 0)
+    parts = target.parts("artist")
     for part, other in (("train", "valid"), ("train", "test"), ("valid", "test")):
         assert not set(target.track[parts[part]]) & set(target.track[parts[other]])
     assert sorted(np.concatenate(list(parts.values()))) == list(range(len(target)))
@@ -246,7 +290,7 @@ def test_artists_are_on_two_sides_only_where_it_is_published():
     dances, _ = experiment.make_target("ballroom", experiment.open_sources(settings)["ballroom"], settings)
     artist = dances.corpus.table.artist.to_numpy()[dances.track]
     for split, leaks in (("artist", False), ("track", True)):
-        parts = dances.parts(split, 0)
+        parts = dances.parts(split)
         assert bool(set(artist[parts["train"]]) & set(artist[parts["test"]])) == leaks
 
 
@@ -270,11 +314,17 @@ def test_data_sets_in_their_published_layouts(tmp_path):
     (tmp_path / "audioset").mkdir()
     lines = ["# YTID, start_seconds, end_seconds, positive_labels"]
     lines += [f'clip{clip}, 0.000, 10.000, "{MUSIC}"' for clip in range(14)]
-    (tmp_path / "audioset" / "balanced_train_segments.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "audioset" / "unbalanced_train_segments.csv").write_text("\n".join(lines) + "\n")
     for clip in range(12):
         sf.write(tmp_path / "audioset" / f"clip{clip}_0.wav", tones(clip % 5, clip, 2.0), 16000)
+    few = Settings(**{**TINY, "pool_clips": 10}, corpus="datasets", root=str(tmp_path))
     with pytest.warns(UserWarning, match="2 of 14 clips of music are not in"):
-        data = prepare(Settings(**TINY, corpus="datasets", root=str(tmp_path)))
+        data = prepare(few)
+    enough = "expected 20 clips to pre-train and validate on, found fewer: unbalanced_train_segments.csv has 12 clips"
+    with pytest.warns(UserWarning, match="2 of 14"), pytest.raises(CorpusError, match=enough):
+        prepare(replace(few, pool_clips=18))
+    with pytest.raises(CorpusError, match="no table of segments, expected .*balanced_train_segments.csv"):
+        prepare(replace(few, segments="balanced_train_segments.csv"))
     assert list(data.targets) == ["ballroom"] and data.name == "datasets" and list(data.pools) == ["train"]
     dances = data.targets["ballroom"]
     assert len(dances.classes) == 9 and dances.split_by("artist") == "track"  # Its files name no artist
@@ -293,6 +343,29 @@ def test_targets_kept_and_computed_on_the_way_teach_the_same(data, settings):
         x, y = module.on_after_batch_transfer(clips[np.arange(4)], 0)
         losses[targets] = module.losses(module.net(x), y).detach()
     torch.testing.assert_close(losses["kept"], losses["device"], rtol=1e-4, atol=1e-5)
+
+
+def test_targets_of_a_cut_are_those_of_the_clip(data, settings):
+    "Whether kept or computed on the device; the clips that validate have theirs from the store."
+    pool, cuts = data.pools["train"], replace(settings, chunk_s=0.5)
+    found = {}
+    for targets in ("kept", "device"):
+        how = replace(cuts, targets=targets)
+        pool, _ = experiment.make_pool(experiment.cut_clips(*_places(data, settings)), how)
+        module = experiment.pretraining(replace(data, pools={"train": pool}), how, EQUAL, None)
+        clips = experiment.pool_clips(pool, how, EQUAL, "train")
+        found[targets] = module.on_after_batch_transfer(clips[np.arange(4)], 0)
+        assert set(WORKERS) - {"waveform"} <= set(pool.valid_store.features)
+        x, given = experiment.pool_clips(pool, how, EQUAL, "valid")[np.arange(2)]
+        assert x.shape == (2, 16000) and len(given) == 5
+    torch.testing.assert_close(found["kept"][0], found["device"][0])
+    torch.testing.assert_close(found["kept"][1], found["device"][1], rtol=1e-3, atol=1e-3)
+
+
+def _places(data, settings):
+    "Arguments of `cut_clips` for the folder's tracks."
+    target = data.targets["artist"]
+    return target.corpus, target.store.frames("wave") / 16000, np.arange(len(target.corpus)), settings
 
 
 def test_half_precision_and_targets_on_the_device(data, settings, tmp_path):
@@ -407,16 +480,20 @@ def test_all_trials_are_read(data, settings, root):
         }
         <= labels
     )
-    target, parts = data.targets["artist"], data.targets["artist"].parts("artist", 0)
+    target, parts = data.targets["artist"], data.targets["artist"].parts("artist")
     for reading in readings:
         trial = reading.trial
-        n_trials = settings.trials if trial.scenario == "frozen" else settings.tune_trials
+        n_trials = {"frozen": settings.trials, "constant": 1}.get(trial.scenario, settings.tune_trials)
         assert reading.probabilities.shape == (n_trials, len(parts["test"]), 4)
         np.testing.assert_allclose(reading.probabilities.sum(-1), 1, atol=1e-5)
         assert (reading.y == target.answers[parts["test"]]).all()
         assert len(reading.train) == (trial.n or len(parts["train"]))
+        if trial.scenario == "constant":
+            assert not reading.learning_curves()
+            continue
         assert (reading.losses is None) != trial.encoder(data).recipe.pretrained
-        assert [len(curve) for curve in reading.curves] == [settings.tune_rounds] * (trial.scenario != "frozen")
+        rounds = settings.head_rounds if trial.scenario == "frozen" else settings.tune_rounds
+        assert [[len(train), len(valid)] for _, train, valid in reading.curves] == [[rounds, rounds]]
         assert reading.losses is None or set(reading.explained()) == set(reading.losses["workers"])
         value, low, high = interval(scores(data, settings, reading)["macro_f1"])
         assert 0 <= low <= value <= high <= 1
@@ -437,7 +514,7 @@ def test_encoders_learn_in_as_many_steps_at_every_budget(data, settings, root):
         if job.variant == "paseplus_supervised":
             kept = torch.load(job.folder(root) / "network" / "final.ckpt", weights_only=False)
             steps[job.n] = kept["global_step"]
-    n = len(data.targets["artist"].parts("artist", 0)["train"])
+    n = len(data.targets["artist"].parts("artist")["train"])
     assert steps == dict.fromkeys((None, 8), settings.tune_rounds * (n // settings.tune_batch))
 
 
@@ -451,7 +528,7 @@ def test_linear_layers_learn_in_as_many_steps_at_every_budget(data, settings, ro
     monkeypatch.setattr(experiment, "train_heads", trained)
     for n in (None, 8):
         Probe(EQUAL, "artist", "artist", n).train(data, settings, root)
-    n = len(data.targets["artist"].parts("artist", 0)["train"])
+    n = len(data.targets["artist"].parts("artist")["train"])
     assert asked == {n: n // 8, 8: n // 8} and n // 8 > 1
 
 
@@ -469,18 +546,17 @@ def test_an_epoch_of_heads_is_what_it_was_where_all_clips_are_used():
     assert torch.equal(_orders(1, 2, 3, 50, 20, 2)[1], torch.from_numpy(order[:, 20:40]))
 
 
-@pytest.mark.parametrize("znorm", [False, True])
-def test_a_worker_that_says_the_mean_explains_nothing(data, settings, tmp_path, znorm):
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_worker_that_says_the_mean_explains_nothing(data, settings, tmp_path, scale):
     "The loss of a constant answer by hand, and the encoder's own losses beside it."
-    job = Encoder(recipe(f"paseplus_equal_{ALL}" + "_znorm" * znorm), "train", 0)
+    job = Encoder(replace(EQUAL.recipe, scale=scale), "train", 0)
     module = experiment.pretraining(data, settings, job, tmp_path)
     clips = experiment.pool_clips(data.pools["train"], settings, job, "valid")
     found = dict(zip([task.name for task in module.tasks], experiment.constant_losses(module, clips, 1), strict=True))
     wave, given = clips[np.arange(len(clips))]
     assert found["waveform"] == pytest.approx(float(wave.abs().mean()), rel=1e-5)
-    mean, deviation = module.stats["mfcc"]
-    error = given[2] - mean[:, None]
-    error = error / deviation[:, None].clamp(min=1e-6) if znorm else error
+    mean, unit = module.stats["mfcc"]
+    error = (given[2] - mean[:, None]) / (1 if scale == "raw" else unit[:, None])
     assert found["mfcc"] == pytest.approx(float(error.square().mean()), rel=1e-4)
 
 
@@ -499,7 +575,10 @@ def test_what_workers_explain_and_how_losses_fell():
         "mfcc": [-0.25, 0.75],
     }
     assert [list(curve) for curve in reading.learning_curves()] == [[12.0, 3.0]]
-    assert replace(reading, curves=([1.0, 0.5],)).learning_curves() == [[1.0, 0.5]]
+    tuned = replace(trial, variant=f"{BEST}_finetuned")
+    layers = replace(reading, curves=(("encoder and layer", [2.0, 1.0], [1.0, 0.5]),))
+    assert replace(layers, trial=tuned).learning_curves() == [[1.0, 0.5]]
+    assert [list(curve) for curve in layers.learning_curves()] == [[12.0, 3.0]]  # A layer trains no encoder
     assert replace(reading, losses=None).learning_curves() == []
 
 
@@ -532,7 +611,7 @@ def test_an_artist_weighs_the_same_in_every_test():
 
 def test_answers_at_random(data):
     "By chance a class is named rightly as often as it occurs."
-    target, parts = data.targets["artist"], data.targets["artist"].parts("artist", 0)
+    target, parts = data.targets["artist"], data.targets["artist"].parts("artist")
     assert experiment.at_random(target, parts) == pytest.approx(1 / len(target.classes))
     y = np.array([[1, 0], [1, np.nan], [0, 1], [np.nan, 0]])
     several = SimpleNamespace(answers=y, several=True, classes=("a", "b"))
@@ -542,7 +621,7 @@ def test_answers_at_random(data):
 
 def test_a_constant_answer(data):
     "The most frequent class of the training clips; by hand."
-    target, parts = data.targets["artist"], data.targets["artist"].parts("artist", 0)
+    target, parts = data.targets["artist"], data.targets["artist"].parts("artist")
     train, y = target.answers[parts["train"]], target.answers[parts["test"]]
     named = np.bincount(train).argmax()
     precision = (y == named).mean()

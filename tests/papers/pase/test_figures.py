@@ -30,7 +30,7 @@ from musicmtl.papers.pase.experiment import (
 )
 from musicmtl.papers.pase.figures import NAMES, split_label, study
 from musicmtl.papers.pase.model import WORKERS
-from musicmtl.study import Outcome, claims_of, find_study, published
+from musicmtl.study import Outcome, claims_of, find_study, published, resolve
 from musicmtl.study.runs import open_run
 
 TASKS = ("openmic", "fma", "ballroom")
@@ -41,7 +41,7 @@ CLASSES = {
     "ballroom": DANCES,
     "artist": ["one", "two", "three"],
 }
-FIGURES = {"fig02_encoders", "fig03_weighting", "fig04_losses", "fig05_gains", "fig08_budgets"}
+FIGURES = {"fig02_encoders", "fig03_weighting", "fig04_losses", "fig05_gains", "fig08_budgets", "workers"}
 CONFUSIONS = {"fig06_ballroom", "fig07_fma"}
 N = 60
 
@@ -75,7 +75,7 @@ def reading_of(trial):
 def made_up_trials(tasks, protocols):
     "Frozen encoders under all protocols, those that learn under the corrected one."
     frozen = [f"paseplus_{weighting}_{workers}" for workers in SETS for weighting in ("equal", "reweighted")]
-    frozen += [f"pase_equal_{ALL}", "paseplus_random", "features"]
+    frozen += [f"pase_equal_{ALL}", "untrained", "features"]
     learning = (TUNED, "pase_supervised", "paseplus_supervised")
     trials = [Trial(*case, None, 0) for case in product(protocols, frozen, tasks)]
     trials += [Trial(Protocol.corrected, *case, None, 0) for case in product(learning, tasks)]
@@ -86,7 +86,7 @@ def made_up_trials(tasks, protocols):
 def target_of(task):
     y = truth(task)
     parts = {"train": np.arange(0, N, 2), "test": np.arange(N)}
-    return SimpleNamespace(classes=CLASSES[task], answers=y, several=y.ndim == 2, parts=lambda split, seed: parts)
+    return SimpleNamespace(classes=CLASSES[task], answers=y, several=y.ndim == 2, parts=lambda split: parts)
 
 
 def made_up(root, tasks=TASKS, protocols=(Protocol.corrected, Protocol.published), settings=None):
@@ -133,15 +133,15 @@ def test_colours_stay_apart_for_colour_blind_readers(family, view):
 
 
 def test_variants_have_words_and_the_colour_of_their_encoder():
-    words = "PASE+, re-weighted, WLP+MT, standardised targets, FMA, 100 training clips"
-    assert NAMES.label("paseplus_reweighted_WLP+MT_znorm_fma_labels_100") == words
+    words = "PASE+, re-weighted, WLP+MT, targets of variance 1, FMA, 100 training clips"
+    assert NAMES.label("paseplus_reweighted_WLP+MT_unit_fma_labels_100") == words
     assert NAMES.label("gain_WLP+T_ballroom") == "WLP+T over WLP, Ballroom"
     assert NAMES.label("majority_openmic") == "Majority class, OpenMIC"
     assert NAMES.colour("pase_supervised") == NAMES.colour("PASE") != NAMES.colour("paseplus_equal_WLP_fma")
 
 
 @pytest.mark.parametrize("task", ["openmic", "fma", "ballroom", "artist"])
-@pytest.mark.parametrize("variant", [BEST, TUNED, "pase_supervised", "features", "paseplus_equal_WLP+MC_znorm"])
+@pytest.mark.parametrize("variant", [BEST, TUNED, "pase_supervised", "features", "paseplus_equal_WLP+MC_unit"])
 def test_labels_are_taken_apart_as_they_were_put_together(variant, task):
     assert split_label(label_of(variant, task)) == (variant, task, None)
     assert split_label(label_of(variant, task, 40)) == (variant, task, "40")
@@ -174,7 +174,9 @@ def test_gains_are_those_of_the_scores(outcome):
 
 def test_tables_are_the_same_when_saved_again(outcome, tmp_path):
     folder, again = outcome.folder / "data", made_up(tmp_path)
-    assert sorted(file.name for file in folder.iterdir()) == ["pase.csv", "pase_confusions.csv", "pase_losses.csv"]
+    own = {"pase.csv", "pase_confusions.csv", "pase_losses.csv", "pase_workers.csv"}
+    common = {"balancers.csv", "pase_learning.csv", "rivals.csv", "sizes.csv"}
+    assert {file.name for file in folder.iterdir()} == own | common
     for _ in range(2):
         for file in folder.iterdir():
             assert file.read_bytes() == (again.folder / "data" / file.name).read_bytes()
@@ -188,6 +190,28 @@ def test_losses_in_the_table_are_those_of_the_first_seed(outcome):
     assert len(table) == (2 * len(SETS) + 1) * 4 * 6 * 25  # Encoders, parts, workers, epochs
     share = 1 - reading.losses["valid"][6, list(WORKERS).index("mfcc")] / 2
     assert table[BEST, "r2", "mfcc", 7] == pytest.approx(share, abs=1e-5)
+
+
+def test_what_workers_explain_is_a_table_of_all_trainings(outcome):
+    table = outcome.tables["workers"].set_index(["variant", "seed", "worker"]).r2
+    reading = outcome.board.readings(label_of(BEST, "openmic"))[0]
+    shares = reading.explained()
+    assert len(table) == (2 * len(SETS) + 1) * 6
+    assert table[BEST, 0, "mfcc"] == pytest.approx(shares["mfcc"][-1], abs=1e-5)
+
+
+@pytest.mark.parametrize("preset", ["mini", "claims", "paper"])
+def test_networks_are_as_large_in_the_order_of_the_paper(preset):
+    found = study.sizes(resolve(Settings, "pase", {"preset": preset}))
+    assert found["PASE"] < found["PASE+"] and found["prosody worker"] < found["lps worker"]
+
+
+def test_rivals_are_asked_on_every_task(outcome):
+    for rivalry in study.rivals(outcome.board):
+        assert {label.rpartition("_")[0] for label in rivalry.rivals} == {"features", "untrained"}
+        assert label_of(BEST, "fma") in rivalry.networks or rivalry.task != "genres"
+    names = study.balanced(outcome.board)[0].labels
+    assert names == {"equal": f"paseplus_equal_{ALL}_openmic", "reciprocal": f"{BEST}_openmic"}
 
 
 def test_confusions_in_the_table_are_mean_counts(outcome):
