@@ -5,22 +5,25 @@
 # %% auto #0
 __all__ = ['TABLE6', 'SKELETONS', 'REPORT_STEPS', 'CLAIMS', 'BOTH', 'PRINTED', 'MISTAKES', 'TOGETHER', 'LEAK', 'table7_row',
            'paper_values', 'reported', 'area', 'recall_at', 'recall', 'neighbour_counts', 'constant_loss',
-           'valid_curves', 'need_able', 'taggers', 'trivial_recall', 'random_recall', 'embeddings',
+           'valid_curves', 'need_able', 'taggers', 'trivial_recall', 'recall_by_chance', 'embeddings',
            't1_long_training_lifts_cnns', 't2_parameters_matter_little', 't3_retraining_lowers_musicnn',
            'margins_of_rows', 'margins_at', 't4_track_is_best_for_linear', 't5_disentanglement_helps',
            't6_musicnn_embedding_is_best', 'trained_pairs', 't7_normalisation_changes_nothing', 'compared',
-           'comparisons']
+           'comparisons', 'rivals', 'balanced']
 
 # %% ../../../nbs/papers/tagging/claims.ipynb #29be120a
 from collections.abc import Iterable
 from functools import partial
 import numpy as np
-from .experiment import ALONE, EMBEDDINGS, KS, NETS, TAGGERS, Protocol, chance, rows_of, scores
-from .experiment import trivial_reading
+from .experiment import ALONE, EMBEDDINGS, EUCLIDEAN, KS, NETS, TAGGERS, Protocol
+from .experiment import random_recall, rows_of
+from ...balance import BALANCERS
 from musicmtl.study import (
+    Balanced,
     Board,
     Comparison,
     NotTestable,
+    Rivalry,
     Sample,
     average,
     common_seeds,
@@ -81,7 +84,7 @@ def recall_at(board: Board, protocol: str, variant: str, seeds: list[int], k: in
 
 def recall(board: Board, protocol: str, variant: str, seeds: list[int]) -> Sample:
     "Recall, mean over K, per cent."
-    return 100 * board.sample(variant, protocol, "recall", seeds=seeds, mean_over_k=True)
+    return 100 * board.sample(variant, protocol, "recall", seeds=seeds)
 
 
 def neighbour_counts(board: Board) -> list[int]:
@@ -127,18 +130,16 @@ def taggers(board: Board, protocol: str, *variants: str) -> tuple[dict, list[int
 SKELETONS = {"cnn1d": "cnn1d_skeleton", "cnn2d": "cnn2d_skeleton"}  # Variant -> the same by the assignment's schedule
 
 # %% ../../../nbs/papers/tagging/claims.ipynb #c63e7220
-def trivial_recall(board: Board, protocol: str, variant: str) -> float:  # Per cent; NaN where it is not known
+def trivial_recall(board: Board, protocol: str) -> float:  # Per cent; NaN where it is not known
     "Lower bound of the recall, mean over K, of the mel bands' mean and deviation."
-    reading = board.readings(variant, protocol)[0]
-    if reading.trivial is None:
+    if (protocol, "band_statistics") not in board:
         return np.nan
-    found = scores(board.data, board.settings, trivial_reading(reading), mean_over_k=True)
-    return 100 * interval(found["recall"])[1]
+    return 100 * interval(board.sample("band_statistics", protocol, "recall").values[0])[1]
 
 
-def random_recall(board: Board, protocol: str, variant: str) -> float:  # Per cent
+def recall_by_chance(board: Board, protocol: str, variant: str) -> float:  # Per cent
     "Recall, mean over K, of random neighbours."
-    found = chance(board.readings(variant, protocol)[0].Y)
+    found = random_recall(board.readings(variant, protocol)[0].Y)
     return 100 * float(np.mean([found[f"recall_at_{k}"] for k in neighbour_counts(board)]))
 
 
@@ -146,7 +147,7 @@ def embeddings(board: Board, protocol: str, *variants: str) -> tuple[dict, list[
     "Recalls, per cent. Raises `LookupError` for one that was not trained, or finds less than a trivial embedding."
     seeds = common_seeds(board, protocol, *variants)
     found = {variant: recall(board, protocol, variant, seeds) for variant in variants}
-    rivals = random_recall(board, protocol, variants[0]), trivial_recall(board, protocol, variants[0])
+    rivals = recall_by_chance(board, protocol, variants[0]), trivial_recall(board, protocol)
     for variant, sample in found.items():
         need_able(board, protocol, variant, seeds, sample, *rivals)
     return found, seeds
@@ -301,6 +302,9 @@ MISTAKES = {  # Switch -> words
     "mask": "Masks as coded",
     "norms": "Norms of frozen layers move",
     "recall": "K + 1 neighbours counted",
+    "passes": "A batch norm for each sound of a triplet",
+    "init": "Xavier's initialisation",
+    "split": "Artists of the test heard in training",
 }
 TOGETHER, LEAK = "All together", "Pre-trained on the test"
 
@@ -313,7 +317,7 @@ def compared(
     "The score that tells for a variant, under two protocols."
     if variant in TAGGERS:
         return Comparison(words, variant, "roc_auc", protocol.name)
-    return Comparison(words, variant, "recall", protocol.name, how={"mean_over_k": True})
+    return Comparison(words, variant, "recall", protocol.name)
 
 
 def comparisons(board: Board) -> list[Comparison]:
@@ -325,3 +329,21 @@ def comparisons(board: Board) -> list[Comparison]:
     found += [compared(TOGETHER, variant, Protocol.published) for variant in variants]
     leak = Comparison(LEAK, "musicnn_8_leak", "roc_auc", "corrected", against_variant="musicnn_8")
     return [*found, leak]
+
+# %% ../../../nbs/papers/tagging/claims.ipynb #a20bd99d
+def rivals(board: Board) -> list[Rivalry]:
+    "Taggers and embeddings with their trivial rivals."
+    trained = [name for name, recipe in TAGGERS.items() if not recipe.skeleton and not recipe.leak]
+    tags = Rivalry("tags", "roc_auc", tuple(trained), ("chance", "band_statistics", "untrained", "pretrained"))
+    found = [tags]
+    for net in NETS:
+        networks = (*rows_of(net), *(name for name in EUCLIDEAN if name.startswith(f"embed_{net}")))
+        against = ("chance", "band_statistics", f"untrained_{net}", "pretrained")
+        found.append(Rivalry(f"neighbours, {net} embedding", "recall", networks, against))
+    return found
+
+
+def balanced(board: Board) -> list[Balanced]:
+    "The joint network by its balancer, for tags and for neighbours."
+    labels = {name: f"joint_{name}" for name in BALANCERS}
+    return [Balanced("tags", "roc_auc", labels, "joint_tags"), Balanced("neighbours", "recall", labels, "joint_metric")]

@@ -15,9 +15,10 @@ from torch import nn, Tensor
 from fastcore.basics import patch
 from ...audio import stream_audio
 from ...core import *
-from .model import CNN1D, CNN2D, FCN, SR, CNNEmbedding, ConvBlock, LinearEmbedding
-from .model import MelNet, Musicnn, MusicnnEmbedding, TagAndEmbed, TagNet
-from .model import check_wave, divided, is_constant, read_state, read_tensors
+from ...musicnn import SR, ConvBlock, MelNet, Musicnn, TagNet
+from ...musicnn import check_wave, divided, is_constant, read_state, read_tensors
+from .model import CNN1D, CNN2D, FCN
+from .model import CNNEmbedding, LinearEmbedding, MusicnnEmbedding, TagAndEmbed
 
 # %% ../../../nbs/papers/tagging/tagger.ipynb #9353ab20
 def _blocks(

@@ -12,7 +12,7 @@ VARIANTS = (
     "embed_linear_disentangled",
     "embed_musicnn_raw",
     "embed_musicnn_unit",
-    "joint_gradnorm",
+    "joint_equal",
 )
 PUBLISHED = ("cnn1d", "musicnn_7", "embed_linear_disentangled")
 

@@ -2,11 +2,13 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from tagged import reading
 
+from musicmtl.core import CorpusError
 from musicmtl.papers.tagging.claims import paper_values
-from musicmtl.papers.tagging.experiment import EMBEDDINGS, KS, RECIPES, TAGGERS
+from musicmtl.papers.tagging.experiment import EMBEDDINGS, KS, RECIPES, TAGGERS, heard_artists, overlap
 from musicmtl.papers.tagging.figures import (
     NAMES,
     TAG_FIGURE,
@@ -28,8 +30,10 @@ def test_variants_have_words_and_share_the_colour_of_their_network():
     assert NAMES.label("cnn1d_skeleton") == "1D-CNN, Nesterov momentum" and NAMES.label("embed_cnn") == "CNN embedding"
     assert NAMES.label("embed_cnn_disentangled") == "CNN embedding, disentangled"
     assert NAMES.colour("embed_cnn_disentangled") == NAMES.colour("embed_cnn") == NAMES.colour("joint_metric")
-    assert NAMES.label("joint_gradnorm") == "Joint, GradNorm"
-    assert NAMES.colour("joint_gradnorm") == NAMES.colour("gradnorm_first")
+    assert NAMES.label("joint_gradnorm_epoch") == "Joint, GradNorm, L(0) per epoch"
+    assert NAMES.label("joint_equal") == "Joint, equal weights" and NAMES.label("joint_upgrad") == "Joint, UPGrad"
+    assert NAMES.label("untrained_cnn") == "Untrained CNN embedding"
+    assert NAMES.colour("joint_gradnorm_first") == NAMES.colour("gradnorm_first")
 
 
 def test_every_variant_has_words_of_its_own():
@@ -84,7 +88,7 @@ def test_what_was_trained_has_its_figures(outcome):
             plt.close("all")
     expected = {"table6_roc_auc", "table6_pr_auc", "table6_parameters", "table7", "tags", "neighbours", "tables_time"}
     expected |= {f"table7_recall_{k}" for k in KS} | {"notions_linear", "curves_tags", "taggram", "taggram_recording"}
-    expected |= {"joint_roc_auc", "joint_recall_at_1", "switches_tags", "switches_recall"}
+    expected |= {"joint_roc_auc", "joint_recall_at_1", "switches_tags", "switches_recall", "overlap"}
     assert set(names) == expected and len(names) == len(set(names))
 
 
@@ -95,9 +99,20 @@ def test_what_was_not_trained_has_no_figure(outcome, monkeypatch):
     empty = {name: table.iloc[:0] for name, table in outcome.tables.items()}
     monkeypatch.setattr(outcome, "tables", empty)
     monkeypatch.setattr(outcome, "board", Board([], None, data=outcome.data, settings=outcome.settings))
-    assert [function(outcome) for function in study.figures] == [{}] * len(study.figures)
+    found = [list(function(outcome)) for function in study.figures]
+    assert found == [[]] * (len(found) - 1) + [["overlap"]]  # which is of MagnaTagATune's lists, and of no run
+    plt.close("all")
 
 
 def test_every_tagger_can_be_told_apart():
     colours = [NAMES.colour(name) for name, recipe in TAGGERS.items() if not recipe.leak]
     assert len(set(colours)) == len(colours)
+
+
+def test_what_is_said_of_the_public_lists_is_in_them(data):
+    folder = data / "magnatagatune"
+    if not (folder / "train_list_pub.txt").is_file():
+        pytest.skip(f"{folder} holds no lists of MagnaTagATune")
+    pd.testing.assert_frame_equal(heard_artists(folder), overlap())
+    with pytest.raises(CorpusError, match="expected a list of clips, found none"):
+        heard_artists(data)

@@ -47,7 +47,7 @@ from musicmtl.papers.tagging.tagger import (
         ChoiFCN(5, 16),
         CRNN(5, 16),
         SampleCNN(5, 32),
-        LinearEmbedding(width_divisor=512),
+        LinearEmbedding(8),
         CNNEmbedding(64, 4),
         MusicnnEmbedding(8, front=(6, 2), backend=4),
         TagAndEmbed(tiny(), 8),
@@ -169,7 +169,7 @@ def test_recordings_that_cannot_be_tagged_are_refused(tmp_path):
             tagger.tag(tmp_path / "b.wav", hop_s=hop_s)
     with pytest.raises(ParamsError, match="expected a network with tags, found CNNEmbedding"):
         Tagger(CNNEmbedding(16, 8)).tag(tmp_path / "b.wav")
-    assert Tagger(CNNEmbedding(16, 2)).embed(tmp_path / "b.wav").windows.shape == (1, 8)
+    assert Tagger(CNNEmbedding(16, 2)).embed(tmp_path / "b.wav").windows.shape == (1, 16)
 
 
 PUBLIC = {"Musicnn": Musicnn, "FCN": ChoiFCN, "CRNN": CRNN, "sample-level CNN": SampleCNN}
