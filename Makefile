@@ -6,6 +6,7 @@
 #   make study STUDY=agf ROOT=~/Music TARGET=artist
 #                             one study on your own music (a folder as it is, unless CORPUS says what is in it)
 #   make claims               the sweeps behind figures/data/claims.csv: long, and resumed where they were stopped
+#   make real DATA=folder     the studies on real music and real songs: folder/commons, folder/albums, folder/msd
 #   make report               only the report, from the tables that are there
 #
 #   make test                 the gate: notebooks in sync, ruff, all notebooks, all tests (minutes, two cores)
@@ -19,7 +20,7 @@
 #   make setup                only the environment
 #   make clean-runs           delete runs/ with all trained networks and caches
 #
-# Variables: STUDY (all), PRESET (mini), CORPUS, ROOT, TARGET, BENCH (all), PYTHON (python3). CONTRIBUTING.md has more.
+# Variables: STUDY (all), PRESET (mini), CORPUS, ROOT, TARGET, DATA, BENCH (all), PYTHON (python3). CONTRIBUTING.md has more.
 
 PYTHON ?= python3
 STUDY  ?= all
@@ -27,6 +28,7 @@ PRESET ?= mini
 CORPUS ?=
 ROOT   ?=
 TARGET ?=
+DATA   ?= $(MUSICMTL_DATA)
 BENCH  ?= all
 DEVICE ?= cpu
 
@@ -40,7 +42,7 @@ QUIET := TQDM_DISABLE=1 OMP_NUM_THREADS=1
 export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
 export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 
-.PHONY: help setup study claims report bench reliability test test-fast test-sync test-notebooks test-studies test-papers test-core test-rooms clean-runs
+.PHONY: help setup study claims real report bench reliability test test-fast test-sync test-notebooks test-studies test-papers test-core test-rooms clean-runs
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
 
@@ -64,6 +66,16 @@ study: setup
 
 claims: setup
 	@$(PY) -m musicmtl.runs $(call WORD,STUDY) --preset claims
+	@$(PY) -m musicmtl.report
+
+# Presets that are named after a corpus (commons, commons_artists, albums, msd), where the folder has it.
+real: setup
+	@test -d $(call WORD,DATA) || { echo "real: expected DATA=folder, which holds commons, albums or msd; found '$(DATA)'"; exit 2; }
+	@cd nbs/studies/presets; for file in *-commons*.yaml *-albums*.yaml *-msd*.yaml; do \
+	  test -f "$$file" || continue; study=$${file%%-*}; preset=$${file#*-}; preset=$${preset%.yaml}; \
+	  root=$(call WORD,DATA)/$${preset%%_*}; test -d "$$root" || continue; \
+	  case $(call WORD,STUDY) in all|$$study) ;; *) continue;; esac; \
+	  (cd $(CURDIR); $(PY) -m musicmtl.runs "$$study" --preset "$$preset" -p root "$$root") || exit 1; done
 	@$(PY) -m musicmtl.report
 
 report: setup
