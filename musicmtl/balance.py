@@ -324,8 +324,7 @@ class GradNorm(Balancer):
         initial: str = "epoch",  # L(0): each epoch's first batch, the very "first", "log_classes" or the average "ema"
         n_classes: Sequence[int] | None = None,  # Classes of each task [K], for "log_classes"
         decay: float = 0.9,  # Of the moving average, for "ema"
-        floor: float
-        | None = None,  # Lower bound of a weight, which Adam's steps can take below zero; None as published
+        floor: float | None = None,  # Lower bound of a weight; None, as published: it may fall below zero
     ):
         super().__init__(torch.ones(_count(n_tasks), dtype=torch.float64))
         if initial not in _INITIAL:

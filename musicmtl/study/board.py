@@ -189,11 +189,7 @@ def difference(
 
 def _compared(effect: Sample) -> dict:
     "Columns of a comparison."
-    return {**dict(zip(("effect", "low", "high"), effect.estimate().ends(), strict=True)), **_rests_on(effect)}
-
-
-def _rests_on(effect: Sample) -> dict:
-    return {"trainings": effect.n, "groups": effect.n_groups or None}
+    return {**as_row(effect.estimate().ends()), "trainings": effect.n, "groups": effect.n_groups or None}
 
 # %% ../../nbs/study/46_board.ipynb #403a86f7
 BEATS = ("beats", "is below", "not told apart from", "one training")  # What a comparison says

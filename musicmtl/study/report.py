@@ -40,7 +40,17 @@ from musicmtl.study.findings import (
 from .registry import claims_of, find_study, number, published
 from .registry import studies as known_studies
 from .results import RESULT_COLUMNS, result_table
-from ..viz import NAMES, Names, balancer_gains, is_score, paper_number, save_figure, seed_summary, shown
+from musicmtl.viz import (
+    NAMES,
+    Names,
+    balancer_gains,
+    in_trainings,
+    is_score,
+    paper_number,
+    save_figure,
+    seed_summary,
+    shown,
+)
 
 _all_ = ["verdict_table"]
 
@@ -624,7 +634,7 @@ def _paired_cells(table: pd.DataFrame, names: Names, one: str, other: str) -> tu
     for (corpus, preset, task, metric, name), group in table.groupby(keys, sort=False):
         found = {getattr(row, other): _interval_cell(row) for row in group.itertuples()}
         n = int(group.trainings.max())
-        cells = [names.label(corpus), f"{preset}", task, names.label(metric), names.label(name), n]
+        cells = [names.label(corpus), preset, task, names.label(metric), names.label(name), n]
         rows.append([*(_text(cell) for cell in cells), *(_text(found.get(what, "")) for what in others)])
     head = ["Corpus", "Preset", "Task", "Metric", one.capitalize(), "Trainings"]
     return [*head, *(f"over {_text(names.label(what))}" for what in others)], rows
@@ -691,7 +701,8 @@ def _opening(tables: Tables, studies: list, rules: dict, folder: str, figures: P
     parts = ["<h1>musicmtl: what the papers say, what we find</h1>", _INTRODUCTION]
     parts += ['<h2 id="findings">What was found</h2>', _findings_section(found, True, folder)]
     parts += ['<h2 id="verdicts">Verdicts, corrected protocol</h2>', _counts(tables.claims)]
-    parts.append(f"<p>{_text(stale_words(tables.scores, _codes(studies)))}</p>")
+    if stale := stale_words(tables.scores, _codes(studies)):
+        parts.append(f"<p>{_text(stale)}</p>")
     own = {study: _headline(tables.of(study), words_of(study).names) for study in studies}
     said = [f"<h3>{_text(words_of(study).title)}</h3>{words}" for study, words in own.items() if words]
     parts += ['<h2 id="trivial">Do the networks beat what is trivial?</h2>', *said] if said else []
@@ -792,7 +803,7 @@ def _draw_gains(table: pd.DataFrame, file: Path):
     places = ", " + table.corpus.map(NAMES.label) if table.corpus.nunique() > 1 else ""
     task = table.task + " (" + table.metric.map(NAMES.label) + ")" + places
     table = table.assign(study=table.study.map(lambda study: words_of(study).title), task=task)
-    title = "What a balancer gains (95 % intervals: noise of trainings and of test groups)"
+    title = f"What a balancer gains (95 % intervals; {in_trainings(table.trainings)})"
     save_figure(balancer_gains(table, title=title), file)
 
 
