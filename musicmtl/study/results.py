@@ -108,12 +108,18 @@ def _merged(
     return both[[*new, *(column for column in old if column not in new)]]
 
 
+def _ranks(column: pd.Series) -> pd.Series:  # Of text
+    "What a column is sorted by: numbers where all of it are numbers, so that epoch 10 comes after 9."
+    numbers = pd.to_numeric(column, errors="coerce")
+    return numbers if numbers.notna().eq(column.ne("")).all() else column.replace("", "nan")
+
+
 def _in_order(table: pd.DataFrame, columns: list) -> pd.DataFrame:
     "Rows in the order of their names, whatever order they came in."
     order = [column for column in columns if column not in ("value", "low", "high")]
-    return table.sort_values(order, kind="stable", key=lambda column: column.replace("", "nan"))
+    return table.sort_values(order, kind="stable", key=_ranks)
 
-
+# %% ../../nbs/study/47_results.ipynb #4578e040
 def collect(
     study: str,
     rows: pd.DataFrame | list,  # New results; columns of `RESULT_COLUMNS`, those that lack are null

@@ -40,6 +40,26 @@ FOLDERS = {
     "pase": {"artists": 4, "songs": 5, "seconds": 4.0},
     "tagging": {"artists": 12, "seconds": 6.5},  # four songs with each tag, artists kept apart
 }
+# On a folder it is its files that matter; all variants are trained on Miniature.
+FEWER = {
+    "lstm_ensemble": {
+        "variants": ["as_100_100", "ensemble_2", "autoencoder_1"],
+        "variants_25": [],
+        "published_variants": ["as_100_100"],
+        "balancers": [],
+    },
+    "pase": {
+        "variants": ["untrained", "band_statistics", "paseplus_equal_WLP", "paseplus_reweighted_WLP"],
+        "trained": ["paseplus_supervised"],
+        "balancers": [],
+        "budgets": [],
+    },
+    "tagging": {
+        "variants": ["cnn1d", "musicnn_0", "musicnn_8", "embed_linear_disentangled", "embed_musicnn"],
+        "published_variants": ["cnn1d"],
+        "balancers": [],
+    },
+}
 FAULT_WORDS = {"lstm_ensemble": {"short.wav": "fewer than 120 segments", "silent.wav": "fewer than 120 segments"}}
 # Pictures of `figures/<study>` that need more than preset smoke trains.
 LARGER_PRESETS = {
@@ -79,7 +99,7 @@ class Once:
 
     def forked(self, study, home):
         "The study on its folder of music."
-        return Forked(study, home, corpus="folder", root=str(self.music(study)), n_jobs=1)
+        return Forked(study, home, corpus="folder", root=str(self.music(study)), n_jobs=1, **FEWER.get(study, {}))
 
     def on_folder(self, study):
         "Run of preset smoke on the folder, undisturbed."

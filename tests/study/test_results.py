@@ -241,3 +241,11 @@ def test_a_figure_takes_the_preset_that_has_most_of_its_variants(preset, variant
 def test_rows_in_the_order_of_names():
     table = pd.DataFrame({"variant": ["x", "b", "a", "y", "b"], "n": range(5)})
     assert in_order(table, ["a", "b"]).n.tolist() == [2, 1, 4, 0, 3]
+
+
+def test_numbers_are_sorted_as_numbers_and_names_as_text(tmp_path):
+    rows = [{"study": "s", "variant": variant, "epoch": n} for n in (10, 9, 1, "") for variant in ("v10", "v9")]
+    collect("s", rows, tmp_path, key=["study", "variant", "epoch"], columns=["study", "variant", "epoch"])
+    found = result_table(tmp_path / "s.csv")
+    assert found.variant.tolist() == ["v10"] * 4 + ["v9"] * 4
+    assert found.epoch.fillna(-1).tolist() == [1, 9, 10, -1] * 2
