@@ -12,6 +12,7 @@ __all__ = ['GAP_COLUMNS', 'MAGNITUDES', 'StudyWords', 'words_of', 'rule_of_claim
 from dataclasses import dataclass
 import numpy as np, pandas as pd
 from ..core import ParamsError
+from .board import BEATS
 from .claims import VERDICTS, expected_wrong
 from .registry import claims_of, find_study
 from ..viz import NAMES, Names, half_width, is_score, paper_number, shown
@@ -405,12 +406,13 @@ def _rivals_in_words(task: str, group: pd.DataFrame, names: Names) -> str:
     beaten = above.groupby(group.network, sort=False).all()
     once = " (one training each)" if (group.verdict == "one training").all() else ""
     if beaten.all():
-        who = f"all {len(beaten)} networks beat" if len(beaten) > 1 else f"{names.label(beaten.index[0])} beats"
+        who = {1: f"{names.label(beaten.index[0])} beats", 2: "both networks beat"}
+        who = who.get(len(beaten), f"all {len(beaten)} networks beat")
         return f"{task}{once}: {who} every trivial rival."
     worst = group[~above].sort_values("low", kind="stable").iloc[0]
     have = f"{_score_words(worst.metric, worst.value)} against {_score_words(worst.metric, worst.rival_value)}"
     count = f"{beaten.sum()} of {len(beaten)} networks beat" if beaten.any() else "no network beats"
-    verdict = "is below" if worst.high < 0 else "is not told apart from"
+    verdict = BEATS[1] if worst.high < 0 else BEATS[2]
     words = f"{names.label(worst.network)} {verdict} {names.label(worst.rival)}"
     return f"{task}{once}: {count} every trivial rival; {words} ({have})."
 

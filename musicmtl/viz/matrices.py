@@ -7,6 +7,7 @@ __all__ = ['mel_bands', 'mel_heatmap', 'taggram', 'confusion', 'confusion_differ
            'score_heatmaps']
 
 # %% ../../nbs/viz/31_matrices.ipynb #d10eaff1
+from textwrap import fill
 from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
@@ -323,12 +324,14 @@ def score_heatmaps(
     import matplotlib.pyplot as plt
 
     n_rows, n_columns = (max(table.shape[k] for table in tables.values()) for k in (0, 1))
-    size = (len(tables) * (2.4 + 0.5 * n_columns), 1.5 + 0.42 * n_rows)
+    titles = [fill(name, 16 + 8 * n_columns) for name in tables]
+    lines = max(name.count("\n") for name in titles)
+    size = (len(tables) * (2.4 + 0.5 * n_columns), 1.5 + 0.42 * n_rows + 0.2 * lines)
     fig, axes = plt.subplots(1, len(tables), figsize=size, squeeze=False)
     axes = axes[0]
     cells = np.concatenate([table.to_numpy(float).ravel() for table in tables.values()])
     limits = np.nanmin(cells), np.nanmax(cells)
-    for ax, (name, table) in zip(axes, tables.items(), strict=True):
+    for ax, name, table in zip(axes, titles, tables.values(), strict=True):
         score_heatmap(table, metric, limits=limits, bar=ax is axes[-1], names=names, title=name, ax=ax)
     first = next(iter(tables.values()))
     if all(table.index.equals(first.index) for table in tables.values()):
