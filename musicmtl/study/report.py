@@ -624,20 +624,24 @@ def _navigation(studies: list, here: str, home: str, folder: str) -> str:
 # %% ../../nbs/study/53_report.ipynb #eac24b22
 def _interval_cell(row) -> str:
     digits = 2 if shown(row.metric, 0)[1] == "nats" else 1
-    return f"{row.effect:+.{digits}f} [{row.low:.{digits}f}, {row.high:.{digits}f}]"
+    return f"{row.effect:+.{digits}f} [{row.low:.{digits}f}, {row.high:.{digits}f}]".replace("-", "−")
 
 
-def _paired_cells(table: pd.DataFrame, names: Names, one: str, other: str) -> tuple[list, list]:
-    "Head and rows of effects: what is compared down, what it is compared with across."
-    keys, others = ["corpus", "preset", "task", "metric", one], list(dict.fromkeys(table[other]))
-    rows = []
-    for (corpus, preset, task, metric, name), group in table.groupby(keys, sort=False):
+def _paired_table(table: pd.DataFrame, names: Names, one: str, other: str) -> str:  # html
+    "Effects on one task: what is compared down, what it is compared with across."
+    others, rows = list(dict.fromkeys(table[other])), []
+    for (metric, name), group in table.groupby(["metric", one], sort=False):
         found = {getattr(row, other): _interval_cell(row) for row in group.itertuples()}
-        n = int(group.trainings.max())
-        cells = [names.label(corpus), preset, task, names.label(metric), names.label(name), n]
-        rows.append([*(_text(cell) for cell in cells), *(_text(found.get(what, "")) for what in others)])
-    head = ["Corpus", "Preset", "Task", "Metric", one.capitalize(), "Trainings"]
-    return [*head, *(f"over {_text(names.label(what))}" for what in others)], rows
+        cells = [names.label(metric), names.label(name), int(group.trainings.max())]
+        rows.append([_text(cell) for cell in (*cells, *(found.get(what, "") for what in others))])
+    head = ["Metric", one.capitalize(), "Trainings"]
+    return _html_table([*head, *(f"over {_text(names.label(what))}" for what in others)], rows, "scores")
+
+
+def _size(value) -> str:
+    "A number of parameters with its thousands apart; a text stays, nothing where there is none."
+    number = pd.to_numeric(value, errors="coerce")
+    return f"{number:,.0f}" if np.isfinite(number) else _text(value)
 
 
 def rivals_section(own: Tables, names: Names) -> str:  # html
@@ -648,11 +652,15 @@ def rivals_section(own: Tables, names: Names) -> str:  # html
     for name, (title, one, other) in titles.items():
         if len(table := own.common.get(name, ())):
             table = table[table.protocol != "published"]
-            parts += [f"<h2>{title}</h2>", _html_table(*_paired_cells(table, names, one, other), "scores")]
+            parts.append(f"<h2>{title}</h2>")
+            for (corpus, preset, task), run in table.groupby(["corpus", "preset", "task"], sort=False):
+                parts.append(f"<h3>{_text(names.label(corpus))}, preset {_text(preset)}: {_text(task)}</h3>")
+                parts.append(_paired_table(run, names, one, other))
     if len(sizes := own.common.get("sizes", ())):
-        cells = [[f"{row.parameters:,.0f}", _number(row.paper, 9), _text(row.printed)] for row in sizes.itertuples()]
-        names_of = [[_text(row.preset), _text(names.label(row.network))] for row in sizes.itertuples()]
-        rows = [[*one, *other] for one, other in zip(names_of, cells, strict=True)]
+        rows = [
+            [_text(row.preset), _text(names.label(row.network)), *map(_size, (row.parameters, row.paper, row.printed))]
+            for row in sizes.itertuples()
+        ]
         head = ["Preset", "Network", "Parameters", "At the paper's size", "As printed"]
         parts += ["<h2>Sizes of the networks</h2>", _html_table(head, rows, "scores")]
     return "\n".join(parts)
