@@ -361,7 +361,7 @@ def in_trainings(
     counts: pd.Series,  # Of the trainings behind each of several effects
 ) -> str:
     "On how many trainings effects rest: one says nothing of another, and its interval is over test groups alone."
-    least, most = counts.min(), counts.max()
+    least, most = int(counts.min()), int(counts.max())  # a paper's rows have none
     if most == 1:
         return "one training, intervals over test groups alone"
     return f"{most} trainings" if least == most else f"{least} to {most} trainings"
@@ -390,7 +390,7 @@ def protocol_effects(
         _interval_rows(ax, y, rows.effect, rows.low, rows.high, label=words, **look)
     ax.set_yticks(range(len(switches)), [names.label(switch) for switch in switches])
     ax.set_ylim(len(switches) - 0.5, -0.5)
-    rests_on = f"\n{in_trainings(table.trainings)}" if "trainings" in table and len(table) else ""
+    rests_on = f"\n{in_trainings(table.trainings)}" if "trainings" in table and table.trainings.any() else ""
     ax.set_xlabel(f"Effect [{unit}], 95 % intervals{rests_on}")
     if n > 1:
         legend_above(ax, title, n)

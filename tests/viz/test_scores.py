@@ -257,3 +257,8 @@ def test_effects_say_on_how_many_trainings_they_rest(trainings, words):
     table = pd.DataFrame({"switch": ["a", "b"], "effect": 1.0, "low": 0.0, "high": 2.0, "trainings": trainings})
     assert viz.protocol_effects(table).get_xlabel().endswith(words)
     assert viz.protocol_effects(table.drop(columns="trainings")).get_xlabel().endswith("95 % intervals")
+
+
+def test_trainings_are_counted_as_whole_numbers_where_the_papers_row_has_none():
+    assert viz.in_trainings(pd.Series([3.0, 5.0, None])) == "3 to 5 trainings"
+    assert viz.in_trainings(pd.Series([3, 3])) == "3 trainings"
