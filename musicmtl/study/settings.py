@@ -7,7 +7,7 @@ __all__ = ['JOBS_FORMAT', 'which', 'neutral', 'later', 'place', 'CommonSettings'
            'parameter_cell', 'parameters', 'comments', 'describe', 'run_id', 'training_id']
 
 # %% ../../nbs/study/41_settings.ipynb #a0750a3c
-import ast, dataclasses, math, types, typing
+import ast, dataclasses, math, re, types, typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -276,11 +276,14 @@ def _preset_values(settings, study, preset, presets):
         raise ParamsError(f"parameters: preset must be one of {', '.join(known)}, found {preset!r}")
     file = presets / f"{study}-{preset}.yaml"
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        values = yaml.safe_load(text := file.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as why:
         raise ParamsError(f"preset {file.stem}: {file} cannot be read ({' '.join(str(why).split())})") from None
     if not isinstance(values, dict):
         raise ParamsError(f"preset {file.stem}: expected names with values in {file}, found {values!r}")
+    names = re.findall(r"^(\w+):", text, re.MULTILINE)
+    if twice := [name for name in values if names.count(name) > 1]:
+        raise ParamsError(f"preset {file.stem}: expected each name once, found {', '.join(twice)} again in {file}")
     check(settings, values, f"preset {file.stem}")
     return values
 

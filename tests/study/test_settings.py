@@ -309,7 +309,7 @@ def test_every_setting_is_listed_and_can_be_given(study):
 
 
 def test_a_torn_preset_gets_one_sentence(tmp_path):
-    for text in ("n: [1", "- 1\n", "n: 1\n\tx"):
+    for text in ("n: [1", "- 1\n", "n: 1\n\tx", "n: 1\nn: 1\n"):
         (tmp_path / "s-smoke.yaml").write_text(text)
         with pytest.raises(ParamsError, match="preset s-smoke: ") as error:
             resolve(Settings, "s", {}, tmp_path)

@@ -95,7 +95,7 @@ Protocol.published, Protocol.corrected = Protocol.ends()
 SETS = ("WLP", "WLP+M", "WLP+C", "WLP+T", "WLP+MC", "WLP+MT", "WLP+CT", "WLP+MCT")  # Of workers, the paper's Fig. 3
 ALL = SETS[-1]
 OWN = {"equal": "equal", "reciprocal": "reweighted"}  # The paper's words for two of the library's balancers
-WEIGHTINGS = (*OWN.values(), *(name for name in BALANCERS if name not in OWN))
+WEIGHTINGS = (*OWN.values(), *(name for name in BALANCERS if name not in (*OWN, "gradnorm_log_classes")))
 BEST = f"paseplus_reweighted_{ALL}"  # What the paper continues with (§4.4)
 _CLASSES = {"pase": "PASE", "paseplus": "PASEPlus"}
 _FIRST_WEIGHTS = {"untrained": "paseplus", "untrained_pase": "pase"}
@@ -148,6 +148,8 @@ def recipe(
     match = _PRETRAINED.fullmatch(variant)
     if match and match["workers"] in SETS:
         return Recipe(match["encoder"], match["weighting"], match["workers"], match["scale"] or "pase")
+    if "log_classes" in variant:
+        raise ParamsError(f"variant: L(0) = log C needs classes, and workers predict features: found {variant!r}")
     known = f"{BEST}, pase_equal_{ALL}, untrained or features"
     raise ParamsError(f"variant: expected a name such as {known}, found {variant!r}")
 
@@ -843,6 +845,7 @@ def target_stats(
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #33df73c0
 _FIRST_EPOCHS = 10  # Whose losses give the weights (§3.3)
+_FLOOR = 0.01  # Of GradNorm's weights, which Adam can take below zero
 
 
 def balancer_of(
@@ -858,7 +861,7 @@ def balancer_of(
     if weighting == "reweighted":
         equal = job.waits_for.result(data, settings, root)
         return Reciprocal(equal["valid"][:_FIRST_EPOCHS].tolist())
-    how = {"weights": settings.task_weights, "lr": settings.gradnorm_lr}
+    how = {"weights": settings.task_weights, "lr": settings.gradnorm_lr, "floor": _FLOOR}
     return make_balancer(weighting, len(worker_set(job.recipe.workers)), **how)
 
 # %% ../../../nbs/papers/pase/experiment.ipynb #287ac10b
@@ -1363,9 +1366,11 @@ class Reading:
 def pretraining_curve(
     self: Reading,
     part: str = "valid",  # Or "train"
-) -> np.ndarray:  # [E]
-    "Weighted sum of the workers' losses by epoch."
-    return (self.losses[part] * self.losses["weight"]).sum(1)
+) -> np.ndarray:  # [1 + E]
+    "Weighted sum of the workers' losses by epoch; before the first one that of constant answers, nothing learnt."
+    weight = self.losses["weight"]
+    start = self.losses["constant"] @ weight[0]
+    return np.concatenate([[start], (self.losses[part] * weight).sum(1)])
 
 
 @patch

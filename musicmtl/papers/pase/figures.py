@@ -382,7 +382,9 @@ def learning(reading) -> pd.DataFrame | None:  # network, epoch, part, loss
     if reading.losses is not None and reading.trial.scenario == "frozen" and reading.trial.task in _FIRST_TASKS:
         curves.append(("encoder", reading.pretraining_curve("train"), reading.pretraining_curve("valid")))
     found = [
-        pd.DataFrame({"network": network, "epoch": range(1, 1 + len(losses)), "part": part, "loss": losses})
+        pd.DataFrame(
+            {"network": network, "epoch": np.arange(len(losses)) + (network != "encoder"), "part": part, "loss": losses}
+        )
         for network, *parts in dict((curve[0], curve) for curve in reversed(curves)).values()
         for part, losses in zip(("train", "valid"), parts, strict=True)
     ]

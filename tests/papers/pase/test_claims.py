@@ -236,7 +236,7 @@ def test_networks_at_chance_are_not_compared(claim):
 def test_encoders_that_were_still_learning_are_not_compared():
     losses = learnt()
     losses["valid"] = np.outer(np.linspace(2, 1, 11), np.ones(len(WORKERS)))
-    losses["weight"] = np.ones_like(losses["valid"])
+    losses["weight"], losses["constant"] = np.ones_like(losses["valid"]), np.full(len(WORKERS), 2.0)
     falling = np.linspace(2, 1, 11)
     tuned = scored(holding(), curves=(("encoder and layer", falling, falling),))
     for claim, percent in (("P1", scored(holding(), losses=losses)), ("P2", tuned)):
