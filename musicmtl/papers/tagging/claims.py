@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from functools import partial
 import numpy as np
 from .experiment import ALONE, EMBEDDINGS, EUCLIDEAN, KS, NETS, TAGGERS, Protocol
-from .experiment import random_recall, rows_of
+from .experiment import loss_of_likes, random_recall, recipe, rows_of
 from ...balance import BALANCERS
 from musicmtl.study import (
     Balanced,
@@ -114,6 +114,8 @@ def need_able(
     need_skill(name, score, chance, trivial)
     if curves and variant in TAGGERS:
         need_learnt(name, np.mean([curve.min() for curve in curves]), constant_loss(board))
+    if variant in EMBEDDINGS:
+        curves = [[loss_of_likes(recipe(variant)), *curve] for curve in curves]
     if variant not in SKELETONS.values():  # of these the report says that they were stopped too early
         need_settled(name, curves)
 

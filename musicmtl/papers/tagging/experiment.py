@@ -16,8 +16,8 @@ __all__ = ['SWITCHES', 'TAGGERS', 'EMBEDDINGS', 'NETS', 'NET_WORDS', 'WAYS', 'KS
            'train_network', 'read_checkpoint', 'answers', 'clip_statistics', 'with_norms', 'rival_vectors',
            'rival_answers', 'is_quick', 'stages', 'Reading', 'read_trial', 'read', 'clip_weights', 'macro_over',
            'mean_over', 'query_recalls', 'reachable', 'recalls', 'scores', 'random_recall', 'rows', 'ends',
-           'first_seed', 'tag_rows', 'by_notion', 'notion_rows', 'epoch_means', 'curve_rows', 'learning', 'sizes',
-           'times']
+           'first_seed', 'tag_rows', 'by_notion', 'notion_rows', 'epoch_means', 'curve_rows', 'loss_of_likes',
+           'learning', 'sizes', 'times']
 
 # %% ../../../nbs/papers/tagging/experiment.ipynb #fe536963
 import importlib.util, warnings
@@ -69,7 +69,8 @@ from musicmtl.study import (
 from ...study.rivals import band_statistics, linear_rival, standardised
 from ...tasks import Task, multilabel
 from ...viz import n_parameters
-from .metric import MARGIN, NOTIONS, MetricTask, TripletNet, Triplets, nearness
+from .metric import MARGIN, NOTIONS, TRACK_WEIGHT, MetricTask, TripletNet
+from .metric import Triplets, nearness
 from .metric import tag_notions
 from musicmtl.papers.tagging.model import (
     CNN2D,
@@ -1435,12 +1436,22 @@ def curve_rows(outcome: Outcome) -> list[dict]:  # As `CURVE_COLUMNS`
     return found
 
 # %% ../../../nbs/papers/tagging/experiment.ipynb #47e8b401
+def loss_of_likes(
+    recipe: Recipe,  # Of an embedding
+) -> float:
+    "Loss of an embedding to which all clips are alike: what it would cost to learn nothing."
+    return MARGIN * (1 + TRACK_WEIGHT * recipe.track)
+
+
 def learning(reading: Reading) -> pd.DataFrame | None:  # epoch, part ("train" or "valid"), loss
-    "Losses by epoch, summed over tasks; None where nothing was trained."
-    found = []
+    "Losses by epoch, summed over tasks; None where nothing was trained. Of embeddings, epoch 0 has learnt nothing."
+    found, embedding = [], reading.trial.variant in EMBEDDINGS
     for part, history in (("train", reading.history), ("valid", reading.valid_history)):
         rows = pd.DataFrame(list(epoch_means(history if history is not None else pd.DataFrame())))
         if len(rows):
+            if embedding:
+                start = {"epoch": 0, "task": "metric", "value": loss_of_likes(recipe(reading.trial.variant))}
+                rows = pd.concat([pd.DataFrame([start]), rows])
             found.append(rows.groupby("epoch").value.sum().rename("loss").reset_index().assign(part=part))
     return pd.concat(found) if found else None
 

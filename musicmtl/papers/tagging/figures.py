@@ -199,10 +199,11 @@ def reported_recalls() -> pd.DataFrame:  # A row per embedding, a column per K, 
 
 
 def own_recalls(outcome: Outcome, protocol: str) -> tuple[pd.DataFrame, str]:  # As `reported_recalls`; where from
-    "Our Table 7 under a protocol, seeds averaged."
+    "Our Table 7 under a protocol, trainings averaged; below it what needs no training."
     columns = {}
     for k in KS:
         table, source = metric_rows(outcome, list(EMBEDDINGS), f"recall_at_{k}")
+        table = with_rivals(outcome, table, f"recall_at_{k}")
         means = table[table.protocol == protocol].groupby("variant", sort=False).value.mean()
         columns[f"K = {k}"] = means.rename(index=NAMES.label)
     return pd.DataFrame(columns), source
@@ -210,14 +211,17 @@ def own_recalls(outcome: Outcome, protocol: str) -> tuple[pd.DataFrame, str]:  #
 
 def table7_figure(outcome: Outcome) -> dict:  # name -> Axes
     "Recall of all embeddings."
-    grids = {"Report": reported_recalls()}
+    report, grids = reported_recalls(), {}
     for protocol in ("published", "corrected"):
         recalls, source = own_recalls(outcome, protocol)
-        recalls = recalls.reindex(grids["Report"].index)
-        if recalls.notna().any(axis=None):
+        if recalls.index.isin(report.index).any():
             grids[NAMES.label(protocol)] = recalls
-    if len(grids) == 1:
+    if not grids:
         return {}
+    untrained = dict.fromkeys(name for recalls in grids.values() for name in recalls.index if name not in report.index)
+    grids = {
+        name: recalls.reindex([*report.index, *untrained]) for name, recalls in {"Report": report, **grids}.items()
+    }
     title = f"Recall of several labels{source}"
     return {"table7": viz.score_heatmaps(grids, "recall_at_k", title=title, names=NAMES)}
 

@@ -27,6 +27,7 @@ from musicmtl.papers.tagging.experiment import (
     Protocol,
     VectorJob,
     fresh,
+    learning,
     macro_over,
     network_job,
     prepare,
@@ -41,7 +42,7 @@ from musicmtl.papers.tagging.experiment import (
     tasks_of,
     trials,
 )
-from musicmtl.papers.tagging.metric import NOTIONS, cosine_matrix, published_recall
+from musicmtl.papers.tagging.metric import NOTIONS, MetricTask, cosine_matrix, published_recall
 from musicmtl.papers.tagging.model import FRAMES, TAGS
 from musicmtl.papers.tagging.tagger import load_net, make_net, save_net
 from musicmtl.study import interval, published
@@ -527,3 +528,14 @@ def test_recall_by_notion_is_of_the_notions_that_the_test_has(outcome):
     embeddings = [name for name in outcome.settings.trained if recipe(name).embeds]
     assert set(notions.variant) == set(embeddings) and set(notions.protocol) == {"published", "corrected"}
     assert (notions.low <= notions.value).all() and (notions.value <= notions.high).all()
+
+
+def test_curves_of_embeddings_begin_where_nothing_is_learnt():
+    "Triplets of embeddings that are all alike cost the margin, and λ of it again with the track term."
+    history = pd.DataFrame({"epoch": [0, 0, 1], "task": "metric", "loss": [0.4, 0.2, 0.1]})
+    for variant, start in (("embed_linear", 0.4), ("embed_linear_track", 0.6)):
+        curves = learning(reading(np.zeros((4, 2)), variant=variant, history=history, valid_history=history))
+        for part in ("train", "valid"):
+            assert curves[curves.part == part].loss.tolist() == pytest.approx([start, 0.3, 0.1])
+    z = torch.ones(1, 4, 8)
+    assert float(MetricTask(disentangled=False).loss(z, torch.zeros(1, dtype=torch.long))) == pytest.approx(0.6)

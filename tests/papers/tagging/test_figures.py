@@ -20,6 +20,7 @@ from musicmtl.papers.tagging.figures import (
     own_recalls,
     query_of,
     reported_recalls,
+    table7_figure,
     study,
     taggram_figures,
 )
@@ -66,6 +67,9 @@ def test_figures_show_what_the_tables_have(outcome):
     scores = outcome.tables["scores"]
     row = scores[(scores.variant == "embed_linear") & (scores.metric == "recall_at_2")]
     assert recalls.loc["Linear embedding", "K = 2"] == row.value.iloc[0] and source == ""
+    assert {"Mel statistics", "Untrained Linear embedding"} <= set(recalls.index)  # What needs no training, below
+    rows = [label.get_text() for label in table7_figure(outcome)["table7"][0].get_yticklabels()]
+    assert rows[:12] == list(reported_recalls().index) and "Mel statistics" in rows[12:]
     areas, _ = areas_by_tag(outcome)
     assert set(areas.columns) == {*set(TAG_FIGURE) & set(outcome.settings.variants), "notion"}
     assert areas.notion.tolist() == sorted(tag_notions(areas.index)) == sorted(areas.notion)
