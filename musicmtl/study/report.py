@@ -573,6 +573,16 @@ def _captions(folder: Path) -> dict:  # File name -> text
     return (yaml.safe_load(file.read_text(encoding="utf-8")) or {}) if file.exists() else {}
 
 
+def _caption(captions: dict, name: str, names: Names) -> str:
+    "Caption of a file; of another corpus than Miniature that of Miniature, after the corpus."
+    if name in captions:
+        return str(captions[name])
+    known = max((known for known in captions if name.endswith(f"_{known}")), key=len, default=None)
+    if known is None:
+        return names.label(Path(name).stem)
+    return f"{names.label(name.removesuffix(f'_{known}'))}. {captions[known]}"
+
+
 def _picture(file: Path, text: str, link: str) -> str:
     "A picture with its caption."
     image = f'<img alt="{_text(text)}" src="{_text(quote(f"{link}/{file.name}"))}" loading="lazy">'
@@ -585,7 +595,7 @@ def _pictures(folder: Path, link: str, names: Names) -> tuple[list[str], list[st
     for file in sorted(folder.glob("[!.]*.png"), key=lambda file: _natural(file.name)):
         if file.stem.endswith("_time"):
             continue
-        text = str(captions.get(file.name, names.label(file.stem)))
+        text = _caption(captions, file.name, names)
         beside = re.search(r"(paper|report)['’]s (Figs?\.?|Table|Figure)|Table \d", text)
         (papers if beside else others).append(_picture(file, text, link))
     return papers, others
@@ -602,7 +612,7 @@ def figures_section(
     if others:
         parts.append(_details(f"Further figures ({len(others)})", "\n".join(others)))
     for file in sorted(folder.glob("[!.]*.html")):
-        text = _text(captions.get(file.name, names.label(file.stem)))
+        text = _text(_caption(captions, file.name, names))
         pages.append(f'<li><a href="{_text(quote(f"{link}/{file.name}"))}">{text}</a></li>')
     if pages:
         parts.append(f"<p>Interactive, beside this page:</p><ul>{''.join(pages)}</ul>")

@@ -165,6 +165,12 @@ class Outcome:
         study = {"run": self.run.id, "corpus": self.data.name, "preset": self.settings.preset}
         return {**study, "code": row_code(self.results.codes, self.study.scoring)}
 
+    @property
+    def of_corpus(self) -> str:
+        "What its figures belong to: the corpus, or the preset where that names a question to it (commons_artists)."
+        corpus, preset = self.data.name, str(self.settings.preset)
+        return preset if preset.startswith(f"{corpus}_") else corpus
+
     def row_of(self, reading) -> dict:
         "Columns that all rows of a reading share."
         trial = reading.trial
@@ -364,7 +370,7 @@ def draw(self: Outcome) -> list[str]:  # Their names
     with rc_context({"figure.max_open_warning": 0}):
         for function in (*self.study.figures, _learning_figure):
             try:
-                names += save_figures(function(self), self.folder / self.study.name, self.data.name)
+                names += save_figures(function(self), self.folder / self.study.name, self.of_corpus)
             except NotTrained as why:
                 print(f"{function.__name__} is left out: {why}")
     return names

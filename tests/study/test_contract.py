@@ -211,10 +211,10 @@ def test_every_claim_has_its_effect_or_a_reason_and_smoke_judges_none(study, run
 def test_a_run_draws_every_picture_that_has_a_caption(study, runs):
     folder = runs.whole(study) / "figures" / study
     drawn = {file.name for file in folder.iterdir()}
-    of_miniature = {name for name in captions_of(study) if not name.startswith("albums_")}
-    later = {name for name in of_miniature if re.fullmatch(LARGER_PRESETS.get(study, ""), name.rpartition(".")[0])}
-    assert of_miniature - later <= drawn
-    assert {name for name in drawn - of_miniature if not name.endswith("_time.png")} == set()
+    captions = set(captions_of(study))
+    later = {name for name in captions if re.fullmatch(LARGER_PRESETS.get(study, ""), name.rpartition(".")[0])}
+    assert captions - later <= drawn
+    assert {name for name in drawn - captions if not name.endswith("_time.png")} == set()
     for name in drawn:
         if name.endswith(".png"):
             with Image.open(folder / name) as picture:

@@ -14,6 +14,7 @@ from musicmtl.core import ParamsError, RunError
 from musicmtl.study import CLAIM_COLUMNS, MARGIN_COLUMNS, RESULT_COLUMNS, Study, claims_of, main_studies, published
 from musicmtl.study import findings as findings_module
 from musicmtl.study.findings import findings, verdict_table
+from musicmtl.study.report import _caption
 
 
 VALUES = {"single_task": 0.5, "equal": 0.55, "gradnorm_epoch": 0.6, "gradnorm_epoch_alpha_0.15": 0.58}
@@ -429,3 +430,10 @@ def test_the_command_line(figures, capsys, tmp_path):
     assert 'href="../figures/agf/map.html"' in study and 'href="../page.html"' in study
     assert report.main(["--data", str(tmp_path / "nowhere")]) == 2
     assert "no folder" in capsys.readouterr().err
+
+
+def test_a_picture_of_another_corpus_has_the_caption_of_miniatures():
+    captions = {"micro_f1.png": "Micro F1 by window.", "f1.png": "F1."}
+    assert _caption(captions, "micro_f1.png", viz.NAMES) == "Micro F1 by window."
+    assert _caption(captions, "commons_sources_micro_f1.png", viz.NAMES) == "Commons sources. Micro F1 by window."
+    assert _caption(captions, "albums_map.png", viz.NAMES) == "Albums map"

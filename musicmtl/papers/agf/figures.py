@@ -143,7 +143,7 @@ def map_figure(outcome: Outcome) -> dict:  # name -> Axes
     sizes = zip(labels.classes, labels.counts, strict=True)
     look = {"loose": LOOSE, "rare": [name for name, n in sizes if n < len(data.corpus) / 50]}
     title, flat = "Hidden units of the predictor, whole songs", viz.tsne(reading.hidden, 2, seed=0)
-    page = figure_file(outcome.folder / outcome.study.name, data.name, "tsne_3d.html")
+    page = figure_file(outcome.folder / outcome.study.name, outcome.of_corpus, "tsne_3d.html")
     words = [f"{name}, {'trained on' if known else 'not'}" for name, known in zip(classes, trained, strict=True)]
     viz.tsne_map_3d(viz.tsne(reading.hidden, 3, seed=0), classes, page, texts=words, title=title)
     parts = {"tsne": (trained, "that were trained on"), "tsne_held_out": (~trained, "that were not trained on")}

@@ -64,7 +64,7 @@ def test_songs_that_were_trained_on_have_a_map_of_their_own(monkeypatch, tmp_pat
     one = SimpleNamespace(hidden=np.zeros((100, 4)), part=np.arange(100) % 3)
     board = SimpleNamespace(readings=lambda *a: [one])
     run = SimpleNamespace(data=data, board=board, folder=tmp_path, settings=SimpleNamespace(main_protocol="corrected"))
-    run.study = figures.study
+    run.study, run.of_corpus = figures.study, "demo"
     assert set(figures.map_figure(run)) == {"tsne", "tsne_held_out"}
     (trained, _, look), (held_out, _, _) = drawn
     assert trained[:, 0].tolist() == list(range(0, 100, 3)) and len(held_out) == 66
