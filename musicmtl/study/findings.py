@@ -412,7 +412,7 @@ def _rivals_in_words(task: str, group: pd.DataFrame, names: Names) -> str:
     worst = group[~above].sort_values("low", kind="stable").iloc[0]
     have = f"{_score_words(worst.metric, worst.value)} against {_score_words(worst.metric, worst.rival_value)}"
     count = f"{beaten.sum()} of {len(beaten)} networks beat" if beaten.any() else "no network beats"
-    verdict = BEATS[1] if worst.high < 0 else BEATS[2]
+    verdict = BEATS[1] if worst.high < 0 else f"is {BEATS[2]}"
     words = f"{names.label(worst.network)} {verdict} {names.label(worst.rival)}"
     return f"{task}{once}: {count} every trivial rival; {words} ({have})."
 

@@ -202,6 +202,7 @@ TASKS = Names(
 METHODS = Names(
     labels=dict(
         single_task="Single task",
+        single_task_two_phase="Single task, two phases",
         equal="Equal weights",
         gradnorm_epoch="GradNorm, L(0) per epoch",
         gradnorm_first="GradNorm, L(0) at first step",
