@@ -54,7 +54,11 @@ def test_smoke_keeps_its_figures_to_itself(tmp_path, monkeypatch):
         ("agf", {"lr": "fast"}, "lr must be a number, found 'fast'"),  # a setting that the notebook does not show
         ("agf_truth", {"root": "/music"}, "agf_truth takes no folder of music"),
         ("agf", {"seed": "one"}, "seed must be a whole number, found 'one'"),
-        ("agf", {"preset": "huge"}, "preset must be one of albums, claims, commons, mini, paper, smoke, found 'huge'"),
+        (
+            "agf",
+            {"preset": "huge"},
+            "preset must be one of albums, claims, commons, commons_artists, commons_sources, mini, paper",
+        ),
     ],
 )
 def test_the_driver_refuses_before_anything_starts(study, params, message, home):
