@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['GAP_COLUMNS', 'MAGNITUDES', 'StudyWords', 'words_of', 'rule_of_claim', 'told', 'told_ends', 'told_q', 'counted',
-           'protocol_gaps', 'Bar', 'Finding', 'counted_runs', 'place_of', 'gap_finding', 'effect_words', 'margin_words',
-           'verdict_finding', 'flipped', 'flip_finding', 'unseen_finding', 'size_finding', 'findings', 'wrong_words',
-           'verdict_table', 'speaking', 'rival_sentences', 'stale_rows', 'stale_words']
+           'protocol_gaps', 'Bar', 'Finding', 'counted_runs', 'place_of', 'of_largest_preset', 'gap_finding',
+           'effect_words', 'margin_words', 'verdict_finding', 'flipped', 'flip_finding', 'unseen_finding',
+           'size_finding', 'findings', 'wrong_words', 'verdict_table', 'speaking', 'rival_sentences', 'stale_rows',
+           'stale_words']
 
 # %% ../../nbs/study/51_findings.ipynb #e8ce6ba0
 from dataclasses import dataclass
@@ -157,6 +158,17 @@ def place_of(row, names: Names) -> str:
     return ", ".join(part for part in parts if part)
 
 # %% ../../nbs/study/51_findings.ipynb #7760e1da
+_PRESETS = ("paper", "claims", "mini", "smoke")  # The first that there is speaks
+
+
+def of_largest_preset(
+    table: pd.DataFrame,  # Columns study, corpus, preset
+) -> pd.DataFrame:
+    "For each corpus, the rows of the largest preset that it was run with."
+    rank = table.preset.map({preset: k for k, preset in enumerate(_PRESETS)}).fillna(len(_PRESETS))
+    return table[rank == rank.groupby([table.study, table.corpus]).transform("min")]
+
+
 def _protocol_bar(row, protocol: str) -> Bar:
     "A score under a protocol."
     value, half = row[protocol], row[f"half_{protocol}"]
@@ -167,7 +179,7 @@ def gap_finding(
     scores: pd.DataFrame,  # Of one study or several
 ) -> Finding | None:  # None where no difference is above zero
     "The largest difference between the protocols, by the lower end of its interval."
-    gaps = protocol_gaps(scores)
+    gaps = of_largest_preset(protocol_gaps(scores))
     gaps = gaps[gaps.paper.notna()] if (gaps.paper.notna() & (gaps.low > 0)).any() else gaps
     clear = gaps[gaps.low > 0]
     if clear.empty:
@@ -384,14 +396,9 @@ def verdict_table(
     return pd.DataFrame(rows, columns=["study", "corpus", "preset", "trainings", *VERDICTS])
 
 # %% ../../nbs/study/51_findings.ipynb #74c0cf20
-_PRESETS = ("paper", "claims", "mini", "smoke")  # The first that there is speaks
-
-
 def speaking(table: pd.DataFrame) -> pd.DataFrame:
     "For each corpus, the rows of the largest preset that it was run with, corrected."
-    table = table[table.protocol != "published"]
-    rank = table.preset.map({preset: k for k, preset in enumerate(_PRESETS)}).fillna(len(_PRESETS))
-    return table[rank == rank.groupby([table.study, table.corpus]).transform("min")]
+    return of_largest_preset(table[table.protocol != "published"])
 
 
 def _score_words(metric: str, value: float) -> str:
