@@ -200,11 +200,12 @@ def _point_look(look: str, joined: bool) -> dict:
     return {**kind, "fmt": "o-"} if joined and look != "line" else kind
 
 
-def _places(table: pd.DataFrame, places: list | None, beside: float) -> pd.Series:
-    "Where the points stand on the axis: at their names or numbers, moved aside where several groups share them."
+def _places(table: pd.DataFrame, places: list | None, k: int, n: int) -> pd.Series:
+    "Where the points of group k of n stand: at their names or numbers, side by side where groups share them."
+    beside = k - (n - 1) / 2
     if places is None:
         return table.x * 1.025**beside
-    return table.x.map({name: i for i, name in enumerate(places)}) + 0.28 * beside
+    return table.x.map({name: i for i, name in enumerate(places)}) + min(0.28, 0.8 / n) * beside
 
 # %% ../../nbs/viz/33_scores.ipynb #c6845329
 def _panel_points(ax, table: pd.DataFrame, looks: dict, metric: str, places: list | None, names: Names) -> None:
@@ -214,7 +215,7 @@ def _panel_points(ax, table: pd.DataFrame, looks: dict, metric: str, places: lis
     shared = table.x.duplicated().any()
     for k, group in enumerate(groups):
         points = table[table.group == group]
-        at = _places(points, places, (k - (len(groups) - 1) / 2) * shared)
+        at = _places(points, places, *((k, len(groups)) if shared else (0, 1)))
         value, low, high = _shown_ends(metric, points)
         look = _point_look(looks.get(group, "filled"), joined=places is None)
         hue = BLUE if group == "value" else names.colour(group)
