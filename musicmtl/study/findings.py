@@ -439,19 +439,20 @@ def rival_sentences(
 
 # %% ../../nbs/study/51_findings.ipynb #132937c7
 def stale_rows(
-    scores: pd.DataFrame,  # Columns study and code
+    table: pd.DataFrame,  # Columns study and code
     codes: dict,  # Study -> what a row of today's code says
 ) -> pd.Series:  # Study -> how many rows other code has made
     "How many rows of each study are not of today's code. Studies without a code of today are left out."
-    known = scores[scores.study.isin(codes)]
+    known = table[table.study.isin(codes)]
     return known.code.ne(known.study.map(codes)).groupby(known.study, sort=False).sum()
 
 
 def stale_words(
-    scores: pd.DataFrame,
+    table: pd.DataFrame,
     codes: dict,
+    what: str = "Rows",
 ) -> str:  # "" where all rows are of today's code
     "Which rows are stale, in a sentence."
-    stale = stale_rows(scores, codes)
-    parts = [f"{words_of(study).title} {n} of {scores.study.eq(study).sum()}" for study, n in stale.items() if n]
-    return f"Rows that other code than today's has made: {', '.join(parts)}." if parts else ""
+    stale = stale_rows(table, codes)
+    parts = [f"{words_of(study).title} {n} of {table.study.eq(study).sum()}" for study, n in stale.items() if n]
+    return f"{what} that other code than today's has made: {', '.join(parts)}." if parts else ""

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Tables', 'read_results', 'comparison_table', 'chart', 'claims_section', 'changes_section', 'scores_section',
-           'measures_section', 'unmatched', 'figures_section', 'rivals_section', 'render_report', 'write_report',
-           'readme', 'main', 'verdict_table']
+           'measures_section', 'unmatched', 'figures_section', 'rivals_section', 'said_to_be_stale', 'render_report',
+           'write_report', 'readme', 'main', 'verdict_table']
 
 # %% ../../nbs/study/53_report.ipynb #3b79edc5
 import argparse, html, os, re, sys
@@ -708,9 +708,12 @@ def _missing(study: str) -> str:
 _GAINS = "What each balancer gains over equal weights and over the network of one task, with 95 % intervals, by study."
 
 
-def _codes(studies: list) -> dict:
-    "What rows of today's code say, for studies that are there."
-    return {study: find_study(study).code for study in studies if study in known_studies()}
+def said_to_be_stale(tables: Tables) -> str:  # "" where all is of today's code
+    "Which scores and which verdicts other code than today's has made, of studies that are there."
+    known = {study: find_study(study) for study in tables.studies if study in known_studies()}
+    scores = stale_words(tables.scores, {name: study.code for name, study in known.items()})
+    claims = stale_words(tables.claims, {name: study.judged for name, study in known.items()}, "Verdicts")
+    return " ".join(filter(None, (scores, claims)))
 
 
 def _opening(tables: Tables, studies: list, rules: dict, folder: str, figures: Path) -> str:
@@ -719,7 +722,7 @@ def _opening(tables: Tables, studies: list, rules: dict, folder: str, figures: P
     parts = ["<h1>musicmtl: what the papers say, what we find</h1>", _INTRODUCTION]
     parts += ['<h2 id="findings">What was found</h2>', _findings_section(found, True, folder)]
     parts += ['<h2 id="verdicts">Verdicts, corrected protocol</h2>', _counts(tables.claims)]
-    if stale := stale_words(tables.scores, _codes(studies)):
+    if stale := said_to_be_stale(tables):
         parts.append(f"<p>{_text(stale)}</p>")
     own = {study: _headline(tables.of(study), words_of(study).names) for study in studies}
     said = [f"<h3>{_text(words_of(study).title)}</h3>{words}" for study, words in own.items() if words]
@@ -748,7 +751,7 @@ def _study_body(study: str, tables: Tables, rules: dict, figures: Path, link: st
     if _is_missing(tables, study):
         return "\n".join([*parts, _missing(study)])
     found = findings(own.scores, own.claims, own.margins, rules)
-    parts += [_headline(own, words.names), _prose(stale_words(own.scores, _codes(own.studies)))]
+    parts += [_headline(own, words.names), _prose(said_to_be_stale(own))]
     parts += ["<h2>What was found</h2>", _findings_section(found, False)]
     parts += ["<h2>What the paper says</h2>", claims_section(own.claims, own.margins, rules, words.names)]
     if beside := scores_section(own.scores, words.names, printed_only=True):
@@ -878,8 +881,7 @@ def main(
         if given.readme:
             readme()
         elif given.stale:
-            tables = read_results(given.data)
-            print(stale_words(tables.scores, _codes(tables.studies)) or "All rows of results are of today's code.")
+            print(said_to_be_stale(read_results(given.data)) or "All rows of results are of today's code.")
         else:
             write_report(given.data, given.out)
     except (ParamsError, RunError) as error:

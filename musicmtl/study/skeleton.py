@@ -106,6 +106,12 @@ class Study:
         return scoring_code(self.read, self.scores, *self.claims.values())
 
 # %% ../../nbs/study/50_skeleton.ipynb #ffa96a53
+@patch(as_prop=True)
+def judged(self: Study) -> str:
+    "What a verdict says that today's code has made."
+    return f"{self.code.partition('-')[0]}-{self.judging}"
+
+
 @patch
 def parameters(
     self: Study,

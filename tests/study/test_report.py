@@ -11,10 +11,11 @@ from PIL import Image
 
 from musicmtl import report, viz
 from musicmtl.core import ParamsError, RunError
-from musicmtl.study import CLAIM_COLUMNS, MARGIN_COLUMNS, RESULT_COLUMNS, Study, claims_of, main_studies, published
+from musicmtl.study import CLAIM_COLUMNS, MARGIN_COLUMNS, RESULT_COLUMNS, Study, claims_of, find_study, main_studies
+from musicmtl.study import published
 from musicmtl.study import findings as findings_module
-from musicmtl.study.findings import findings, verdict_table
-from musicmtl.study.report import _caption
+from musicmtl.study.findings import findings, stale_words, verdict_table
+from musicmtl.study.report import _caption, said_to_be_stale
 
 
 VALUES = {"single_task": 0.5, "equal": 0.55, "gradnorm_epoch": 0.6, "gradnorm_epoch_alpha_0.15": 0.58}
@@ -437,3 +438,18 @@ def test_a_picture_of_another_corpus_has_the_caption_of_miniatures():
     assert _caption(captions, "micro_f1.png", viz.NAMES) == "Micro F1 by window."
     assert _caption(captions, "commons_sources_micro_f1.png", viz.NAMES) == "Commons sources. Micro F1 by window."
     assert _caption(captions, "albums_map.png", viz.NAMES) == "Albums map"
+
+
+def test_verdicts_of_other_code_are_said_beside_rows():
+    table = pd.DataFrame({"study": ["agf", "agf"], "code": ["a-b", "c-d"]})
+    assert (
+        stale_words(table, {"agf": "a-b"}) == "Rows that other code than today's has made: Artist group factors 1 of 2."
+    )
+    assert stale_words(table, {"agf": "c-d"}, "Verdicts").startswith("Verdicts that other code")
+    now = report.read_results()
+    now.scores["code"] = now.scores.study.map(lambda study: find_study(study).code)
+    now.claims["code"] = now.claims.study.map(lambda study: find_study(study).judged)
+    assert said_to_be_stale(now) == ""
+    now.claims.loc[now.claims.study == "agf", "code"] = "old-old"
+    words = said_to_be_stale(now)
+    assert words.startswith("Verdicts that") and "Artist group factors" in words and "Tagging" not in words
