@@ -48,6 +48,7 @@ NAMES = viz.NAMES | viz.Names(
         "tags": "Function",
         "band_statistics": "Band statistics",
         "untrained": "Untrained network",
+        "pretrained": "Musicnn, its authors' weights",
         "upgrad": "UPGrad",
     },
     colours={UNHEARD.name: "#CC3311", "upgrad": "#44AA99"},
