@@ -48,11 +48,11 @@ class Corpus:
         return SimpleNamespace(classes=self.classes, codes=self.y, counts=np.bincount(self.y))
 
 
-def history(first, noise=0.0):
+def history(first, noise=0.0, steps=300):
     "Six epochs of two tasks; the first task's weight moves from one value to another."
-    rng, epoch = generator("history", first, noise), np.repeat(np.arange(6), 10)
-    weight = np.interp(np.arange(60), [0, 60], first) + noise * rng.normal(size=6)[epoch]
-    tasks = {"epoch": np.tile(epoch, 2), "step": np.tile(np.arange(60), 2), "task": np.repeat(["genre", "mfcc"], 60)}
+    rng, epoch, n = generator("history", first, noise), np.repeat(np.arange(6), steps), 6 * steps
+    weight = np.interp(np.arange(n), [0, n], first) + noise * rng.normal(size=6)[epoch]
+    tasks = {"epoch": np.tile(epoch, 2), "step": np.tile(np.arange(n), 2), "task": np.repeat(["genre", "mfcc"], n)}
     return pd.DataFrame({**tasks, "weight": np.concatenate([weight, 2 - weight])})
 
 
@@ -165,6 +165,15 @@ def test_smoother_slower_and_lower_are_three_margins_in_their_own_units():
 def test_the_genre_is_suppressed_and_overtakes_or_not():
     yes, no = (effects("A8", seeds_of("gradnorm_epoch", (0.7,) * 3, first=first)) for first in ((0.1, 1.6), (1.0, 0.5)))
     assert yes["first"] < 0.4 < no["first"] and yes["last"] > 0 > no["last"]
+
+
+def test_short_epochs_say_nothing_of_epochs():
+    both = [*seeds_of("gradnorm_epoch", (0.7,) * 3), *seeds_of("gradnorm_log_classes", (0.6,) * 3)]
+    for reading in both:
+        reading.history = history((1, 1), steps=40)
+    for claim in ("A5", "A6", "A8"):
+        with pytest.raises(NotTestable, match="needs epochs of at least 300 steps, found 40"):
+            samples(claim, both)
 
 
 def predicted_of(one):
