@@ -573,16 +573,26 @@ def _captions(folder: Path) -> dict:  # File name -> text
     return (yaml.safe_load(file.read_text(encoding="utf-8")) or {}) if file.exists() else {}
 
 
+def _of_known(known: str, name: str) -> re.Match | None:  # Groups corpus and n
+    "Whether a file's name is a known one after a corpus, perhaps with another number of classes: msd_accuracy_5.png."
+    pattern = re.sub(r"_\d+(?=\\\.)", r"_(?P<n>\\d+)", re.escape(known))
+    return re.fullmatch(rf"(?:(?P<corpus>.+)_)?{pattern}", name)
+
+
 def _caption(captions: dict, name: str, names: Names) -> str:
-    "Caption of a file; of another corpus than Miniature that of Miniature, after the corpus."
+    "Caption of a file; of another corpus than Miniature, or of other numbers of classes, that of Miniature."
     if name in captions:
         return str(captions[name])
-    known = max((known for known in captions if name.endswith(f"_{known}")), key=len, default=None)
-    if known is None:
+    found = [(known, match) for known in captions if (match := _of_known(known, name))]
+    if not found:
         return names.label(Path(name).stem)
-    return f"{names.label(name.removesuffix(f'_{known}'))}. {captions[known]}"
+    known, match = max(found, key=lambda pair: len(pair[0]))
+    text, n = str(captions[known]), match.groupdict().get("n")
+    if n:
+        text = re.sub(r"\b\d+ classes", f"{n} classes", text)
+    return f"{names.label(match['corpus'])}. {text}" if match["corpus"] else text
 
-
+# %% ../../nbs/study/53_report.ipynb #a1dd6e57
 def _picture(file: Path, text: str, link: str) -> str:
     "A picture with its caption."
     image = f'<img alt="{_text(text)}" src="{_text(quote(f"{link}/{file.name}"))}" loading="lazy">'

@@ -225,6 +225,9 @@ METHODS = Names(
         imtl_g="IMTL-G",
         gradvac="GradVac",
         fairgrad="FairGrad",
+        band_statistics="Band statistics",
+        untrained="Untrained network",
+        pretrained="Musicnn, its authors' weights",
     ),
     colours=dict(
         single_task="#8C564B",
@@ -273,7 +276,15 @@ METRICS = Names(
 )
 CORPORA = Names(
     labels=dict(
-        miniature="Miniature", albums="Albums", commons="Commons", fma="FMA", openmic="OpenMIC", ballroom="Ballroom"
+        miniature="Miniature",
+        albums="Albums",
+        commons="Commons",
+        commons_artists="Commons, artists",
+        commons_sources="Commons, whole sources held out",
+        msd="Million Song Dataset",
+        fma="FMA",
+        openmic="OpenMIC",
+        ballroom="Ballroom",
     ),
 )
 NAMES = TASKS | METHODS | PROTOCOLS | VERDICTS | METRICS | CORPORA

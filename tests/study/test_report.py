@@ -436,8 +436,22 @@ def test_the_command_line(figures, capsys, tmp_path):
 def test_a_picture_of_another_corpus_has_the_caption_of_miniatures():
     captions = {"micro_f1.png": "Micro F1 by window.", "f1.png": "F1."}
     assert _caption(captions, "micro_f1.png", viz.NAMES) == "Micro F1 by window."
-    assert _caption(captions, "commons_sources_micro_f1.png", viz.NAMES) == "Commons sources. Micro F1 by window."
+    assert (
+        _caption(captions, "commons_sources_micro_f1.png", viz.NAMES)
+        == "Commons, whole sources held out. Micro F1 by window."
+    )
     assert _caption(captions, "albums_map.png", viz.NAMES) == "Albums map"
+
+
+def test_a_caption_is_that_of_another_number_of_classes():
+    captions = {
+        "accuracy_10.png": "Accuracy, 10 classes (fifteen bins of 10).",
+        "accuracy_25.png": "Accuracy, 25 classes.",
+    }
+    assert _caption(captions, "accuracy_25.png", viz.NAMES) == "Accuracy, 25 classes."
+    assert _caption(captions, "accuracy_5.png", viz.NAMES) == "Accuracy, 5 classes (fifteen bins of 10)."
+    expected = "Million Song Dataset. Accuracy, 5 classes (fifteen bins of 10)."
+    assert _caption(captions, "msd_accuracy_5.png", viz.NAMES) == expected
 
 
 def test_verdicts_of_other_code_are_said_beside_rows():

@@ -34,9 +34,6 @@ from ...study import NotTrained, Outcome, Study, Table, figure_file, in_order, r
 # %% ../../../nbs/papers/agf/figures.ipynb #c4bd52ef
 NAMES = viz.NAMES | viz.Names(
     labels={
-        "band_statistics": "Band statistics",
-        "untrained": "Untrained network",
-        "pretrained": "Musicnn, its authors' weights",
         "gradnorm_epoch_by_track": "GradNorm, L(0) per epoch, albums on both sides",
         "gradnorm_epoch_by_artist": "GradNorm, L(0) per epoch, sources on both sides",
     },

@@ -647,8 +647,9 @@ def train(
 
 # %% ../../../nbs/papers/artist_language/experiment.ipynb #21e769aa
 def rival_answers(data: SongData, settings: Settings, job: NetworkJob) -> dict:  # As of a network
-    """What a linear classifier says of the test segments: of statistics of their bands, of an untrained network's embedding,
-    or of Musicnn's public embedding of the whole song, which has heard more than a segment."""
+    """What a linear classifier says of the test segments: of statistics of their bands, of an untrained network's
+    embedding, or of Musicnn's public embedding of the whole song, which has heard more than a segment.
+    """
     trial, began = job.trial, time.perf_counter()
     cut, (tasks, codes) = cut_segments(data, trial, job.fold, settings.split_seed), tasks_of(data, trial)
     if trial.variant == "band_statistics":

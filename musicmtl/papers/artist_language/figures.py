@@ -46,9 +46,6 @@ NAMES = viz.NAMES | viz.Names(
     labels={
         UNHEARD.name: "Artists never heard",
         "tags": "Function",
-        "band_statistics": "Band statistics",
-        "untrained": "Untrained network",
-        "pretrained": "Musicnn, its authors' weights",
         "upgrad": "UPGrad",
     },
     colours={UNHEARD.name: "#CC3311", "upgrad": "#44AA99"},

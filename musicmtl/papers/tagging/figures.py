@@ -101,9 +101,7 @@ def _untrained(match) -> str:
 
 
 _RIVALS = viz.Names(
-    labels=dict(
-        band_statistics="Mel statistics", untrained="Untrained 2D-CNN", pretrained="Musicnn, its authors' weights"
-    ),
+    labels=dict(band_statistics="Mel statistics", untrained="Untrained 2D-CNN"),
     forms={r"untrained_(linear|cnn|musicnn)": (_untrained, "untrained")},
     colours=dict(band_statistics="#777777", untrained="#AAAAAA", pretrained="#44AA99"),
 )
