@@ -4,6 +4,7 @@ import os
 import pickle
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,8 @@ from musicmtl.papers.tagging.experiment import (
     SWITCHES,
     NetworkJob,
     Protocol,
+    clip_corpus,
+    protocols_of,
     VectorJob,
     fresh,
     learning,
@@ -261,7 +264,8 @@ def test_every_trial_of_a_preset_has_a_job_that_comes_after_what_it_waits_for(da
     printed, of = {variant for variant, _ in paper_values()}, {p: set() for p in Protocol.ends()}
     for trial in (trial for trial in asked if trial.protocol in of):
         of[trial.protocol].add(trial.variant)
-    left_out = {"mini": {"cnn2d_skeleton"}, "claims": set(), "paper": set()}  # 3,870 steps of a 2D-CNN
+    longest = {"cnn2d_skeleton", "embed_cnn_track", "embed_cnn_both"}
+    left_out = {"mini": longest, "claims": set(), "paper": set()}
     if preset in left_out:
         assert printed - of[Protocol.corrected] == left_out[preset]
     if preset == "paper":
@@ -493,6 +497,28 @@ def test_recall_of_a_notion_is_that_of_its_tags_by_its_quarter(data):
         assert found["recall_at_2"][0] == pytest.approx(expected)
     every = scores(data, None, asked)
     np.testing.assert_allclose(every["recall"], np.mean([every[f"recall_at_{k}"] for k in KS], 0))
+
+
+# Rivals
+
+
+def test_public_weights_hear_a_clip_and_not_its_track(data):
+    rows, starts = np.array([3, 3, 5]), np.array([0, 125, 250])
+    clips = clip_corpus(data.corpus, SimpleNamespace(rows=rows, starts=starts), 6.0)
+    table = data.corpus.table
+    assert clips.table.path.tolist() == table.path[rows].tolist() and clips.table.track_id.is_unique
+    begin = table.start_s.fillna(0.0).to_numpy()[rows]
+    np.testing.assert_allclose(clips.table.start_s - begin, [0, 2, 4])
+    assert (clips.table.duration_s == 6).all()
+
+
+@pytest.mark.parametrize("labels, embeds", [("tags", True), ("artist", False)])
+def test_the_album_effect_is_not_asked_of_neighbours(labels, embeds):
+    "With parts of albums on both sides fewer tracks of an artist are tested at once, so fewer neighbours can be found."
+    settings = smoke(labels=labels, switches=("split",), corpus="commons", root="x")
+    tried = {name: protocols_of(settings, name, is_loose=True) for name in ("fcn", "embed_linear")}
+    loose = Protocol.corrected.with_("split")
+    assert loose in tried["fcn"] and (loose in tried["embed_linear"]) == embeds
 
 
 # Tables
