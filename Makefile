@@ -91,10 +91,11 @@ reliability: setup
 		-p sounds 60 -p tables 1 -p kills 20 -p disks 6 -p hours 20 -p out figures
 
 # Five parts, two at a time, one core each, the longest first. nbdev_test keeps to one process: forked ones wait for joblib's
-# idle workers.
+# idle workers. All share one cache, which is theirs alone.
 test: test-sync
 	@echo "test 3/3: whole studies, notebooks, and tests of papers, core and other rooms (two parts side by side)"
-	@$(QUIET) $(MAKE) --no-print-directory -j2 --output-sync=target test-studies test-notebooks test-papers test-core test-rooms
+	@cache=$$(mktemp -d) && trap 'rm -rf "$$cache"' EXIT && MUSICMTL_TEST_CACHE=$$cache \
+	  $(QUIET) $(MAKE) --no-print-directory -j2 --output-sync=target test-studies test-notebooks test-papers test-core test-rooms
 
 test-fast: test-sync
 	@$(QUIET) $(MAKE) --no-print-directory -j2 --output-sync=target test-core test-rooms

@@ -32,10 +32,14 @@ def _no_figures_left():
 
 @pytest.fixture(scope="session", autouse=True)
 def _folders(tmp_path_factory):
-    "Cache and runs of this session: tests neither read nor leave anything in the checkout."
+    """Cache and runs of this session: tests neither read nor leave anything in the checkout.
+
+    `make test` names one cache for its five sessions, so that each view of Miniature is rendered once.
+    """
+    cache = os.environ.get("MUSICMTL_TEST_CACHE") or tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("cache", "runs"):
-            patch.setenv(f"MUSICMTL_{name.upper()}", str(tmp_path_factory.mktemp(name)))
+        patch.setenv("MUSICMTL_CACHE", str(cache))
+        patch.setenv("MUSICMTL_RUNS", str(tmp_path_factory.mktemp("runs")))
         yield
 
 

@@ -195,6 +195,13 @@ def _scored(self: Outcome, reading):
 
 
 @patch
+def _clamped_rows(self: Outcome) -> list[dict]:
+    "In how many steps a floor held one of GradNorm's weights, of every reading that counts them (`clamped`)."
+    held = [reading for reading in self.readings if "gradnorm" in reading.trial.label and hasattr(reading, "clamped")]
+    return [{**self.row_of(reading), "metric": "clamped_steps", "value": reading.clamped} for reading in held]
+
+
+@patch
 def score_rows(self: Outcome) -> list[dict]:
     "Rows of <study>.csv."
     rows = []
@@ -206,7 +213,7 @@ def score_rows(self: Outcome) -> list[dict]:
             paper = {"paper_value": paper_value, "paper_ref": paper_ref}
             rows.append({**self.row_of(reading), "variant": variant, **ends, **paper})
     references = self.study.references(self) if self.study.references else ()
-    return rows + [{**self.base, **row} for row in references]
+    return rows + self._clamped_rows() + [{**self.base, **row} for row in references]
 
 # %% ../../nbs/study/50_skeleton.ipynb #85cb9893
 @patch

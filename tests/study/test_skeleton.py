@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import musicmtl.papers
 import numpy as np
@@ -10,7 +11,16 @@ import pytest
 
 from raters import DATA, SONGS, STUDY, TRUTH, write_paper
 
-from musicmtl.study import CLAIM_COLUMNS, RESULT_COLUMNS, TIME_COLUMNS, Balanced, CommonSettings, Rivalry, interval
+from musicmtl.study import (
+    CLAIM_COLUMNS,
+    RESULT_COLUMNS,
+    TIME_COLUMNS,
+    Balanced,
+    CommonSettings,
+    Outcome,
+    Rivalry,
+    interval,
+)
 from musicmtl.study.runs import open_run
 
 SETTINGS = CommonSettings(variants=("plain", "smart"), seeds=2, n_jobs=1)
@@ -99,6 +109,16 @@ def test_a_study_can_say_what_its_rows_are(outcome):
     found = pd.DataFrame(other.score_rows())
     assert set(found.metric) == {"accuracy_item", "accuracy_song"} and len(found) == 16
     assert found.paper_value.isna().all() and "chance" not in set(found.variant)
+
+
+def test_steps_in_which_a_weight_was_held_are_rows(outcome):
+    "Of GradNorm alone, whatever its L(0)."
+    one = outcome.readings[0]
+    named = [replace(one.trial, label=label) for label in ("gradnorm_ema", "smart")]
+    held = [SimpleNamespace(**{**vars(one), "trial": trial}, clamped=3) for trial in named]
+    uncounted = SimpleNamespace(**{**vars(one), "trial": named[0]})
+    (row,) = Outcome._clamped_rows(SimpleNamespace(readings=[*held, uncounted], row_of=outcome.row_of))
+    assert (row["variant"], row["metric"], row["value"], row["seed"]) == ("gradnorm_ema", "clamped_steps", 3, 0)
 
 
 def test_times_stand_with_the_machine_and_apart_from_results(outcome):

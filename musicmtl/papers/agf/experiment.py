@@ -10,8 +10,8 @@ __all__ = ['SINGLE', 'KNOWN', 'FRACTIONS', 'RIVALS', 'CURVES', 'BEST', 'NETWORKS
            'over_songs', 'log_loss_of', 'mean_losses', 'with_predictor', 'said', 'end_to_end', 'RivalJob', 'side_job',
            'main_variants', 'network_jobs', 'weights_are_there', 'rival_jobs', 'in_folds', 'stages', 'Reading',
            'curves_of', 'read_job', 'joined', 'say_clamped', 'read', 'items_of', 'f1_scores', 'confusions', 'widened',
-           'epoch_scores', 'scores', 'rows', 'references', 'rivalries', 'balanced', 'learning', 'times', 'sizes',
-           'weight_curve', 'weight_rows']
+           'epoch_scores', 'scores', 'rows', 'rivalries', 'balanced', 'learning', 'times', 'sizes', 'weight_curve',
+           'weight_rows']
 
 # %% ../../../nbs/papers/agf/experiment.ipynb #ce674493
 import re, time, warnings
@@ -944,12 +944,6 @@ def rows(outcome, reading: Reading):  # -> (variant, metric, (value, low, high))
         for metric, values in outcome.board.all_scores(reading, by=by).items():
             if metric != "n_groups":
                 yield reading.trial.label, metric + ending, interval(values)
-
-
-def references(outcome) -> list[dict]:
-    "Rows that say in how many steps GradNorm's floor held a weight."
-    networks = [reading for reading in outcome.readings if reading.trial.label.startswith("gradnorm")]
-    return [{**outcome.row_of(reading), "metric": "clamped_steps", "value": reading.clamped} for reading in networks]
 
 
 NETWORKS = (*SINGLE, "equal", "gradnorm_epoch", "upgrad")  # The main comparison

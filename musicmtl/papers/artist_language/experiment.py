@@ -685,6 +685,7 @@ class Reading:
     history: pd.DataFrame  # Weights and losses at every step
     valid: pd.DataFrame  # Validation loss of each task after every epoch
     seconds_per_step: float  # Wall time; the only thing here that another run changes; NaN for what has no steps
+    clamped: int = 0  # Steps in which GradNorm's floor held a weight, of all folds
 
     @property
     def n_folds(self) -> int:
@@ -724,6 +725,7 @@ def joined(
         history=read_history(found[0]),
         valid=read_history(found[0], "valid"),
         seconds_per_step=float(np.mean([arrays["seconds"] for arrays in found])) if steps else math.nan,
+        clamped=sum(int(arrays["clamped"]) for arrays in found),
     )
 
 # %% ../../../nbs/papers/artist_language/experiment.ipynb #840bba84
