@@ -685,7 +685,6 @@ class Reading:
     history: pd.DataFrame  # Weights and losses at every step
     valid: pd.DataFrame  # Validation loss of each task after every epoch
     seconds_per_step: float  # Wall time; the only thing here that another run changes; NaN for what has no steps
-    clamped: int = 0  # Steps in which GradNorm's floor held a weight, of all folds
 
     @property
     def n_folds(self) -> int:
@@ -715,7 +714,7 @@ def joined(
     "Put the folds of a trial together."
     found = list(folds.values())
     tracks, steps = [arrays["track"] for arrays in found], trial.variant not in RIVALS
-    return Reading(
+    reading = Reading(
         trial,
         y=by_task(found, "y_"),
         p=by_task(found, "p_"),
@@ -725,8 +724,9 @@ def joined(
         history=read_history(found[0]),
         valid=read_history(found[0], "valid"),
         seconds_per_step=float(np.mean([arrays["seconds"] for arrays in found])) if steps else math.nan,
-        clamped=sum(int(arrays["clamped"]) for arrays in found),
     )
+    reading.clamped = sum(int(arrays["clamped"]) for arrays in found)  # steps in which GradNorm's floor held a weight
+    return reading
 
 # %% ../../../nbs/papers/artist_language/experiment.ipynb #840bba84
 def read(data: SongData, settings: Settings, results: Results) -> list[Reading]:
