@@ -42,7 +42,7 @@ from .model import classes_of, front_end, label_count_weight
 from ...study import Outcome, Study, in_order, rows_of_run
 
 # %% ../../../nbs/papers/artist_language/figures.ipynb #88bac97a
-NAMES = viz.NAMES | viz.Names(
+NAMES = viz.NAMES | viz.RIVALS | viz.Names(
     labels={
         UNHEARD.name: "Artists never heard",
         "tags": "Function",

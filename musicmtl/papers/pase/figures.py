@@ -108,7 +108,6 @@ _VARIANTS = viz.Names(
         "relative_gain_percent": "Relative gain",
         "training_samples": "Training clips",
         "r2": "R² on validation",
-        "untrained": _RIVALS["untrained"],
     },
     forms={_FORM: (_variant, "{}")},
     colours={"PASE": "#D55E00", "PASE+": "#0072B2", "pase": "#D55E00", "paseplus": "#0072B2"},

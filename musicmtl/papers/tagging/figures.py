@@ -109,7 +109,7 @@ _HEADS = viz.Names(
     forms={r"joint_metric": ("Joint, embedding alone", "embed_cnn"), r"joint_(\w+)": (_joint, "{}")},
     colours=dict(tags="#0072B2"),
 )
-NAMES = viz.NAMES | _RIVALS | _NETWORKS | _EMBEDDINGS | _HEADS
+NAMES = viz.NAMES | viz.RIVALS | _RIVALS | _NETWORKS | _EMBEDDINGS | _HEADS
 
 # %% ../../../nbs/papers/tagging/figures.ipynb #ecf37ad9
 TABLES = {
