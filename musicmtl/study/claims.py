@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VERDICTS', 'CLAIM_COLUMNS', 'MARGIN_COLUMNS', 'TESTS', 'SMOKE', 'FALSE_DISCOVERIES', 'rule_of', 'margins_of', 'judge',
-           'claim_rows', 'on_paper', 'corrected', 'save_claims', 'expected_wrong']
+           'claim_rows', 'on_paper', 'standing', 'corrected', 'save_claims', 'expected_wrong']
 
 # %% ../../nbs/study/48_claims.ipynb #a7817c17
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from musicmtl.study.evidence import (
     verdict,
 )
 from .registry import claims_of
-from .results import collect
+from .results import asked_of, collect
 
 # %% ../../nbs/study/48_claims.ipynb #4a3100bc
 VERDICTS = ("holds", "does not hold", "not resolved", "one training", "not testable here")
@@ -161,7 +161,8 @@ def _weight(row: dict) -> tuple:
 
 
 def _key(row: dict) -> tuple:
-    return tuple(row[column] for column in _KEY)
+    "A verdict replaces another of the same claim and corpus; a preset with a question of its own keeps its verdicts."
+    return (*(row[column] for column in _KEY), asked_of(row["corpus"], row["preset"]))
 
 
 def _weightier(
@@ -172,6 +173,17 @@ def _weightier(
     today = set(new.code.dropna())
     known = {_key(row): _weight(row) for row in table.to_dict("records") if not today or row["code"] in today}
     return [_weight(row) >= known.get(_key(row), (False, 0, 0)) for row in new.to_dict("records")]
+
+
+def standing(
+    table: pd.DataFrame,  # Of claims
+    today: set,  # Codes of the rows that were merged last
+) -> pd.DataFrame:
+    "One verdict for each claim, question and protocol: of today's code if there is one, of the largest run."
+    rows = table.to_dict("records")
+    rank = [(_key(row), row["code"] in today, *_weight(row), i) for i, row in enumerate(rows)]
+    best = {key: i for key, *_, i in sorted(rank, key=lambda entry: entry[1:])}
+    return table.iloc[sorted(best.values())]
 
 
 def corrected(
@@ -208,7 +220,11 @@ def save_claims(
     new = pd.DataFrame([{k: v for k, v in row.items() if k != "margin_rows"} for row in rows]).assign(
         preset=preset, code=code
     )
-    options = {"key": _KEY, "columns": CLAIM_COLUMNS, "choose": choose, "finish": corrected}
+
+    def finish(table):
+        return corrected(standing(table, {code}).reset_index(drop=True))
+
+    options = {"key": [*_KEY, "preset"], "columns": CLAIM_COLUMNS, "choose": choose, "finish": finish}
     table = collect(study, new, folder, name="claims", **options)
     rest_on = set(table[table.margins.notna()][[*_KEY, "preset"]].itertuples(index=False, name=None))
 
@@ -219,7 +235,9 @@ def save_claims(
     margins = [margin for row, one in zip(rows, taken, strict=True) if one for margin in row["margin_rows"]]
     margins = pd.DataFrame(margins, columns=MARGIN_COLUMNS).assign(preset=preset, code=code)
     if rest_on:
-        collect(study, margins, folder, name="margins", key=_KEY, columns=MARGIN_COLUMNS, finish=of_verdicts)
+        collect(
+            study, margins, folder, name="margins", key=[*_KEY, "preset"], columns=MARGIN_COLUMNS, finish=of_verdicts
+        )
     else:
         (Path(folder) / "margins.csv").unlink(missing_ok=True)
     return table

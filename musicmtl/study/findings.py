@@ -16,6 +16,7 @@ from ..core import ParamsError
 from .board import BEATS
 from .claims import VERDICTS, expected_wrong
 from .registry import claims_of, find_study
+from .results import by_question
 from ..viz import NAMES, Names, half_width, is_score, paper_number, shown
 
 # %% ../../nbs/study/51_findings.ipynb #1f68f236
@@ -270,6 +271,7 @@ def flipped(
     claims: pd.DataFrame,  # As in `claims.csv`
 ) -> pd.DataFrame:  # study, claim, corpus; every column twice, with _published and _corrected
     "Claims that hold under the published protocol and do not, or are not resolved, under the corrected one."
+    claims = by_question(claims)
     one, other = (claims[claims.protocol == protocol] for protocol in ("published", "corrected"))
     both = one.merge(other, on=_CLAIM, suffixes=("_published", "_corrected"))
     judged_otherwise = both.verdict_corrected.isin(["does not hold", "not resolved"])
@@ -278,6 +280,7 @@ def flipped(
 
 def flip_finding(claims: pd.DataFrame, rules: dict) -> Finding | None:
     "How many claims hold only as published, and the one that falls furthest."
+    claims = by_question(claims)
     turned = flipped(claims)
     if turned.empty:
         return None

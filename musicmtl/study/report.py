@@ -39,7 +39,7 @@ from musicmtl.study.findings import (
 )
 from .registry import claims_of, find_study, number, published
 from .registry import studies as known_studies
-from .results import RESULT_COLUMNS, result_table
+from .results import RESULT_COLUMNS, by_question, result_table
 from musicmtl.viz import (
     NAMES,
     Names,
@@ -368,10 +368,10 @@ def claims_section(
     rules: dict,  # From `claims_of()`
     names: Names = NAMES,  # For corpora
 ) -> str:  # html
-    "Every claim of a study, a table for each corpus."
+    "Every claim of a study, a table for each corpus and question."
     if not len(claims):
         return "<p class='missing'>No claims judged yet.</p>"
-    parts = []
+    claims, margins, parts = by_question(claims), by_question(margins), []
     for corpus in _corpora(claims):
         of_corpus, own = claims[claims.corpus == corpus], margins[margins.corpus == corpus]
         grouped = sorted(of_corpus.groupby(["study", "claim"]), key=lambda pair: _natural(pair[0][1]))
@@ -408,8 +408,8 @@ def _change_words(row) -> str:
 
 def changes_section(claims: pd.DataFrame, names: Names) -> str:
     "What would change our mind, a row a claim under the corrected protocol."
-    own = claims[claims.protocol == "corrected"]
-    corpora, rows = _corpora(claims), []
+    claims = by_question(claims)
+    own, corpora, rows = claims[claims.protocol == "corrected"], _corpora(claims), []
     for row in sorted(own.itertuples(), key=lambda row: (corpora.index(row.corpus), _natural(row.claim))):
         corpus = _text(names.label(str(row.corpus)))
         rows.append([f"<b>{_text(row.claim)}</b>", corpus, _chip(row.verdict), _prose(_change_words(row))])

@@ -26,7 +26,16 @@ from .board import switch_effects as _switch_effects
 from .claims import claim_rows, save_claims
 from .evidence import SETTLED, interval, last_fifth
 from .jobs import Results, jobs_folder, on_cluster, run_jobs
-from .results import KEY, RUN_COLUMNS, TIME_COLUMNS, collect, machine, rows_of_run, save_figures
+from musicmtl.study.results import (
+    KEY,
+    RUN_COLUMNS,
+    TIME_COLUMNS,
+    asked_of,
+    collect,
+    machine,
+    rows_of_run,
+    save_figures,
+)
 from .preparation import name_in_tables
 from .provenance import row_code, scoring_code, training_code
 from .runs import Run, open_run, output_folder
@@ -173,9 +182,8 @@ class Outcome:
 
     @property
     def of_corpus(self) -> str:
-        "What its figures belong to: the corpus, or the preset where that names a question to it (commons_artists)."
-        corpus, preset = self.data.name, str(self.settings.preset)
-        return preset if preset.startswith(f"{corpus}_") else corpus
+        "What its figures belong to."
+        return asked_of(self.data.name, self.settings.preset)
 
     def row_of(self, reading) -> dict:
         "Columns that all rows of a reading share."

@@ -25,6 +25,7 @@ from musicmtl.study import (
     on_paper,
     rule_of,
     save_claims,
+    by_question,
 )
 
 TESTS = {"R1": gain, "R2": not_here}
@@ -154,6 +155,18 @@ def test_a_gate_that_closes_in_a_larger_run_outweighs_one_training(tmp_path):
     save_claims("raters", rows_with(1, 3.0), tmp_path, "mini")
     assert set(save_claims("raters", rows_with(0, np.nan), tmp_path, "claims").preset) == {"claims"}
     assert set(save_claims("raters", rows_with(1, 3.0), tmp_path, "mini").preset) == {"claims"}
+
+
+def test_another_question_to_a_corpus_has_verdicts_of_its_own(tmp_path):
+    "Presets named after a corpus and a question (items_artists) ask something else of the same corpus."
+    for preset, trainings, effect in (("items", 3, 3.0), ("items_artists", 9, 4.0), ("items_artists", 9, 5.0)):
+        table = save_claims("raters", rows_with(trainings, effect), tmp_path, preset)
+    first = table[table.claim == "R1"].groupby("preset").effect.unique().to_dict()
+    assert {preset: list(effects) for preset, effects in first.items()} == {"items": [3], "items_artists": [5]}
+    margins = pd.read_csv(tmp_path / "margins.csv")
+    assert set(margins.preset) == {"items", "items_artists"} and not margins.duplicated().any()
+    assert set(by_question(table).corpus) == {"items", "items_artists"}
+    assert len(table) == 6 and set(table.corpus) == {"items"}
 
 
 def test_other_corpora_and_studies_keep_their_verdicts(tmp_path):

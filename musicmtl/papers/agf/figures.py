@@ -31,11 +31,15 @@ from .model import FRONT_END
 from ...study import NotTrained, Outcome, Study, Table, figure_file, in_order, rows_of_run
 
 # %% ../../../nbs/papers/agf/figures.ipynb #c4bd52ef
-NAMES = viz.NAMES | viz.RIVALS | viz.Names(
-    labels={
-        "gradnorm_epoch_by_track": "GradNorm, L(0) per epoch, albums on both sides",
-        "gradnorm_epoch_by_artist": "GradNorm, L(0) per epoch, sources on both sides",
-    },
+NAMES = (
+    viz.NAMES
+    | viz.RIVALS
+    | viz.Names(
+        labels={
+            "gradnorm_epoch_by_track": "GradNorm, L(0) per epoch, albums on both sides",
+            "gradnorm_epoch_by_artist": "GradNorm, L(0) per epoch, sources on both sides",
+        },
+    )
 )
 
 # %% ../../../nbs/papers/agf/figures.ipynb #2581981f

@@ -42,13 +42,17 @@ from .model import classes_of, front_end, label_count_weight
 from ...study import Outcome, Study, in_order, rows_of_run
 
 # %% ../../../nbs/papers/artist_language/figures.ipynb #88bac97a
-NAMES = viz.NAMES | viz.RIVALS | viz.Names(
-    labels={
-        UNHEARD.name: "Artists never heard",
-        "tags": "Function",
-        "upgrad": "UPGrad",
-    },
-    colours={UNHEARD.name: "#CC3311", "upgrad": "#44AA99"},
+NAMES = (
+    viz.NAMES
+    | viz.RIVALS
+    | viz.Names(
+        labels={
+            UNHEARD.name: "Artists never heard",
+            "tags": "Function",
+            "upgrad": "UPGrad",
+        },
+        colours={UNHEARD.name: "#CC3311", "upgrad": "#44AA99"},
+    )
 )
 
 # %% ../../../nbs/papers/artist_language/figures.ipynb #ec5f334c
