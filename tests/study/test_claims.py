@@ -121,6 +121,14 @@ def test_a_corpus_that_leaves_nothing_to_compare_tests_no_claim():
     assert {row["reason"] for row in rows} == {board.data.not_testable} and not any("effect" in row for row in rows)
 
 
+@pytest.mark.parametrize("corpus, judged", [("miniature", True), ("msd", False)])
+def test_a_claim_about_time_is_judged_once_whatever_the_corpus(corpus, judged):
+    rounds = Sample(np.array([[5.0], [6.0], [5.5]]), timed=True)
+    timed = {"R1": lambda board, protocol: {"gain": rounds}, "R2": not_here}
+    row = claim_rows("raters", corpus, board_of(), timed)[0]
+    assert (row["rounds"] > 0) == judged == ("whatever the corpus" not in row["reason"])
+
+
 def rows_with(n, effect, board=None):
     "Rows of a run, all on `n` networks with the same effect."
     rows = claim_rows("raters", "items", board or board_of(), TESTS, both=("R1",))
