@@ -244,9 +244,15 @@ def gradients_of(net, step, x, given):
 
 
 def a_step(dtype, smooth=True):
-    "A network, its step and what it hears; the same numbers in every precision. An absolute error has jumps."
+    """A network, its step and what it hears; the same numbers in every precision.
+
+    An absolute error has jumps, and so have slopes other than 1: rounding that moves a number across 0 changes gradients.
+    """
     seed_everything(0)
     net = PretrainNet(PASEPlus(**NARROW))
+    for layer in net.modules() if smooth else ():
+        if isinstance(layer, torch.nn.PReLU):
+            torch.nn.init.ones_(layer.weight)
     given = [torch.randn(2, n, 100) for name, n in WORKERS.items() if name != "waveform"]
     step = Pretraining(net.to(dtype), Equal(len(WORKERS)))
     if smooth:
@@ -266,7 +272,7 @@ def test_a_step_is_that_of_pytorchs_operations(monkeypatch):
 
 
 def test_a_step_in_single_precision_is_as_exact_as_pytorchs_operations(monkeypatch):
-    "No gradient is further from that of double precision than three times theirs, and 1e-5 of the largest."
+    "No gradient is further from that of double precision than three times theirs, and 1e-6 of the largest."
     losses, exact = gradients_of(*a_step(torch.float64))
     ours, fast = gradients_of(*a_step(torch.float32))
     use_pytorch(monkeypatch)
@@ -275,7 +281,7 @@ def test_a_step_in_single_precision_is_as_exact_as_pytorchs_operations(monkeypat
     torch.testing.assert_close(ours.double(), losses, rtol=1e-4, atol=0)
     for name, gradient in exact.items():
         error, their_error = ((found[name] - gradient).abs().max().item() for found in (fast, plain))
-        assert error <= 3 * their_error + 1e-5 * max(gradient.abs().max().item(), 1.0), name
+        assert error <= 3 * their_error + 1e-6 * max(gradient.abs().max().item(), 1.0), name
 
 
 def test_missing_targets_are_left_out_and_do_not_spoil_the_others():
