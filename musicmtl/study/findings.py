@@ -437,7 +437,7 @@ def rival_sentences(
     groups = table[table.metric == first].groupby(["corpus", "preset", "task"], sort=False)
     return [
         f"{names.label(corpus)} (preset {preset}), {_rivals_in_words(task, group, names)}"
-        for (corpus, preset, task), group in groups
+        for (corpus, preset, task), group in sorted(groups, key=lambda pair: pair[0][0] != "miniature")  # which is first
     ]
 
 # %% ../../nbs/study/51_findings.ipynb #132937c7
