@@ -435,9 +435,10 @@ def rival_sentences(
     table = speaking(rivals)
     first = table.groupby(["corpus", "task"]).metric.transform("first")  # a task's further metrics are in the table
     groups = table[table.metric == first].groupby(["corpus", "preset", "task"], sort=False)
+    groups = sorted(groups, key=lambda pair: pair[0][0] != "miniature")  # which comes first
     return [
         f"{names.label(corpus)} (preset {preset}), {_rivals_in_words(task, group, names)}"
-        for (corpus, preset, task), group in sorted(groups, key=lambda pair: pair[0][0] != "miniature")  # which is first
+        for (corpus, preset, task), group in groups
     ]
 
 # %% ../../nbs/study/51_findings.ipynb #132937c7

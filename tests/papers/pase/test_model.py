@@ -246,7 +246,7 @@ def gradients_of(net, step, x, given):
 def a_step(dtype, smooth=True):
     """A network, its step and what it hears; the same numbers in every precision.
 
-    An absolute error has jumps, and so have slopes other than 1: rounding that moves a number across 0 changes gradients.
+    An absolute error has jumps, and so have slopes other than 1: rounding across 0 changes gradients.
     """
     seed_everything(0)
     net = PretrainNet(PASEPlus(**NARROW))
