@@ -15,9 +15,9 @@ __all__ = ['SWITCHES', 'TAGGERS', 'EMBEDDINGS', 'NETS', 'NET_WORDS', 'WAYS', 'KS
            'balancer_of', 'equal_losses', 'ByParts', 'learner', 'sounds_of', 'dataset', 'items_per_epoch',
            'train_network', 'read_checkpoint', 'answers', 'clip_statistics', 'with_norms', 'clip_corpus',
            'rival_vectors', 'rival_answers', 'is_quick', 'stages', 'Reading', 'read_trial', 'read', 'clip_weights',
-           'macro_over', 'mean_over', 'query_recalls', 'reachable', 'recalls', 'scores', 'random_recall', 'rows',
-           'ends', 'first_seed', 'tag_rows', 'by_notion', 'notion_rows', 'epoch_means', 'curve_rows', 'loss_of_likes',
-           'learning', 'sizes', 'times']
+           'macro_over', 'mean_over', 'query_recalls', 'reachable', 'recalls', 'fold_ranks', 'scores', 'random_recall',
+           'rows', 'ends', 'first_seed', 'tag_rows', 'by_notion', 'notion_rows', 'epoch_means', 'curve_rows',
+           'loss_of_likes', 'learning', 'sizes', 'times']
 
 # %% ../../../nbs/papers/tagging/experiment.ipynb #fe536963
 import importlib.util, warnings
@@ -1327,6 +1327,15 @@ def recalls(
     return {**found, "recall": np.mean(list(found.values()), 0)} if found else {}
 
 # %% ../../../nbs/papers/tagging/experiment.ipynb #5e1bc787
+def fold_ranks(reading: Reading) -> np.ndarray:  # [2, n, C]: parts of ROC-AUC and of average precision
+    "What each clip adds to the areas of its tags, ranked within its fold: two networks do not compare."
+    found = np.full((2, *reading.Y.shape), np.nan)
+    fold = np.zeros(len(reading.Y)) if reading.fold is None else reading.fold
+    for one in np.unique(fold):
+        found[:, fold == one] = ranks(reading.Y[fold == one], reading.probabilities[fold == one])
+    return found
+
+
 def scores(
     data: TaggedClips,
     settings: Settings,
@@ -1338,7 +1347,7 @@ def scores(
     "roc_auc and pr_auc of probabilities, recall_at_K and recall of embeddings."
     found = {"n_groups": len(set(reading.group))}
     if reading.probabilities is not None and notion is None:
-        weights, (below, precision) = clip_weights(reading), ranks(reading.Y, reading.probabilities)
+        weights, (below, precision) = clip_weights(reading), fold_ranks(reading)
         found |= {"roc_auc": macro_over(weights, below), "pr_auc": macro_over(weights, precision)}
     if reading.embeddings is not None:
         Y = reading.Y if notion is None else reading.Y[:, tag_notions(data.classes) == list(NOTIONS).index(notion)]
@@ -1392,6 +1401,13 @@ def tag_rows(outcome: Outcome) -> list[dict]:  # As `TAG_COLUMNS`
     for reading in first_seed(outcome):
         if reading.probabilities is not None:
             by_tag = tag_scores(reading.Y, reading.probabilities, outcome.data.classes).reset_index()
+            if reading.trial.folds > 1:
+                below, precision = fold_ranks(reading)
+                n = [np.maximum(np.isfinite(part).sum(0), 1) for part in (below, precision)]
+                areas = {"roc_auc": np.nansum(below, 0) / n[0], "pr_auc": np.nansum(precision, 0) / n[1]}
+                by_tag = by_tag.assign(
+                    **pd.DataFrame(areas, outcome.data.classes).loc[by_tag.tag].reset_index(drop=True)
+                )
             found += [{**outcome.row_of(reading), **row} for row in by_tag.to_dict("records")]
     return found
 

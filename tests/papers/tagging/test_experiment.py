@@ -499,6 +499,15 @@ def test_recall_of_a_notion_is_that_of_its_tags_by_its_quarter(data):
     np.testing.assert_allclose(every["recall"], np.mean([every[f"recall_at_{k}"] for k in KS], 0))
 
 
+def test_clips_are_ranked_within_their_fold(data):
+    "Two networks, each right in its fold, one of which thinks little of everything."
+    Y = np.array([[1, 0], [0, 1], [1, 0], [0, 1]], np.float32)
+    p = np.array([[0.9, 0.8], [0.7, 0.9], [0.2, 0.1], [0.1, 0.2]])
+    asked = replace(reading(Y, variant="cnn1d", probabilities=p), fold=np.array([0, 0, 1, 1]))
+    assert scores(data, None, asked)["roc_auc"][0] == 1
+    assert scores(data, None, replace(asked, fold=None))["roc_auc"][0] == 0.75
+
+
 # Rivals
 
 
