@@ -182,11 +182,11 @@ def _weightier(
 
 def standing(
     table: pd.DataFrame,  # Of claims
-    today: set,  # Codes of the rows that were merged last
+    code: str,  # Of the rows that were merged last
 ) -> pd.DataFrame:
     "One verdict for each claim, question and protocol: of today's code if there is one, of the largest run."
     rows = table.to_dict("records")
-    rank = [(_key(row), row["code"] in today, *_weight(row), i) for i, row in enumerate(rows)]
+    rank = [(_key(row), row["code"] == code, *_weight(row), i) for i, row in enumerate(rows)]
     best = {key: i for key, *_, i in sorted(rank, key=lambda entry: entry[1:])}
     return table.iloc[sorted(best.values())]
 
@@ -227,7 +227,7 @@ def save_claims(
     )
 
     def finish(table):
-        return corrected(standing(table, {code}).reset_index(drop=True))
+        return corrected(standing(table, code).reset_index(drop=True))
 
     options = {"key": [*_KEY, "preset"], "columns": CLAIM_COLUMNS, "choose": choose, "finish": finish}
     table = collect(study, new, folder, name="claims", **options)

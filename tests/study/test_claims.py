@@ -16,6 +16,7 @@ from musicmtl.study import (
     MARGIN_COLUMNS,
     Board,
     Sample,
+    by_question,
     claim_rows,
     claims_of,
     corrected,
@@ -25,7 +26,6 @@ from musicmtl.study import (
     on_paper,
     rule_of,
     save_claims,
-    by_question,
 )
 
 TESTS = {"R1": gain, "R2": not_here}

@@ -15,9 +15,9 @@ __all__ = ['SWITCHES', 'TAGGERS', 'EMBEDDINGS', 'NETS', 'NET_WORDS', 'WAYS', 'KS
            'balancer_of', 'equal_losses', 'ByParts', 'learner', 'sounds_of', 'dataset', 'items_per_epoch',
            'train_network', 'read_checkpoint', 'answers', 'clip_statistics', 'with_norms', 'clip_corpus',
            'rival_vectors', 'rival_answers', 'is_quick', 'stages', 'Reading', 'read_trial', 'read', 'clip_weights',
-           'macro_over', 'mean_over', 'query_recalls', 'reachable', 'recalls', 'fold_ranks', 'scores', 'random_recall',
-           'rows', 'ends', 'first_seed', 'tag_rows', 'by_notion', 'notion_rows', 'epoch_means', 'curve_rows',
-           'loss_of_likes', 'learning', 'sizes', 'times']
+           'macro_over', 'mean_over', 'query_recalls', 'reachable', 'recalls', 'fold_ranks', 'mean_by_tag', 'scores',
+           'random_recall', 'rows', 'ends', 'first_seed', 'tag_rows', 'by_notion', 'notion_rows', 'epoch_means',
+           'curve_rows', 'loss_of_likes', 'learning', 'sizes', 'times']
 
 # %% ../../../nbs/papers/tagging/experiment.ipynb #fe536963
 import importlib.util, warnings
@@ -767,9 +767,9 @@ def protocols_of(settings: Settings, variant: str, is_loose: bool = False) -> li
         return [main]
     alone = [switch for switch, variants in ALONE.items() if variant in variants and switch in settings.switches]
     # Of an artist whose albums are not held out, few tracks are tested at once: neighbours to be found are fewer, too.
-    comparable = is_loose and not (settings.labels == "artist" and recipe(variant).embeds)
-    alone = [switch for switch in alone if switch != "split" or comparable]
-    published = [Protocol.published] if variant in (*settings.published_variants, *RIVALS) else []
+    comparable = not (settings.labels == "artist" and recipe(variant).embeds)
+    alone = [switch for switch in alone if switch != "split" or (is_loose and comparable)]
+    published = [Protocol.published] if comparable and variant in (*settings.published_variants, *RIVALS) else []
     return [main, *published, *(Protocol.corrected.with_(switch) for switch in alone)]
 
 
@@ -1336,6 +1336,13 @@ def fold_ranks(reading: Reading) -> np.ndarray:  # [2, n, C]: parts of ROC-AUC a
     return found
 
 
+def mean_by_tag(parts: np.ndarray) -> np.ndarray:  # [..., n, C], NaN where a clip does not have the tag -> [..., C]
+    "Mean over the clips of each tag; NaN for a tag that none has."
+    known = np.isfinite(parts)
+    total = np.where(known, parts, 0).sum(-2)
+    return np.divide(total, known.sum(-2), out=np.full(total.shape, np.nan), where=known.any(-2))
+
+
 def scores(
     data: TaggedClips,
     settings: Settings,
@@ -1400,14 +1407,10 @@ def tag_rows(outcome: Outcome) -> list[dict]:  # As `TAG_COLUMNS`
     found = []
     for reading in first_seed(outcome):
         if reading.probabilities is not None:
-            by_tag = tag_scores(reading.Y, reading.probabilities, outcome.data.classes).reset_index()
+            by_tag = tag_scores(reading.Y, reading.probabilities, outcome.data.classes)
             if reading.trial.folds > 1:
-                below, precision = fold_ranks(reading)
-                n = [np.maximum(np.isfinite(part).sum(0), 1) for part in (below, precision)]
-                areas = {"roc_auc": np.nansum(below, 0) / n[0], "pr_auc": np.nansum(precision, 0) / n[1]}
-                by_tag = by_tag.assign(
-                    **pd.DataFrame(areas, outcome.data.classes).loc[by_tag.tag].reset_index(drop=True)
-                )
+                by_tag[["roc_auc", "pr_auc"]] = mean_by_tag(fold_ranks(reading)).T
+            by_tag = by_tag.reset_index()
             found += [{**outcome.row_of(reading), **row} for row in by_tag.to_dict("records")]
     return found
 

@@ -26,15 +26,17 @@ from musicmtl.papers.tagging.experiment import (
     SWITCHES,
     NetworkJob,
     Protocol,
-    clip_corpus,
-    protocols_of,
     VectorJob,
+    clip_corpus,
+    fold_ranks,
     fresh,
     learning,
     macro_over,
+    mean_by_tag,
     network_job,
     prepare,
     pretraining,
+    protocols_of,
     query_recalls,
     recipe,
     schedule_of,
@@ -46,7 +48,7 @@ from musicmtl.papers.tagging.experiment import (
     trials,
 )
 from musicmtl.papers.tagging.metric import NOTIONS, MetricTask, cosine_matrix, published_recall
-from musicmtl.papers.tagging.model import FRAMES, TAGS
+from musicmtl.papers.tagging.model import FRAMES, TAGS, tag_scores
 from musicmtl.papers.tagging.tagger import load_net, make_net, save_net
 from musicmtl.study import interval, published
 
@@ -528,6 +530,16 @@ def test_the_album_effect_is_not_asked_of_neighbours(labels, embeds):
     tried = {name: protocols_of(settings, name, is_loose=True) for name in ("fcn", "embed_linear")}
     loose = Protocol.corrected.with_("split")
     assert loose in tried["fcn"] and (loose in tried["embed_linear"]) == embeds
+    assert (Protocol.published in protocols_of(settings, "untrained_linear", is_loose=True)) == embeds
+
+
+def test_a_tags_areas_are_the_means_of_its_clips():
+    "Whichever way they are counted where there is one fold; NaN where no clip has the tag."
+    rng = generator("areas")
+    Y, p = (rng.random((40, 50)) < 0.3).astype(np.float32), rng.random((40, 50))
+    Y[:, 0] = 0
+    found = mean_by_tag(fold_ranks(reading(Y, variant="cnn1d", probabilities=p)))
+    np.testing.assert_allclose(found, tag_scores(Y, p)[["roc_auc", "pr_auc"]].T, atol=1e-6)
 
 
 # Tables
