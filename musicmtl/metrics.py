@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DRAWS', 'log_loss', 'kl_divergence', 'confusion', 'accuracy', 'micro_f1', 'macro_f1', 'roc_auc', 'average_precision',
-           'ranks', 'nearest', 'recalls_at', 'multilabel_recall', 'multilabel_f1', 'mse', 'mae', 'Interval',
-           'group_draws', 'bootstrap_interval', 'replicates', 'paired_interval', 'pooled']
+           'ranks', 'fold_ranks', 'nearest', 'recalls_at', 'multilabel_recall', 'multilabel_f1', 'mse', 'mae',
+           'Interval', 'group_draws', 'bootstrap_interval', 'replicates', 'paired_interval', 'pooled']
 
 # %% ../nbs/22_metrics.ipynb #67536281
 import functools
@@ -258,6 +258,23 @@ def ranks(
         shares[0, positive, label] = (lower + upper) / 2 / len(misses)
         shares[1, positive, label] = n_hits / (n_hits + len(misses) - lower)
     return shares
+
+# %% ../nbs/22_metrics.ipynb #a5429a42
+def fold_ranks(
+    Y: ArrayLike,  # As for `ranks`
+    S: ArrayLike,  # As for `ranks`
+    fold: np.ndarray | None = None,  # Fold of each item [N]; None: one for all
+) -> np.ndarray:  # [2, N, C], 0…1; NaN as for `ranks`
+    "`ranks` of each item among those of its fold. Raises `ParamsError`."
+    if fold is None:
+        return ranks(Y, S)
+    Y, S = np.asarray(Y), np.asarray(S)
+    if len(fold) != len(Y):
+        raise ParamsError(f"fold: expected one per item, {len(Y)} of them, found {len(fold)}")
+    found = np.empty((2, len(S), S.shape[1] if S.ndim > 1 else 1))
+    for one in np.unique(fold):
+        found[:, fold == one] = ranks(Y[fold == one], S[fold == one])
+    return found
 
 # %% ../nbs/22_metrics.ipynb #524c745b
 _QUERIES = 64  # Rows at a time: they stay in the core's cache

@@ -15,6 +15,7 @@ from musicmtl.metrics import (
     average_precision,
     bootstrap_interval,
     confusion,
+    fold_ranks,
     kl_divergence,
     log_loss,
     macro_f1,
@@ -25,6 +26,7 @@ from musicmtl.metrics import (
     nearest,
     paired_interval,
     pooled,
+    ranks,
     roc_auc,
     multilabel_f1,
     replicates,
@@ -54,6 +56,19 @@ def test_scores_of_classes_equal_scikit_learn(problem):
     theirs = sk.f1_score(y, pred, average="macro", labels=np.unique(y), zero_division=0)
     assert macro_f1(y, pred) == pytest.approx(theirs)
     np.testing.assert_array_equal(confusion(y, pred, p.shape[1]), sk.confusion_matrix(y, pred, labels=labels))
+
+
+@quick
+@given(problems())
+def test_folds_are_ranked_apart(problem):
+    y, p = problem
+    fold = np.arange(len(y)) % 3
+    found = fold_ranks(y, p, fold)
+    for one in np.unique(fold):
+        np.testing.assert_array_equal(found[:, fold == one], ranks(y[fold == one], p[fold == one]))
+    np.testing.assert_array_equal(fold_ranks(y, p), ranks(y, p))
+    with pytest.raises(ParamsError, match=f"fold: expected one per item, {len(y)} of them, found {len(y) + 1}"):
+        fold_ranks(y, p, np.arange(len(y) + 1))
 
 
 @quick

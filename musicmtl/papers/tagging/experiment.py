@@ -15,9 +15,9 @@ __all__ = ['SWITCHES', 'TAGGERS', 'EMBEDDINGS', 'NETS', 'NET_WORDS', 'WAYS', 'KS
            'balancer_of', 'equal_losses', 'ByParts', 'learner', 'sounds_of', 'dataset', 'items_per_epoch',
            'train_network', 'read_checkpoint', 'answers', 'clip_statistics', 'with_norms', 'clip_corpus',
            'rival_vectors', 'rival_answers', 'is_quick', 'stages', 'Reading', 'read_trial', 'read', 'clip_weights',
-           'macro_over', 'mean_over', 'query_recalls', 'reachable', 'recalls', 'fold_ranks', 'mean_by_tag', 'scores',
-           'random_recall', 'rows', 'ends', 'first_seed', 'tag_rows', 'by_notion', 'notion_rows', 'epoch_means',
-           'curve_rows', 'loss_of_likes', 'learning', 'sizes', 'times']
+           'macro_over', 'mean_over', 'query_recalls', 'reachable', 'recalls', 'mean_by_tag', 'scores', 'random_recall',
+           'rows', 'ends', 'first_seed', 'tag_rows', 'by_notion', 'notion_rows', 'epoch_means', 'curve_rows',
+           'loss_of_likes', 'learning', 'sizes', 'times']
 
 # %% ../../../nbs/papers/tagging/experiment.ipynb #fe536963
 import importlib.util, warnings
@@ -36,7 +36,7 @@ from ...features import FeatureBank
 from ...learn import MultiTask, StepTimes, fit
 from ...loaders import load_corpus
 from ...musicnn import musicnn_embeddings
-from ...metrics import multilabel_recall, ranks, recalls_at
+from ...metrics import fold_ranks, multilabel_recall, recalls_at
 from ...magnatagatune import SPLITS as MAGNATAGATUNE_SPLITS
 from ...magnatagatune import TAGS, by_folder, tag_matrix
 from ...store import FeatureStore, WaveClips
@@ -1327,15 +1327,6 @@ def recalls(
     return {**found, "recall": np.mean(list(found.values()), 0)} if found else {}
 
 # %% ../../../nbs/papers/tagging/experiment.ipynb #5e1bc787
-def fold_ranks(reading: Reading) -> np.ndarray:  # [2, n, C]: parts of ROC-AUC and of average precision
-    "What each clip adds to the areas of its tags, ranked within its fold: two networks do not compare."
-    found = np.full((2, *reading.Y.shape), np.nan)
-    fold = np.zeros(len(reading.Y)) if reading.fold is None else reading.fold
-    for one in np.unique(fold):
-        found[:, fold == one] = ranks(reading.Y[fold == one], reading.probabilities[fold == one])
-    return found
-
-
 def mean_by_tag(parts: np.ndarray) -> np.ndarray:  # [..., n, C], NaN where a clip does not have the tag -> [..., C]
     "Mean over the clips of each tag; NaN for a tag that none has."
     known = np.isfinite(parts)
@@ -1354,8 +1345,8 @@ def scores(
     "roc_auc and pr_auc of probabilities, recall_at_K and recall of embeddings."
     found = {"n_groups": len(set(reading.group))}
     if reading.probabilities is not None and notion is None:
-        weights, (below, precision) = clip_weights(reading), fold_ranks(reading)
-        found |= {"roc_auc": macro_over(weights, below), "pr_auc": macro_over(weights, precision)}
+        weights, areas = clip_weights(reading), fold_ranks(reading.Y, reading.probabilities, reading.fold)
+        found |= {name: macro_over(weights, of) for name, of in zip(("roc_auc", "pr_auc"), areas, strict=True)}
     if reading.embeddings is not None:
         Y = reading.Y if notion is None else reading.Y[:, tag_notions(data.classes) == list(NOTIONS).index(notion)]
         near = nearness(reading.embeddings, notion if block else None, reading.recipe.distance)
@@ -1409,7 +1400,9 @@ def tag_rows(outcome: Outcome) -> list[dict]:  # As `TAG_COLUMNS`
         if reading.probabilities is not None:
             by_tag = tag_scores(reading.Y, reading.probabilities, outcome.data.classes)
             if reading.trial.folds > 1:
-                by_tag[["roc_auc", "pr_auc"]] = mean_by_tag(fold_ranks(reading)).T
+                by_tag[["roc_auc", "pr_auc"]] = mean_by_tag(
+                    fold_ranks(reading.Y, reading.probabilities, reading.fold)
+                ).T
             by_tag = by_tag.reset_index()
             found += [{**outcome.row_of(reading), **row} for row in by_tag.to_dict("records")]
     return found

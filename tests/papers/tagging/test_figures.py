@@ -1,5 +1,7 @@
 """Words and colours of the tagging study, and its figures."""
 
+from types import SimpleNamespace
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -7,16 +9,16 @@ import pytest
 from tagged import reading
 
 from musicmtl.core import CorpusError
-from musicmtl.papers.tagging.claims import paper_values
+from musicmtl.papers.tagging.claims import NAMES, paper_values
 from musicmtl.papers.tagging.experiment import EMBEDDINGS, KS, RECIPES, TAGGERS, heard_artists, overlap
 from musicmtl.papers.tagging.figures import (
-    NAMES,
     TAG_FIGURE,
     areas_by_tag,
     best_embedding,
     map_figures,
     neighbour_table,
     notion_words,
+    overlap_figure,
     own_recalls,
     query_of,
     reported_recalls,
@@ -92,7 +94,7 @@ def test_what_was_trained_has_its_figures(outcome):
             plt.close("all")
     expected = {"table6_roc_auc", "table6_pr_auc", "table6_parameters", "table7", "tags", "neighbours", "tables_time"}
     expected |= {f"table7_recall_{k}" for k in KS} | {"notions_linear", "curves_tags", "taggram", "taggram_recording"}
-    expected |= {"joint_roc_auc", "joint_recall_at_1", "switches_tags", "switches_recall", "overlap"}
+    expected |= {"joint_roc_auc", "joint_recall_at_1", "switches_tags", "switches_recall"}
     assert set(names) == expected and len(names) == len(set(names))
 
 
@@ -104,7 +106,14 @@ def test_what_was_not_trained_has_no_figure(outcome, monkeypatch):
     monkeypatch.setattr(outcome, "tables", empty)
     monkeypatch.setattr(outcome, "board", Board([], None, data=outcome.data, settings=outcome.settings))
     found = [list(function(outcome)) for function in study.figures]
-    assert found == [[]] * (len(found) - 1) + [["overlap"]]  # which is of MagnaTagATune's lists, and of no run
+    assert found == [[]] * len(found)
+    plt.close("all")
+
+
+@pytest.mark.parametrize("corpus, shown", [("miniature", True), ("magnatagatune", True), ("commons", False)])
+def test_the_public_lists_are_shown_beside_what_is_like_them(corpus, shown):
+    figures = overlap_figure(SimpleNamespace(settings=SimpleNamespace(corpus=corpus)))
+    assert set(figures) == ({"overlap"} if shown else set())
     plt.close("all")
 
 
