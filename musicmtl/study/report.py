@@ -715,7 +715,10 @@ def _missing(study: str) -> str:
     return f"<p class='missing'>{_text(words_of(study).title)}: no results yet. {command} makes them.</p>"
 
 # %% ../../nbs/study/53_report.ipynb #7a4ab09b
-_GAINS = "What each balancer gains over equal weights and over the network of one task, with 95 % intervals, by study."
+_GAINS = (
+    "What each balancer gains over equal weights and over the network of one task, with 95 % intervals, by study. A "
+    "point is full where its interval leaves zero out, as one in twenty does where nothing is gained."
+)
 
 
 def said_to_be_stale(tables: Tables) -> str:  # "" where all is of today's code
@@ -830,7 +833,9 @@ def _main_metric(table: pd.DataFrame) -> pd.DataFrame:
 
 def _draw_gains(table: pd.DataFrame, file: Path):
     "What balancers gain, over all studies: one picture."
-    table = _main_metric(speaking(table))
+    table = _main_metric(by_question(speaking(table)))
+    real = table.corpus != "miniature"  # after it
+    table = table.assign(real=real).sort_values(["study", "real", "corpus"], kind="stable")
     places = ", " + table.corpus.map(NAMES.label) if table.corpus.nunique() > 1 else ""
     task = table.task + " (" + table.metric.map(NAMES.label) + ")" + places
     table = table.assign(study=table.study.map(lambda study: words_of(study).title), task=task)

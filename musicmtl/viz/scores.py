@@ -74,10 +74,8 @@ def _shown_ends(metric: str, table: pd.DataFrame) -> list[np.ndarray]:
 
 def _interval_rows(ax, y, value, low, high, **marker) -> None:
     "Points with horizontal intervals; no bar where the interval is missing."
-    look = {"ms": 5.5, "fmt": "o", **marker}
-    ax.errorbar(
-        np.asarray(value, float), y, xerr=_bars(value, low, high), ls="none", elinewidth=1.5, capsize=2.5, **look
-    )
+    look = {"ms": 5.5, "fmt": "o", "elinewidth": 1.5, "capsize": 2.5, **marker}
+    ax.errorbar(np.asarray(value, float), y, xerr=_bars(value, low, high), ls="none", **look)
 
 # %% ../../nbs/viz/33_scores.ipynb #05562040
 def _is_reference(variants: pd.Series) -> pd.Series:
@@ -511,16 +509,17 @@ def claim_forest(
     return axes
 
 # %% ../../nbs/viz/33_scores.ipynb #89a4cf44
-def _gain_panel(ax, table: pd.DataFrame, balancers: list, names: Names) -> None:
-    "Gains of one task over one rival."
-    if not len(table):
-        ax.text(0.5, 0.5, "not trained", transform=ax.transAxes, ha="center", va="center", fontsize=8, color=GREY)
-        ax.set(xticks=[], xlim=(-1, 1))
-    ax.axvline(0, color=GREY, lw=0.9 if len(table) else 0, zorder=0)
-    rows = table.balancer.map({name: k for k, name in enumerate(balancers)})
-    _interval_rows(ax, rows, table.effect, table.low, table.high, fmt="o", ms=4, color=BLUE)
-    ax.set_yticks(range(len(balancers)), [names.label(name) for name in balancers])
-    ax.set_ylim(len(balancers) - 0.5, -0.5)
+def _gain_rows(
+    table: pd.DataFrame,
+) -> tuple[pd.DataFrame, dict]:  # With the row y of each gain; headings' rows -> words
+    "A row for each balancer of each task, below the task's own."
+    rows, headings, y = [], {}, 0.0
+    for (study, task), found in table.groupby(["study", "task"], sort=False):
+        headings[y] = f"{study}: {task}"
+        place = {balancer: y + 1 + k for k, balancer in enumerate(found.balancer.unique())}
+        rows.append(found.assign(y=found.balancer.map(place)))
+        y += len(place) + 1.5
+    return pd.concat(rows), headings
 
 
 @style()
@@ -529,22 +528,42 @@ def balancer_gains(
     *,
     names: Names = NAMES,  # Words and colours
     title: str = "",
-) -> np.ndarray:  # Of Axes
-    "What each balancer gains, with 95 % intervals: tasks down, rivals across. Raises `ParamsError`."
+) -> np.ndarray:  # Of Axes, one per rival
+    "What each balancer gains, with 95 % intervals, on one scale; full where zero is left out. Raises `ParamsError`."
     import matplotlib.pyplot as plt
 
     need_columns(table, ["study", "task", "balancer", "against", "effect", "low", "high"], "balancer_gains")
-    tasks, rivals = list(table.groupby(["study", "task"], sort=False)), sorted(set(table.against))
-    balancers = [table[table.study == study].balancer.unique() for (study, _), _ in tasks]
-    heights = [0.6 + 0.16 * len(found) for found in balancers]
-    size = (3.4 * len(rivals) + 0.8, 1.4 * sum(heights) + 0.4)
-    fig, axes = plt.subplots(len(tasks), len(rivals), figsize=size, squeeze=False, height_ratios=heights)
-    for row, ((study, task), found) in enumerate(tasks):
-        for column, against in enumerate(rivals):
-            ax = axes[row, column]
-            _gain_panel(ax, found[found.against == against], list(balancers[row]), names)
-            ax.set_title(f"{names.label(study)}: {task}" if column == 0 else "", fontsize=8)
-            ax.set_xlabel(f"Gain over {names.label(against).lower()} [points]")
-            ax.tick_params(labelleft=column == 0)
+    table = table.assign(study=table.study.map(names.label))
+    table, headings = _gain_rows(table)
+    rivals, last = sorted(set(table.against)), table.y.max()
+    fig, axes = plt.subplots(
+        1, len(rivals), figsize=(3 * len(rivals) + 1.6, 0.17 * last + 1), sharex=True, sharey=True, squeeze=False
+    )
+    axes = axes[0]
+    for ax, against in zip(axes, rivals, strict=True):
+        own = table[table.against == against]
+        clear = (own.low > 0) | (own.high < 0)
+        for chosen, fill in ((clear, BLUE), (~clear, "white")):
+            some = own[chosen]
+            _interval_rows(ax, some.y, some.effect, some.low, some.high, ms=3.5, color=BLUE, mfc=fill, elinewidth=1)
+        ax.axvline(0, color=GREY, lw=0.9, zorder=0)
+        ax.set_xlabel(f"Gain over {names.label(against).lower()} [points]")
+    by_row = table.drop_duplicates("y")
+    axes[0].set_yticks(by_row.y, by_row.balancer.map(names.label), fontsize=7)
+    axes[0].set_ylim(last + 0.7, -0.7)
+    for ax in axes[1:]:
+        ax.spines.left.set_visible(False)
+        ax.tick_params(left=False)
+        ax.patch.set_visible(False)  # headings reach below it
+    paper = {"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none"}
+    for y, words in headings.items():
+        how = {
+            "transform": axes[0].get_yaxis_transform(),
+            "va": "center",
+            "fontsize": 7.5,
+            "weight": "bold",
+            "bbox": paper,
+        }
+        axes[0].text(0.02, y, words, **how).set_in_layout(False)
     title_above(fig, title)
-    return axes.ravel()
+    return axes

@@ -46,6 +46,15 @@ SWEEP = pd.DataFrame(
         for alpha in (0.25, 4, None)
     ]
 )
+GAINS = pd.DataFrame(
+    [
+        ("agf", "genre", "upgrad", "equal", 2.0, 1.0, 3.0),
+        ("agf", "genre", "upgrad", "single task", 1.0, -1.0, 3.0),
+        ("agf", "genre", "equal", "single task", -4.0, -5.0, -3.0),
+        ("pase", "dances", "reciprocal", "equal", 0.0, -9.0, 9.0),
+    ],
+    columns="study task balancer against effect low high".split(),
+)
 FIGURES = dict(
     bars=lambda: viz.score_bars(results()),
     panels=lambda: viz.score_panels(
@@ -55,6 +64,7 @@ FIGURES = dict(
     effects=lambda: viz.protocol_effects(EFFECTS),
     claims=lambda: viz.claim_forest(CLAIMS),
     margins=lambda: viz.claim_forest(CLAIMS, margins=MARGINS),
+    gains=lambda: viz.balancer_gains(GAINS)[:1],  # the others share its rows
 )
 
 
@@ -262,3 +272,18 @@ def test_effects_say_on_how_many_trainings_they_rest(trainings, words):
 def test_trainings_are_counted_as_whole_numbers_where_the_papers_row_has_none():
     assert viz.in_trainings(pd.Series([3.0, 5.0, None])) == "3 to 5 trainings"
     assert viz.in_trainings(pd.Series([3, 3])) == "3 trainings"
+
+
+def test_gains_of_all_studies_share_a_scale_and_a_point_is_full_where_zero_is_left_out():
+    axes = viz.balancer_gains(GAINS)
+    assert [ax.get_xlabel() for ax in axes] == [
+        f"Gain over {words} [points]" for words in ("equal weights", "single task")
+    ]
+    assert len({ax.get_xlim() for ax in axes}) == 1 and axes[0].get_xlim()[1] > 9
+    rows = [t.get_text() for t in axes[0].get_yticklabels()]
+    assert rows == ["UPGrad", "Equal weights", "Reciprocal of the loss"]
+    assert [t.get_text() for t in axes[0].texts] == ["Agf: genre", "Pase: dances"]
+    for ax, values in zip(axes, ({2.0: True, 0.0: False}, {1.0: False, -4.0: True}), strict=True):
+        points = [line for line in ax.lines if line.get_marker() == "o"]
+        found = {x: line.get_markerfacecolor() != "white" for line in points for x in line.get_xdata()}
+        assert found == values
