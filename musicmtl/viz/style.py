@@ -468,9 +468,16 @@ def log_axis(
     ax: "Axes",
     which: str = "x",  # x or y
 ) -> None:
-    "Logarithmic axis; its numbers are powers of ten, which matplotlib writes as mathematics."
+    "Logarithmic axis: powers of ten, which matplotlib writes as mathematics; below two decades 1, 2, 5, 10 and so on."
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     ax.set(**{f"{which}scale": "log"})
     axis = getattr(ax, f"{which}axis")
+    axis.set_minor_formatter(NullFormatter())
+    low, high = sorted(getattr(ax, f"get_{which}lim")())
+    if high < 100 * low:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
         tick.label1.set_parse_math(True)
 

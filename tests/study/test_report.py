@@ -350,6 +350,15 @@ def found(scores, claims):
     return {finding.kind: finding for finding in findings(scores, claims, margins())}
 
 
+def test_what_holds_by_algebra_is_a_finding_only_where_nothing_else_holds():
+    rows = claims()
+    algebra = rows[(rows.claim == "A10") & (rows.protocol == "corrected")]
+    algebra = algebra.assign(claim="A9", effect=0.0, low=0.0, high=0.0, q=0.0)
+    assert found(several(), pd.concat([rows, algebra]))["holds"].title.startswith("A10 holds")
+    others = rows[rows.claim != "A10"]
+    assert found(several(), pd.concat([others, algebra]))["holds"].title.startswith("A9 holds")
+
+
 def test_findings_are_one_of_each_kind_with_the_tables_numbers():
     told = found(several(), claims())
     assert list(told) == ["protocol", "only published", "holds", "does not hold", "unseen"]
