@@ -521,7 +521,7 @@ def _gain_rows(
         y += len(place) + 1.5
     return pd.concat(rows), headings
 
-
+# %% ../../nbs/viz/33_scores.ipynb #9f058323
 @style()
 def balancer_gains(
     table: pd.DataFrame,  # Columns study, task, balancer, against, effect, low, high
