@@ -82,27 +82,10 @@ _EMBEDDINGS = viz.Names(
 )
 
 # %% ../../../nbs/papers/tagging/claims.ipynb #25cc2192
-_BALANCERS = {
-    "static": "fixed weights",
-    "reciprocal": "reciprocal",
-    "dwa": "dynamic weight average",
-    "upgrad": "UPGrad",
-    "mgda": "MGDA",
-    "pcgrad": "PCGrad",
-    "cagrad": "CAGrad",
-    "aligned_mtl": "Aligned-MTL",
-    "dualproj": "DualProj",
-    "imtl_g": "IMTL-G",
-    "gradvac": "GradVac",
-    "fairgrad": "FairGrad",
-    "tags": "tags alone",
-}
-
-
 def _joint(match) -> str:
     "Words for `joint_equal`, `joint_upgrad`, ..."
     balancer = match.group(1)
-    words = _BALANCERS.get(balancer) or viz.NAMES.label(balancer)
+    words = "tags alone" if balancer == "tags" else viz.NAMES.label(balancer)
     return f"Joint, {words[0].lower() + words[1:] if words.split()[0][1:].islower() else words}"
 
 

@@ -15,8 +15,8 @@ import textwrap
 from pathlib import Path
 import numpy as np, pandas as pd
 from ... import viz
-from .claims import BOTH, CLAIMS, NAMES, PRINTED, balanced, comparisons, paper_values
-from .claims import reported, rivals
+from .claims import BOTH, CLAIMS, MISTAKES, NAMES, PRINTED, balanced, comparisons
+from .claims import paper_values, reported, rivals
 from .experiment import CURVE_COLUMNS, EMBEDDINGS, JOINT, KS, NETS, NOTION_COLUMNS, RIVALS
 from .experiment import TAG_COLUMNS, TAGGERS, learning, overlap, sizes
 from .experiment import Reading, Settings, curve_rows, notion_rows, prepare, read
@@ -436,7 +436,7 @@ def effect_figures(outcome: Outcome) -> dict:  # name -> Axes
     variants = effects.variant.str.removesuffix("_leak").map(NAMES.label)
     words = effects.switch
     if outcome.settings.labels == "artist":  # whose albums are told apart
-        words = words.replace("Artists of the test heard in training", "Albums of the test heard in training")
+        words = words.replace(MISTAKES["split"], "Albums of the test heard in training")
     effects = effects.assign(switch=words + ": " + variants)
     for name, (metric, unit) in EFFECTS.items():
         rows = effects[effects.metric == metric].drop(columns="metric")
