@@ -784,10 +784,15 @@ def rivalries(board: Board) -> list[Rivalry]:
 
 
 def balanced(board: Board) -> list[Balanced]:
-    "For each task PASE+ with all workers, frozen, by balancer."
+    "For each task PASE+ with all workers, frozen, by balancer; the single task is PASE+ that learns it from labels."
     names = dict.fromkeys(("equal", board.settings.balancer, *board.settings.balancers))
     return [
-        Balanced(WORDS[task], "macro_f1", {name: label_of(balanced_by(name), task) for name in names})
+        Balanced(
+            WORDS[task],
+            "macro_f1",
+            {name: label_of(balanced_by(name), task) for name in names},
+            single=label_of("paseplus_supervised", task),
+        )
         for task in tasks_of(board.data)
     ]
 

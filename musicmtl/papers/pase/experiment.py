@@ -522,10 +522,12 @@ def clips(
 def split_by(
     self: Target,
     split: str,  # The protocol's: "track" or "artist"
-) -> str:  # "given", "track" or "artist"
-    "How this target is split where the protocol asks for `split`."
-    given = self.column != "artist" and self.corpus.has("split")
-    return split_method(self.corpus, self.column, split, given=given)
+) -> str:  # "given", "track", "album" or "artist"
+    "How this target is split where the protocol asks for `split`; artists by album, where each has three."
+    if self.column == "artist":
+        albums = self.corpus.table.groupby("artist").album.nunique() if self.corpus.has("album") else np.zeros(1)
+        return "album" if split == "artist" and albums.min() > 2 else "track"
+    return split_method(self.corpus, self.column, split, given=self.corpus.has("split"))
 
 
 @patch

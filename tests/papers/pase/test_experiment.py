@@ -236,6 +236,20 @@ def test_the_encoder_never_hears_what_is_tested(data):
     assert [data.pool_of(protocol) for protocol in Protocol.ends()] == ["all", "train"]
 
 
+def test_artists_are_told_apart_on_albums_that_were_not_heard(data):
+    "Wherever each artist has three, so that no part need be without them."
+    target = data.targets["artist"]
+    table = target.corpus.table.sort_values(["artist", "track_id"])
+    number = table.groupby("artist").cumcount()
+    for n, by in ((2, "track"), (3, "album")):
+        albums = (table.artist + " " + (number % n).astype(str)).sort_index()
+        known = replace(target, corpus=target.corpus.with_table(target.corpus.table.assign(album=albums)))
+        assert known.split_by("artist") == by and known.split_by("track") == "track"
+    heard = {part: set(albums.to_numpy()[known.track[clips]]) for part, clips in known.parts("artist").items()}
+    assert sum(map(len, heard.values())) == len(set.union(*heard.values())) == 12
+    assert target.split_by("artist") == "track"
+
+
 @pytest.fixture(scope="module")
 def commons(folder, tmp_path_factory):
     "The folder's tracks, of which two cuts, each a track of an artist of its own, share a genre; half have none."
