@@ -45,7 +45,23 @@ def _defined(node: ast.stmt) -> list[str]:
 
 
 class _Bare(ast.NodeTransformer):
-    "Removes what changes no number: docstrings, and the fields of settings, whose values a run's name holds."
+    "Removes what changes no number: docstrings, words of errors, fields of settings, whose values a run's name holds."
+
+    def visit_Raise(self, node):
+        self.generic_visit(node)
+        if isinstance(node.exc, ast.Call):
+            node.exc = node.exc.func
+        return node
+
+    def visit_JoinedStr(self, node):  # from one Python to the next with other quotes, or nothing at its end
+        self.generic_visit(node)
+        values = [part for part in node.values if not isinstance(part, ast.Constant) or part.value != ""]
+        return ast.Tuple([ast.Constant("f"), *values], ast.Load())
+
+    def visit_FormattedValue(self, node):
+        self.generic_visit(node)
+        spec = [] if node.format_spec is None else [node.format_spec]
+        return ast.Tuple([node.value, ast.Constant(node.conversion), *spec], ast.Load())
 
     def generic_visit(self, node):
         super().generic_visit(node)
