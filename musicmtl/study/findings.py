@@ -147,6 +147,7 @@ class Finding:
     bars: tuple = ()
     unit: str = ""
     line: float = 0.0  # What the bars are compared with
+    claim: str = ""  # That it is about, such as "A4"
 
 
 def counted_runs(row) -> str:
@@ -269,7 +270,8 @@ def verdict_finding(
     if row.magnitude in MAGNITUDES:
         text += f" In size this is {MAGNITUDES[row.magnitude]}."
     place = place_of(row, words.names)
-    return Finding(verdict, row.study, _title(row, verdict, rules), text, place, _effect_bars(row), row.unit, bound)
+    title, bars = _title(row, verdict, rules), _effect_bars(row)
+    return Finding(verdict, row.study, title, text, place, bars, row.unit, bound, row.claim)
 
 # %% ../../nbs/study/51_findings.ipynb #7fcc95d9
 def flipped(
@@ -299,7 +301,7 @@ def flip_finding(claims: pd.DataFrame, rules: dict) -> Finding | None:
     text += f"{effect_words(published)} as published, {effect_words(corrected)} and {corrected.verdict} as corrected."
     bars = tuple(Bar(row.protocol, row.effect, row.low, row.high, row.protocol) for row in (published, corrected))
     title, place = _title(corrected, "holds as published only", rules), place_of(corrected, words.names)
-    return Finding("only published", first.study, title, text, place, bars, corrected.unit)
+    return Finding("only published", first.study, title, text, place, bars, corrected.unit, claim=first.claim)
 
 # %% ../../nbs/study/51_findings.ipynb #03ab8095
 def _unseen_counts(claims: pd.DataFrame) -> str:
@@ -324,7 +326,8 @@ def _typical_unseen(own: pd.DataFrame, rules: dict) -> Finding | None:  # `own`:
     text += f"or less in four of five cases, the other half no less. This one finds {effect_words(row)}. "
     title = _title(row, f"could not have seen less than {size} points", rules)
     text += _unseen_counts(own)
-    return Finding("unseen", row.study, title, text, place_of(row, words.names), _effect_bars(row), row.unit)
+    place, bars = place_of(row, words.names), _effect_bars(row)
+    return Finding("unseen", row.study, title, text, place, bars, row.unit, claim=row.claim)
 
 
 def unseen_finding(claims: pd.DataFrame, rules: dict) -> Finding | None:
@@ -341,25 +344,31 @@ def unseen_finding(claims: pd.DataFrame, rules: dict) -> Finding | None:
     )
     text += f"and would have resolved {told(row.resolvable, row.unit)} in four of five cases. " + _unseen_counts(own)
     title = _title(row, f"would need {wanted} to be seen", rules)
-    return Finding("unseen", row.study, title, text, place_of(row, words.names), _effect_bars(row), row.unit)
+    place, bars = place_of(row, words.names), _effect_bars(row)
+    return Finding("unseen", row.study, title, text, place, bars, row.unit, claim=row.claim)
 
 # %% ../../nbs/study/51_findings.ipynb #338af392
-def size_finding(claims: pd.DataFrame, rules: dict) -> Finding | None:
+def size_finding(
+    claims: pd.DataFrame,  # As in `claims.csv`
+    rules: dict,  # From `claims_of()`
+    but: set = frozenset(),  # (study, claim) that need no further words
+) -> Finding | None:
     "The effect that is told apart from the paper's by most, in half widths of its interval."
     own = claims[
         (claims.protocol == "corrected") & claims.paper.notna() & (claims[["trainings", "rounds"]].max(axis=1) > 1)
     ]
     found = own[own.magnitude.isin(["smaller", "larger"]) & own.low.notna()]
-    if found.empty:
+    others = [pair not in but for pair in zip(found.study, found.claim, strict=True)]
+    if not any(others):
         return None
     apart = (found.effect - found.paper).abs() / (found.high - found.effect)
-    row = found.loc[apart.sort_values(kind="stable").index[-1]]
+    row = found.loc[apart[others].sort_values(kind="stable").index[-1]]
     words = words_of(row.study)
     text = f"The paper's effect is {told(row.paper, row.unit, sign=True)} {row.unit}, ours {effect_words(row)}. "
     text += f"The claim: {row.verdict}. Of {counted(len(own), 'effect')} that the papers print and that two trainings "
     text += f"or more measure here, {len(found)} {'is' if len(found) == 1 else 'are'} told apart from theirs."
     title, place = _title(row, f"has an effect {MAGNITUDES[row.magnitude]}", rules), place_of(row, words.names)
-    return Finding("size", row.study, title, text, place, _effect_bars(row), row.unit)
+    return Finding("size", row.study, title, text, place, _effect_bars(row), row.unit, claim=row.claim)
 
 # %% ../../nbs/study/51_findings.ipynb #f6bc5d64
 def findings(
@@ -372,7 +381,9 @@ def findings(
     rules = claims_of() if rules is None else rules
     found = [gap_finding(scores), flip_finding(claims, rules)]
     found += [verdict_finding(claims, verdict, rules, margins) for verdict in ("holds", "does not hold")]
-    found += [unseen_finding(claims, rules), size_finding(claims, rules)]
+    found.append(unseen_finding(claims, rules))
+    spoken = {(finding.study, finding.claim) for finding in found if finding}
+    found.append(size_finding(claims, rules, spoken))
     return [finding for finding in found if finding][:5]
 
 # %% ../../nbs/study/51_findings.ipynb #a3dc6f95

@@ -418,6 +418,16 @@ def test_an_effect_that_is_not_the_papers_is_told():
         and "+9.0 points, ours +3.0 points" in told.text
     )
     assert f"Of {len(rows)} effects" in told.text and "1 is told apart" in told.text
+    about = (told.study, told.claim)
+    assert about == tuple(rows.iloc[0][["study", "claim"]])
+    assert findings_module.size_finding(rows, {}, but={about}) is None
+
+
+def test_a_claim_that_leads_a_finding_does_not_lead_the_one_on_sizes():
+    rows = claims().assign(magnitude="smaller", trainings=5, paper=90.0)
+    told = found(several()[:0], rows)
+    size = told.pop("size")
+    assert (size.study, size.claim) not in {(finding.study, finding.claim) for finding in told.values()}
 
 
 def test_a_gap_has_the_spread_of_both_protocols_trainings_and_of_their_groups():
