@@ -1,5 +1,6 @@
 """Words and colours of the tagging study, and its figures."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -21,6 +22,7 @@ from musicmtl.papers.tagging.figures import (
     overlap_figure,
     own_recalls,
     query_of,
+    recall_figures,
     reported_recalls,
     table7_figure,
     study,
@@ -64,18 +66,32 @@ def test_table_7_is_the_reports():
             assert table.loc[NAMES.label(name), f"K = {k}"] == pytest.approx(values[name, f"recall_at_{k}"][0] / 100)
 
 
-def test_figures_show_what_the_tables_have(outcome):
+def test_figures_show_what_the_tables_have(outcome, monkeypatch):
     recalls, source = own_recalls(outcome, "corrected")
     scores = outcome.tables["scores"]
     row = scores[(scores.variant == "embed_linear") & (scores.metric == "recall_at_2")]
     assert recalls.loc["Linear embedding", "K = 2"] == row.value.iloc[0] and source == ""
     assert {"Mel statistics", "Untrained Linear embedding"} <= set(recalls.index)  # What needs no training, below
+    monkeypatch.setattr(outcome, "settings", replace(outcome.settings, corpus="miniature"))
     rows = [label.get_text() for label in table7_figure(outcome)["table7"][0].get_yticklabels()]
     assert rows[:12] == list(reported_recalls().index) and "Mel statistics" in rows[12:]
     areas, _ = areas_by_tag(outcome)
     assert set(areas.columns) == {*set(TAG_FIGURE) & set(outcome.settings.variants), "notion"}
     assert areas.notion.tolist() == sorted(tag_notions(areas.index)) == sorted(areas.notion)
     assert best_embedding(outcome).trial.variant == "embed_linear_disentangled"
+
+
+def test_table_7_of_other_music_has_the_rows_that_were_trained(outcome, monkeypatch):
+    assert outcome.settings.corpus == "folder"
+    rows = [label.get_text() for label in table7_figure(outcome)["table7"][0].get_yticklabels()]
+    trained = [label for label in reported_recalls().index if label in own_recalls(outcome, "corrected")[0].index]
+    assert rows[: len(trained)] == trained and not set(rows[len(trained) :]) & set(reported_recalls().index)
+    assert len(trained) < len(EMBEDDINGS)
+    scores = outcome.tables["scores"]
+    scores = scores[scores.variant.isin(["embed_linear", "embed_musicnn"])]
+    monkeypatch.setattr(outcome, "tables", {**outcome.tables, "scores": scores})
+    assert recall_figures(outcome) == {}
+    plt.close("all")
 
 
 def test_a_given_recording_has_a_taggram(outcome):
