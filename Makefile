@@ -64,12 +64,12 @@ study: setup
 	@$(PY) -m musicmtl.report
 	@echo "study: figures/report.html holds the result, figures/report/ a page for each study"
 
-# Preset long, where a study has one, trains a few networks for longer.
+# Preset miniature_long, where a study has one, trains a few networks for longer: a question of its own, with tables of its own.
 claims: setup
 	@$(PY) -m musicmtl.runs $(call WORD,STUDY) --preset claims
-	@for file in nbs/studies/presets/*-long.yaml; do \
-	  study=$$(basename "$${file%-long.yaml}"); \
-	  case $(call WORD,STUDY) in all|$$study) $(PY) -m musicmtl.runs "$$study" --preset long || exit 1;; esac; done
+	@for file in nbs/studies/presets/*-miniature_long.yaml; do \
+	  study=$$(basename "$${file%-miniature_long.yaml}"); \
+	  case $(call WORD,STUDY) in all|$$study) $(PY) -m musicmtl.runs "$$study" --preset miniature_long || exit 1;; esac; done
 	@$(PY) -m musicmtl.report
 
 # Presets that are named after a corpus (commons, commons_artists, albums, msd), where the folder has it.

@@ -278,6 +278,7 @@ CORPORA = Names(
         commons="Commons",
         commons_artists="Commons, artists",
         commons_sources="Commons, whole sources held out",
+        miniature_long="Miniature, five times the steps",
         msd="Million Song Dataset",
         fma="FMA",
         openmic="OpenMIC",
