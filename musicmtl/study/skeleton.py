@@ -265,7 +265,7 @@ def save(self: Outcome) -> dict:  # "scores", "time" and the study's own -> whol
     return self.tables
 
 # %% ../../nbs/study/50_skeleton.ipynb #cc149137
-_POINTS = 40  # Of a learning curve, at most
+_POINTS = 20  # Of a learning curve, at most
 
 
 def _learning_rows(curves: pd.DataFrame, row: dict) -> list[dict]:
