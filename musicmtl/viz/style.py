@@ -469,7 +469,7 @@ def log_axis(
     ax: "Axes",
     which: str = "x",  # x or y
 ) -> None:
-    "Logarithmic axis: powers of ten, which matplotlib writes as mathematics; below two decades 1, 2, 5, 10 and so on."
+    "Logarithmic axis: powers of ten, which matplotlib writes as mathematics; below two decades 1, 2, 5, 10; below one some more."
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     ax.set(**{f"{which}scale": "log"})
@@ -477,7 +477,7 @@ def log_axis(
     axis.set_minor_formatter(NullFormatter())
     low, high = sorted(getattr(ax, f"get_{which}lim")())
     if high < 100 * low:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 5, 7)))
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
         tick.label1.set_parse_math(True)

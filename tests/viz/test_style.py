@@ -187,3 +187,13 @@ def test_numbers_on_a_logarithmic_axis_stay_mathematics(tmp_path):
     viz.save_figure(ax, tmp_path / "log.png")
     powers = [text for text in ax.get_yticklabels() if "$" in text.get_text()]
     assert powers and all(text.get_parse_math() for text in powers)
+
+
+@pytest.mark.parametrize(
+    "values, shown", [((0.55, 0.9, 1.4), {0.7, 1.0}), ((3.0, 20.0, 60.0), {5.0, 10.0, 20.0, 50.0})]
+)
+def test_a_short_logarithmic_axis_has_numbers_to_read_it_by(values, shown):
+    ax = viz.training_curves(pd.DataFrame(dict(epoch=[1, 2, 3], value=values)), log=True)
+    low, high = ax.get_ylim()
+    assert {round(tick, 6) for tick in ax.get_yticks() if low <= tick <= high} >= shown
+    plt.close("all")
