@@ -469,7 +469,7 @@ def log_axis(
     ax: "Axes",
     which: str = "x",  # x or y
 ) -> None:
-    "Logarithmic axis: powers of ten, which matplotlib writes as mathematics; below two decades 1, 2, 5, 10; below one some more."
+    "Logarithmic axis: powers of ten, which matplotlib writes as mathematics; below two decades 1, 2, 5, 10 or more."
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     ax.set(**{f"{which}scale": "log"})
