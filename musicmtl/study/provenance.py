@@ -43,7 +43,7 @@ def _defined(node: ast.stmt) -> list[str]:
         return []
     return [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
 
-
+# %% ../../nbs/study/39_provenance.ipynb #66753781
 class _Bare(ast.NodeTransformer):
     "Removes what changes no number: docstrings, words of errors, fields of settings, whose values a run's name holds."
 

@@ -271,6 +271,8 @@ METRICS = Names(
     ),
     colours=dict(log_loss="#332288"),
 )
+
+# %% ../../nbs/viz/30_style.ipynb #b6803a86
 CORPORA = Names(
     labels=dict(
         miniature="Miniature",
