@@ -150,12 +150,13 @@ ROW_WORDS = ("neither", "track", "disentangled", "both")  # As in `rows_of`
 def recall_panels(outcome: Outcome, k: int) -> dict:  # name -> Axes
     "Recall at K of each embedding with the report's numbers."
     panels, paper, values = {}, {}, paper_values()
+    table, source = metric_rows(outcome, list(EMBEDDINGS), f"recall_at_{k}")  # of all panels: one preset's
     for net in NETS:
-        table, source = metric_rows(outcome, rows_of(net), f"recall_at_{k}")
-        if table.empty:
+        own = table[table.variant.isin(rows_of(net))]
+        if own.empty:
             continue
         title, words = NAMES.label(f"embed_{net}"), dict(zip(rows_of(net), ROW_WORDS, strict=True))
-        means = viz.seed_summary(table)
+        means = viz.seed_summary(own)
         panels[title] = means.assign(x=means.variant.map(words), group=means.protocol)
         paper[title] = {word: values[variant, f"recall_at_{k}"][0] for variant, word in words.items()}
     if all(panel.x.nunique() < 2 for panel in panels.values()):  # nothing to compare
