@@ -164,6 +164,7 @@ def learning_panels(
     table: pd.DataFrame,  # Columns variant, seed, epoch, part (train, valid), loss, settled
     *,
     per_row: int = 5,
+    panel: tuple = (1.9, 1.5),  # Width and height [inch]
     names: Names = NAMES,  # Words
     title: str = "",
 ) -> np.ndarray:  # Of Axes
@@ -173,7 +174,7 @@ def learning_panels(
     need_columns(table, ["variant", "seed", "epoch", "part", "loss", "settled"], "learning_panels")
     variants = list(dict.fromkeys(table.variant))
     n_rows, n_columns = -(-len(variants) // per_row), min(per_row, len(variants))
-    size = (1.9 * max(n_columns, 2), 1.5 * n_rows + 0.5)
+    size = (panel[0] * max(n_columns, 2), panel[1] * n_rows + 0.5)
     fig, axes = plt.subplots(n_rows, n_columns, figsize=size, squeeze=False)
     for ax, variant in zip(axes.flat, variants, strict=False):
         _learning_panel(ax, table[table.variant == variant], variant, names)
