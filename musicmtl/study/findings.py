@@ -425,35 +425,35 @@ def _score_words(metric: str, value: float) -> str:
     return f"{value:.2f} nats" if shown(metric, 0)[1] == "nats" else f"{value:.1f} %"
 
 
-def _rivals_in_words(task: str, group: pd.DataFrame, names: Names) -> str:
-    "How the networks of one task stand."
+def _rivals_in_words(group: pd.DataFrame, names: Names) -> tuple[str, str]:
+    "How the networks of one task stand: the answer, and whom it is about."
     group = group[~group.rival.str.startswith("pretrained")]  # which learnt from other music: no trivial rival
     above = group.low > 0
     beaten = above.groupby(group.network, sort=False).all()
-    once = " (one training each)" if (group.verdict == "one training").all() else ""
+    once = ", one training each" if (group.verdict == "one training").all() else ""
     if beaten.all():
         who = {1: f"{names.label(beaten.index[0])} beats", 2: "both networks beat"}
         who = who.get(len(beaten), f"all {len(beaten)} networks beat")
-        return f"{task}{once}: {who} every trivial rival."
+        return f"{who} every trivial rival{once}.", ""
     worst = group[~above].sort_values("low", kind="stable").iloc[0]
     have = f"{_score_words(worst.metric, worst.value)} against {_score_words(worst.metric, worst.rival_value)}"
     count = f"{beaten.sum()} of {len(beaten)} networks beat" if beaten.any() else "no network beats"
     verdict = BEATS[1] if worst.high < 0 else f"is {BEATS[2]}"
     words = f"{names.label(worst.network)} {verdict} {names.label(worst.rival)}"
-    return f"{task}{once}: {count} every trivial rival; {words} ({have})."
+    return f"{count} every trivial rival{once}", f"; {words} ({have})."
 
 
 def rival_sentences(
     rivals: pd.DataFrame,  # As in `rivals.csv`, of one study
     names: Names = NAMES,
-) -> list[str]:  # For each corpus and task
-    "Whether the networks of a study beat what is trivial: its first sentences."
+) -> list[tuple[str, str, str]]:  # For each corpus and task: where, the answer, whom it is about
+    "Whether the networks of a study beat what is trivial: its first sentences, each in three parts."
     table = speaking(rivals)
     first = table.groupby(["corpus", "task"]).metric.transform("first")  # a task's further metrics are in the table
     groups = table[table.metric == first].groupby(["corpus", "preset", "task"], sort=False)
     groups = sorted(groups, key=lambda pair: pair[0][0] != "miniature")  # which comes first
     return [
-        f"{names.label(corpus)} (preset {preset}), {_rivals_in_words(task, group, names)}"
+        (f"{names.label(corpus)} (preset {preset}), {task}: ", *_rivals_in_words(group, names))
         for (corpus, preset, task), group in groups
     ]
 

@@ -689,7 +689,8 @@ def rivals_section(own: Tables, names: Names) -> str:  # html
 def _headline(own: Tables, names: Names) -> str:
     "First sentences of a study."
     rivals = own.common.get("rivals", ())
-    return "".join(f"<p><b>{_text(words)}</b></p>" for words in rival_sentences(rivals, names)) if len(rivals) else ""
+    said = rival_sentences(rivals, names) if len(rivals) else []
+    return "".join(f"<p>{_text(where)}<b>{_text(answer)}</b>{_text(whom)}</p>" for where, answer, whom in said)
 
 # %% ../../nbs/study/53_report.ipynb #535360fc
 def _counts(claims: pd.DataFrame) -> str:
