@@ -6,7 +6,7 @@
 __all__ = ['TASKS', 'METHODS', 'PROTOCOLS', 'VERDICTS', 'METRICS', 'CORPORA', 'RIVALS', 'NAMES', 'CLASS_COLOURS', 'GREY', 'BLUE',
            'DASHED', 'DOTTED', 'SLANTED', 'style', 'use_style', 'Names', 'label', 'colour', 'class_marks', 'drawable',
            'is_score', 'shown', 'quantity', 'paper_number', 'axes_or_new', 'need_columns', 'one_value', 'legend_above',
-           'log_axis', 'title_above', 'save_figure', 'notebook_figures']
+           'log_axis', 'title_above', 'save_figure', 'notebook_figures', 'show_only']
 
 # %% ../../nbs/viz/30_style.ipynb #3e8d6d95
 import contextlib, io, re, sys, unicodedata
@@ -559,3 +559,17 @@ def notebook_figures(
 
     ipython.run_line_magic("matplotlib", "inline")
     ipython.display_formatter.formatters["image/png"].for_type(Figure, lambda fig: _png(fig, dpi))
+
+
+def show_only(
+    figures: dict,  # Name -> Axes, as functions that draw several figures give them
+    name: str,  # Of the one to show
+) -> None:
+    "Close all figures but one, which a notebook then shows alone. Raises `ParamsError` where it is not there."
+    import matplotlib.pyplot as plt
+
+    if name not in figures:
+        raise ParamsError(f"figure {name!r}: expected one of {', '.join(figures) or 'none'}")
+    for other, axes in figures.items():
+        if other != name:
+            plt.close(np.ravel(axes)[0].figure)
