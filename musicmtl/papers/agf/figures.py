@@ -12,6 +12,7 @@ from ... import viz
 from .claims import BOTH, CLAIMS, LOOSE, MODEL, comparisons, jump, reported
 from musicmtl.papers.agf.experiment import (
     PARTS,
+    RIVALS,
     Settings,
     balanced,
     confusions,
@@ -56,9 +57,7 @@ def best_known_weights(outcome: Outcome) -> tuple[pd.DataFrame, str]:  # Rows, a
     table = table[(table.corpus == outcome.data.name) & (table.protocol == "corrected")]
     if "claims" in set(table.preset) and preset in ("mini", "claims"):
         preset = "claims"
-    table = table[table.preset == preset]
-    n = table.seed.nunique()
-    return table, f"{n} seed{'s' if n > 1 else ''}, preset {preset}"
+    return table[table.preset == preset], f"preset {preset}"
 
 
 def calmest_and_wildest(
@@ -88,10 +87,12 @@ def weight_figures(outcome: Outcome) -> dict:  # name -> Axes
         if len(curves):
             seed = calm if calm in set(curves.seed) else curves.seed.min()  # the same training where there is one
             wanted[f"weights_{initial}"] = (curves, seed, title)
-    return {
-        name: viz.weight_curves(curves, seed=seed, title=f"{title} ({source})", names=NAMES)
-        for name, (curves, seed, title) in wanted.items()
-    }
+    figures = {}
+    for name, (curves, seed, title) in wanted.items():
+        n = curves.seed.nunique()
+        title += f" ({n} seed{'s' if n > 1 else ''}, {source})"
+        figures[name] = viz.weight_curves(curves, seed=seed, title=title, names=NAMES)
+    return figures
 
 # %% ../../../nbs/papers/agf/figures.ipynb #fdcaefae
 def first_reading(outcome: Outcome):
@@ -114,7 +115,8 @@ def input_figure(outcome: Outcome) -> dict:  # name -> Axes
 def score_figures(outcome: Outcome) -> dict:  # name -> Axes
     "Scores of all variants under both protocols, the paper's beside them."
     own = rows_of_run(outcome.tables["scores"], outcome.data, outcome.settings)
-    own = in_order(own, outcome.settings.variants)
+    others = [name for name in own.variant.unique() if name not in RIVALS]
+    own = in_order(own, [*outcome.settings.variants, *others])  # and what they have to beat
     metrics = ("log_loss", "micro_f1", "macro_f1", "log_loss_track", "micro_f1_track")
     return {metric: viz.score_bars(own, metric=metric, names=NAMES) for metric in metrics}
 
