@@ -115,8 +115,9 @@ def input_figure(outcome: Outcome) -> dict:  # name -> Axes
 def score_figures(outcome: Outcome) -> dict:  # name -> Axes
     "Scores of all variants under both protocols, the paper's beside them."
     own = rows_of_run(outcome.tables["scores"], outcome.data, outcome.settings)
-    others = [name for name in own.variant.unique() if name not in RIVALS]
-    own = in_order(own, [*outcome.settings.variants, *others])  # and what they have to beat
+    first = outcome.settings.variants
+    others = [name for name in own.variant.unique() if name not in (*first, *RIVALS)]
+    own = in_order(own, [*first, *others])  # and then what they have to beat
     metrics = ("log_loss", "micro_f1", "macro_f1", "log_loss_track", "micro_f1_track")
     return {metric: viz.score_bars(own, metric=metric, names=NAMES) for metric in metrics}
 

@@ -33,9 +33,17 @@ def test_the_calmest_and_the_wildest_seed():
 def test_curves_of_many_seeds_come_from_claims_and_say_so():
     table = pd.concat([weights("mini", [0], [0.1]), weights("claims", [0, 1, 2], [0.1, 0.2, 0.3])])
     rows, source = figures.best_known_weights(outcome(table))
-    assert source == "3 seeds, preset claims" and set(rows.preset) == {"claims"}
+    assert source == "preset claims" and set(rows.preset) == {"claims"}
     rows, source = figures.best_known_weights(outcome(table[table.preset == "mini"]))
-    assert source == "1 seed, preset mini" and len(rows) == 6
+    assert source == "preset mini" and len(rows) == 6
+
+
+def test_each_figure_of_weights_counts_its_own_seeds():
+    other = weights("claims", [0], [0.1]).assign(variant="gradnorm_first")
+    table = pd.concat([weights("claims", [0, 1, 2], [0.1, 0.2, 0.3]), other])
+    titles = {name: ax.get_title(loc="left") for name, ax in figures.weight_figures(outcome(table)).items()}
+    assert "(3 seeds, preset claims)" in titles["weights_epoch_calm"]
+    assert "(1 seed, preset claims)" in titles["weights_first"]
 
 
 def test_the_wildest_seed_is_drawn_only_where_it_is_another():
