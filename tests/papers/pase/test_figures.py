@@ -114,7 +114,8 @@ def drawn(outcome, functions=study.figures):
     return found
 
 
-FROM_TABLES = [function for function in study.figures if function is not figures.protocol_figure]
+OF_THE_RUN = (figures.protocol_figure, figures.layer_figure)
+FROM_TABLES = [function for function in study.figures if function not in OF_THE_RUN]
 
 # Words and colours
 
@@ -269,6 +270,21 @@ def test_figures_of_few_networks_come_from_the_committed_rows(outcome):
     assert all("(preset claims)" in np.ravel(axes)[0].figure.get_suptitle() for axes in found.values())
     assert drawn(small({name: table[:0] for name, table in tables.items()}), FROM_TABLES) == {}
     assert figures.confusion_figures(small({"confusions": tables["confusions"][:5]})) == {}
+
+
+def test_linear_layers_share_a_panel_by_task_and_number_of_clips():
+    labels = ("paseplus_equal_WLP_fma", "untrained_fma", "paseplus_equal_WLP_openmic_labels_60")
+    rows = [
+        {"variant": label, "seed": seed, "network": network, "epoch": epoch, "part": part, "loss": 1.0, "settled": True}
+        for label, seed, epoch in product(labels, range(2), range(3))
+        for part, network in product(("train", "valid"), ("linear layer", "encoder"))
+    ]
+    run = SimpleNamespace(learning_curves=lambda: pd.DataFrame(rows), settings=Settings(preset="mini"))
+    axes = figures.layer_figure(run)["learning_layers"]
+    lines = {ax.get_title(loc="left").replace("\n", " "): len(ax.lines) for ax in axes}
+    assert lines == {"FMA": 8, "OpenMIC, 60 training clips": 4}  # networks × seeds × parts, without encoders
+    nothing = SimpleNamespace(learning_curves=lambda: pd.DataFrame(rows).query("network == 'encoder'"))
+    assert figures.layer_figure(nothing) == {}
 
 
 def test_the_published_protocol_is_drawn_for_all_workers_or_none(outcome):
