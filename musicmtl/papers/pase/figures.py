@@ -409,10 +409,9 @@ def layer_figure(outcome: Outcome) -> dict:  # name -> Axes
     if not len(own):
         return {}
     parts = label_parts(own.variant)
-    words = parts.task.map(NAMES.label) + parts.clips.map(lambda n: f", {n} training clips", na_action="ignore").fillna(
-        ""
-    )
-    own = own.assign(variant=words, seed=own.variant + "-" + own.seed.astype(str)).sort_values("variant", kind="stable")
+    clips = parts.clips.map(lambda n: f", {n} training clips", na_action="ignore").fillna("")
+    own = own.assign(variant=parts.task.map(NAMES.label) + clips, seed=own.variant + "-" + own.seed.astype(str))
+    own = own.sort_values("variant", kind="stable")
     title = f"Linear layers, {outcome.settings.main_protocol}, preset {outcome.settings.preset}"
     return {"learning_layers": viz.learning_panels(own, per_row=3, panel=(2.8, 2.1), title=title)}
 
