@@ -507,8 +507,23 @@ def _freeze(fig: "Figure") -> None:
     "Lay the figure out for good: constrained layout would move things a little on every draw."
     with _drawing():
         if fig.get_layout_engine() is not None:
-            fig.draw_without_rendering()
+            fig.get_layout_engine().execute(fig)
             fig.set_layout_engine("none")
+
+
+def _extent(
+    fig: "Figure",
+    dpi: int,  # Resolution
+    pad: float,  # Around it [inch]
+) -> "Bbox":
+    "All that a figure shows; as savefig's `tight`, but without drawing the figure once more to find out."
+    from matplotlib.backends.backend_agg import RendererAgg
+
+    before, fig.dpi = fig.dpi, dpi
+    try:
+        return fig.get_tightbbox(RendererAgg(*fig.bbox.size, dpi)).padded(pad)
+    finally:
+        fig.dpi = before
 
 
 def _png(
@@ -519,8 +534,8 @@ def _png(
     from PIL import Image
 
     raw, small = io.BytesIO(), io.BytesIO()
-    options = dict(facecolor="white", bbox_inches="tight", pad_inches=0.08, metadata={"Software": None})
     with _drawing():
+        options = dict(facecolor="white", bbox_inches=_extent(fig, dpi, 0.08), metadata={"Software": None})
         fig.savefig(raw, format="png", dpi=dpi, **options)
     image = Image.open(raw).convert("RGB")
     few = image.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
