@@ -170,6 +170,19 @@ def _files(module: _Module, text: str) -> list[Path]:
     return sorted(file for file in module.file.parent.glob("*.yaml") if f"'{file.stem}'" in text)
 
 
+@cache
+def _definition(place: str, name: str | None) -> tuple[str, tuple]:  # Its source, bare, and the (module, name) in it
+    "A definition, or a module's effects, with the data that it reads. Many roots reach the same ones."
+    module = _module(place)
+    nodes = module.effects if name is None else module.own.get(name, [])
+    text = "\n".join(map(ast.unparse, nodes))
+    named = [(place, None), *(there for node in nodes for there in _named(node, module))]
+    if package := _module(module.package):  # what the package imports for its effect, as views that register
+        named += [(there, None) for there, _ in package.imported.values()]
+    data = "".join(file.read_text(encoding="utf-8") for file in _files(module, text))
+    return text + data, tuple(dict.fromkeys(named))
+
+
 def reached(
     roots: Iterable[tuple],  # (module, name) of functions and classes
 ) -> dict:  # (module, name) -> its source, bare
@@ -177,14 +190,9 @@ def reached(
     waiting, found = list(roots), {}
     while waiting:
         place, name = waiting.pop()
-        if not _counts(place) or (place, name) in found or (module := _module(place)) is None:
-            continue
-        nodes = module.effects if name is None else module.own.get(name, [])
-        text = "\n".join(map(ast.unparse, nodes))
-        found[place, name] = text + "".join(file.read_text(encoding="utf-8") for file in _files(module, text))
-        waiting += [(place, None), *(there for node in nodes for there in _named(node, module))]
-        if package := _module(module.package):  # what the package imports for its effect, as views that register
-            waiting += [(there, None) for there, _ in package.imported.values()]
+        if _counts(place) and (place, name) not in found and _module(place) is not None:
+            found[place, name], named = _definition(place, name)
+            waiting += named
     return found
 
 

@@ -126,24 +126,22 @@ def _in_unit(metric: str, value: float) -> float:
     return float(shown(metric, value)[0])
 
 
-def _paper_columns(own: pd.DataFrame, variant: str, metric: str) -> dict:
-    "The paper's number for a variant, and where it stands."
-    printed = own[(own.variant == variant) & own.paper_value.notna()]
-    if not len(printed):
-        return {"paper": np.nan, "ref": ""}
-    return {"paper": paper_number(metric, printed.paper_value.iloc[0]), "ref": printed.paper_ref.iloc[0]}
+def _paper_columns(own: pd.DataFrame, metric: str) -> dict:  # variant -> columns
+    "The paper's number for each variant that has one, and where it stands."
+    printed = own[own.paper_value.notna()].drop_duplicates("variant")
+    columns = zip(printed.variant, printed.paper_value, printed.paper_ref, strict=True)
+    return {variant: {"paper": paper_number(metric, value), "ref": ref} for variant, value, ref in columns}
 
 
-def _protocol_columns(means: pd.DataFrame, majority: pd.DataFrame, variant: str, protocol: str, metric: str) -> dict:
-    "Our number under a protocol, its interval, the number of seeds, and the majority rate; nan where there is none."
-    found = (variant, protocol) in means.index
-    mean = means.loc[(variant, protocol)] if found else dict.fromkeys(("value", "low", "high", "n"), np.nan)
+def _protocol_columns(mean, majority: float, protocol: str, metric: str) -> dict:
+    "Our number under a protocol, its interval, the number of seeds, and the majority rate; NaN where there is none."
+    value, low, high, n = (mean.value, mean.low, mean.high, mean.n) if mean is not None else [np.nan] * 4
     return {
-        protocol: _in_unit(metric, mean["value"]),
-        f"{protocol}_low": _in_unit(metric, mean["low"]),
-        f"{protocol}_high": _in_unit(metric, mean["high"]),
-        f"{protocol}_n": mean["n"],
-        f"{protocol}_majority": _in_unit(metric, majority[majority.protocol == protocol].value.mean()),
+        protocol: _in_unit(metric, value),
+        f"{protocol}_low": _in_unit(metric, low),
+        f"{protocol}_high": _in_unit(metric, high),
+        f"{protocol}_n": n,
+        f"{protocol}_majority": _in_unit(metric, majority),
     }
 
 # %% ../../nbs/study/53_report.ipynb #57f3c5d2
@@ -160,13 +158,14 @@ def comparison_table(
     rows = []
     for (corpus, preset, metric), group in scores.groupby(["corpus", "preset", "metric"], sort=True):
         majority, own = group[group.variant == "majority"], group[group.variant != "majority"]
-        means = seed_summary(own).set_index(["variant", "protocol"])
+        rates, printed = majority.groupby("protocol").value.mean(), _paper_columns(own, metric)
+        means = {(mean.variant, mean.protocol): mean for mean in seed_summary(own).itertuples()}
         variants = set(own[own.protocol.isin(_ENDS)].variant)
         for variant in sorted(variants, key=names.rank):
             row = {"corpus": corpus, "preset": preset, "metric": metric, "variant": variant}
-            row |= _paper_columns(own, variant, metric)
+            row |= printed.get(variant, {"paper": np.nan, "ref": ""})
             for protocol in _ENDS:
-                row |= _protocol_columns(means, majority, variant, protocol, metric)
+                row |= _protocol_columns(means.get((variant, protocol)), rates.get(protocol, np.nan), protocol, metric)
             rows.append(row)
     table = pd.DataFrame(rows)
     if not len(table):

@@ -7,6 +7,7 @@ __all__ = ['seed_summary', 'half_width', 'score_bars', 'score_panels', 'setting_
            'claim_forest', 'balancer_gains']
 
 # %% ../../nbs/viz/33_scores.ipynb #a40fbb4c
+from functools import cache
 from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
@@ -41,13 +42,31 @@ def seed_summary(
     table: pd.DataFrame,  # Results with `variant`, `protocol`, `value`, `low`, `high`, one row per seed
 ) -> pd.DataFrame:  # One row per variant and protocol: `value`, `low`, `high`, `n`
     "Mean over trainings with a 95 % interval: of test groups, from three trainings on of trainings (t), too."
-    rows = []
-    for (variant, protocol), seeds in table.groupby(["variant", "protocol"], sort=False, dropna=False):
-        mean, n = seeds.value.mean(), len(seeds)
-        sides = (seeds.value - seeds.low, seeds.high - seeds.value)
-        below, above = (half_width(seeds.value, side) if n > 2 else side.mean() for side in sides)
-        rows.append((variant, protocol, mean, mean - below, mean + above, n))
-    return pd.DataFrame(rows, columns=["variant", "protocol", "value", "low", "high", "n"])
+    label, rows = ["variant", "protocol"], []
+    numbers = table[["value", "low", "high"]].to_numpy(float)
+    group = table.groupby(label, sort=False, dropna=False).ngroup().to_numpy()
+    places = np.split(np.argsort(group, kind="stable"), np.bincount(group).cumsum()[:-1]) if len(group) else []
+    for value, low, high in (numbers[at].T for at in places):
+        mean, n = _mean_of_known(value), len(value)
+        sides = (value - low, high - value)
+        below, above = (half_width(value, side) if n > 2 else _mean_of_known(side) for side in sides)
+        rows.append((mean, mean - below, mean + above, n))
+    first = table[label].iloc[[at[0] for at in places]].reset_index(drop=True)
+    return first.join(pd.DataFrame(rows, columns=["value", "low", "high", "n"]))
+
+
+def _mean_of_known(values: np.ndarray) -> float:
+    "Mean of all that is not NaN; NaN where nothing is known."
+    known = values[~np.isnan(values)]
+    return known.mean() if len(known) else np.nan
+
+
+@cache
+def _t_quantile(n: int) -> float:
+    "What the standard error of a mean of n is multiplied with: Student's t, 95 % between both ends."
+    from scipy.stats import t
+
+    return t.ppf(0.975, n - 1)
 
 
 def half_width(
@@ -55,9 +74,9 @@ def half_width(
     of_groups: np.ndarray,  # How far the interval of each reaches over test groups [n]; NaN where there is none
 ) -> float:
     "How far the 95 % interval of a mean reaches to one side, over trainings (Student's t) and test groups."
-    from scipy.stats import t
-
-    of_trainings = t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    known = values[~np.isnan(values)]
+    spread = np.std(known, ddof=1) if len(known) > 1 else np.nan
+    of_trainings = _t_quantile(len(values)) * spread / np.sqrt(len(values))
     return float(np.hypot(of_trainings, np.nan_to_num(of_groups).mean()))
 
 # %% ../../nbs/viz/33_scores.ipynb #de09bb5c
