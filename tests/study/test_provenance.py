@@ -17,6 +17,7 @@ def project(tmp_path, monkeypatch):
         file = tmp_path / f"{name}.py"
         file.write_text(textwrap.dedent(text))
         modules[f"musicmtl.paper.{name}"] = provenance._Module(f"musicmtl.paper.{name}", file)
+        provenance._definition.cache_clear()
 
     def hashed(*roots):
         sources = reached([("musicmtl.paper.jobs", name) for name in roots])
