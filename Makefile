@@ -9,7 +9,8 @@
 #   make real DATA=folder     the studies on real music and real songs: folder/commons, folder/albums, folder/msd
 #   make report               only the report, from the tables that are there
 #
-#   make test                 the gate: notebooks in sync, ruff, all notebooks, all tests (minutes, two cores)
+#   make test                 the gate: notebooks in sync, ruff, all notebooks, all tests but the long ones (minutes, two cores)
+#   make test-long            what kills and restarts whole studies, trains on several processes, or for long (as long again)
 #   make test-fast            the same without notebooks, papers and whole studies (about a minute)
 #
 #   make bench                every claim of speed, on a machine with nothing else to do: figures/bench/bench.png (25 minutes)
@@ -42,7 +43,7 @@ QUIET := TQDM_DISABLE=1 OMP_NUM_THREADS=1
 export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
 export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 
-.PHONY: help setup study claims real report bench reliability test test-fast test-sync test-notebooks test-studies test-papers test-core test-rooms clean-runs
+.PHONY: help setup study claims real report bench reliability test test-long test-fast test-sync test-notebooks test-studies test-papers test-core test-rooms test-long-studies test-long-others clean-runs
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
 
@@ -94,12 +95,18 @@ reliability: setup
 	@$(QUIET) $(VENV)/bin/papermill --log-level ERROR nbs/bench/reliability.ipynb runs/reliability.ipynb \
 		-p sounds 60 -p tables 1 -p kills 20 -p disks 6 -p hours 20 -p out figures
 
-# Five parts, two at a time, one core each, the longest first. nbdev_test keeps to one process: forked ones wait for joblib's
-# idle workers. All share one cache, which is theirs alone.
+# Some parts, two at a time, one core each, the longest first, which share a cache that is theirs alone.
+SIDE_BY_SIDE = cache=$$(mktemp -d) && trap 'rm -rf "$$cache"' EXIT && MUSICMTL_TEST_CACHE=$$cache \
+	  $(QUIET) $(MAKE) --no-print-directory -j2 --output-sync=target
+
+# nbdev_test keeps to one process: forked ones wait for joblib's idle workers.
 test: test-sync
-	@echo "test 3/3: whole studies, notebooks, and tests of papers, core and other rooms (two parts side by side)"
-	@cache=$$(mktemp -d) && trap 'rm -rf "$$cache"' EXIT && MUSICMTL_TEST_CACHE=$$cache \
-	  $(QUIET) $(MAKE) --no-print-directory -j2 --output-sync=target test-studies test-notebooks test-papers test-core test-rooms
+	@echo "test 3/3: notebooks, whole studies, and tests of rooms, core and papers (two parts side by side)"
+	@$(SIDE_BY_SIDE) test-notebooks test-studies test-rooms test-core test-papers
+
+test-long: setup
+	@echo "test-long: studies and processes that are killed, long trainings (two parts side by side)"
+	@$(SIDE_BY_SIDE) test-long-studies test-long-others
 
 test-fast: test-sync
 	@$(QUIET) $(MAKE) --no-print-directory -j2 --output-sync=target test-core test-rooms
@@ -114,16 +121,22 @@ test-notebooks: setup
 	@$(PY) tests/notebooks.py
 
 test-studies: setup
-	@$(PY) -m pytest -m studies
+	@$(PY) -m pytest -m "studies and not long"
 
 test-papers: setup
-	@$(PY) -m pytest -m "not studies" tests/papers
+	@$(PY) -m pytest -m "not studies and not long" tests/papers
 
 test-core: setup
-	@$(PY) -m pytest -m "not studies" tests/test_*.py
+	@$(PY) -m pytest -m "not studies and not long" tests/test_*.py
 
 test-rooms: setup
-	@$(PY) -m pytest -m "not studies" --ignore tests/papers --ignore-glob 'tests/test_*.py'
+	@$(PY) -m pytest -m "not studies and not long" --ignore tests/papers --ignore-glob 'tests/test_*.py'
+
+test-long-studies: setup
+	@$(PY) -m pytest -m "studies and long"
+
+test-long-others: setup
+	@$(PY) -m pytest -m "long and not studies"
 
 clean-runs:
 	rm -rf runs

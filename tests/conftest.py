@@ -13,6 +13,16 @@ hypothesis.settings.load_profile("tests")
 matplotlib.use("Agg")
 
 
+# Fixtures that train a study's networks, for half a minute of one core each; a test that asks for one is a long one.
+TRAINED = {("tagging", "outcome"), ("lstm_ensemble", "outcome")}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if TRAINED & {(item.path.parent.name, name) for name in getattr(item, "fixturenames", ())}:
+            item.add_marker(pytest.mark.long)
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     "The same random numbers for each test, whatever ran before it."

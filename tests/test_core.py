@@ -426,6 +426,7 @@ def test_workers_end_with_their_driver_in_the_middle_of_a_call():
     assert psutil.wait_procs(family, timeout=30)[1] == []
 
 
+@pytest.mark.long
 def test_calls_whose_worker_was_killed_are_made_again(tmp_path):
     calls = {k: (die_at_first, (tmp_path / str(k % 2), 10 * k)) for k in range(6)}
     assert dict(side_by_side(calls, 2, "tens are made")) == {k: 10 * k for k in range(6)}

@@ -182,6 +182,7 @@ class Killed(Items):
         return super().__getitem__(rows)
 
 
+@pytest.mark.long
 def test_one_process_killed_ends_all_and_the_next_call_goes_on_to_the_same_numbers(tmp_path):
     whole, data, root = trained(tmp_path / "whole", 2, GradNorm(4, 0.5, 0.05)), items(), tmp_path / "killed"
     data.__class__ = Killed
@@ -227,6 +228,7 @@ launch(2, 1, folder := pathlib.Path(sys.argv[1]), wait, folder)
 """
 
 
+@pytest.mark.long
 def test_no_process_trains_on_when_its_caller_is_killed(tmp_path):
     caller, deadline = alone(FOR_EVER, tmp_path), time.monotonic() + 120
     while not all((tmp_path / rank).exists() for rank in "01") and time.monotonic() < deadline:
@@ -305,6 +307,7 @@ print("host", os.environ["NODE_RANK"], "has ended")
 """
 
 
+@pytest.mark.long
 def test_a_second_machine_serves_the_first_until_that_ends(tmp_path):
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(ranks._free_port())}
     hosts = [alone(HOST, tmp_path, NODE_RANK=number, **place) for number in ("1", "0")]
@@ -313,6 +316,7 @@ def test_a_second_machine_serves_the_first_until_that_ends(tmp_path):
     assert found == {"1-0.txt": "1.5", "1-1.txt": "1.5", "2-0.txt": "2.5", "2-1.txt": "2.5"}
 
 
+@pytest.mark.long
 def test_joblib_has_processes_of_its_own_after_a_training_on_two(tmp_path):
     x, y = torch.randn(16, 4), torch.randint(0, 3, (16,))
     task = classification("a", 3)

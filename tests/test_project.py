@@ -176,7 +176,7 @@ def test_the_workflow_runs_the_gate_on_every_supported_python():
     versions = job["strategy"]["matrix"]["python"]
     assert f">={versions[0]}" == project()["project"]["requires-python"] and versions == ["3.11", "3.12", "3.13"]
     assert [step["run"] for step in job["steps"] if "run" in step][-1] == ".ci/run"
-    assert "make test" in (ROOT / ".ci" / "run").read_text()
+    assert re.findall(r"^(?:exec )?make (\S+)$", (ROOT / ".ci" / "run").read_text(), re.M) == ["test", "test-long"]
 
 
 def test_the_citation_names_the_papers():
@@ -249,6 +249,7 @@ def test_every_target_of_the_makefile_is_explained():
     assert all(re.search(rf"^{target}:", text, re.MULTILINE) for target in targets)
     said = text.partition("\n\n")[0]
     parts = {"help", "test-sync", "test-notebooks", "test-studies", "test-papers", "test-core", "test-rooms"}
+    parts |= {"test-long-studies", "test-long-others"}
     assert all(f"make {target}" in said for target in set(targets) - parts)
 
 

@@ -238,6 +238,7 @@ class Deadly(FeatureBank):
         return super().forward(wave)
 
 
+@pytest.mark.long
 def test_a_worker_that_is_killed_is_replaced(corpus, store, tmp_path):
     bank = make_bank()
     bank.__class__, bank.mark = Deadly, str(tmp_path / "died")
@@ -728,6 +729,7 @@ def test_a_bank_that_changes_forward_does_not_inherit_stream():
 # ---- a cluster that loses a worker
 
 
+@pytest.mark.long
 def test_a_cluster_of_processes_that_loses_one_gives_the_same_store(corpus, store, tmp_path):
     import joblib
     from dask.distributed import Client, LocalCluster

@@ -182,7 +182,7 @@ def _definition(place: str, name: str | None) -> tuple[str, tuple]:  # Its sourc
     data = "".join(file.read_text(encoding="utf-8") for file in _files(module, text))
     return text + data, tuple(dict.fromkeys(named))
 
-
+# %% ../../nbs/study/39_provenance.ipynb #69da62a1
 def reached(
     roots: Iterable[tuple],  # (module, name) of functions and classes
 ) -> dict:  # (module, name) -> its source, bare

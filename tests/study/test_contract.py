@@ -31,7 +31,19 @@ from musicmtl.study.runs import main
 
 pytestmark = pytest.mark.studies
 ALL, MAIN = list(studies()), main_studies()
-every_study, every_main_study = (pytest.mark.parametrize("study", names) for names in (ALL, MAIN))
+LONG = ("pase", "tagging")  # Studies whose run at preset smoke takes more than a minute of one core
+
+
+def of_studies(names, long=LONG):
+    "The same test for several studies, some of which are for `make test-long`."
+    return pytest.mark.parametrize(
+        "study", [pytest.param(name, marks=pytest.mark.long) if name in long else name for name in names]
+    )
+
+
+every_study, every_main_study = (of_studies(names, long=()) for names in (ALL, MAIN))  # which is not run
+every_run, every_main_run = of_studies(ALL), of_studies(MAIN)
+every_folder = of_studies(MAIN, long=MAIN[1:])
 
 # Songs that a study can use at preset smoke; `write_folder` has the default.
 FOLDERS = {
@@ -143,7 +155,7 @@ def about_time(study) -> list:
     ]
 
 
-@every_study
+@every_run
 def test_a_run_leaves_its_manifest_and_the_executed_notebook(study, runs):
     run = runs.whole(study)
     manifest = json.loads((run / "manifest.json").read_text())
@@ -158,7 +170,7 @@ def test_a_run_leaves_its_manifest_and_the_executed_notebook(study, runs):
     assert not [output for output in outputs if output.get("name") == "stderr" or output["output_type"] == "error"]
 
 
-@every_study
+@every_run
 def test_a_run_leaves_all_tables(study, runs):
     folder, expected = runs.whole(study) / "figures" / "data", tables_of(study)
     found = {file.name: list(pd.read_csv(file, nrows=0)) for file in folder.glob("*.csv")}
@@ -171,7 +183,7 @@ def test_a_run_leaves_all_tables(study, runs):
         assert len(pd.read_csv(folder / name)), name
 
 
-@every_main_study
+@every_main_run
 def test_scores_lie_within_their_intervals_under_both_protocols(study, runs):
     table = pd.read_csv(runs.whole(study) / "figures" / "data" / f"{study}.csv")
     assert set(table.study) == {study} and set(table.preset) == {"smoke"} and set(table.corpus) == {"miniature"}
@@ -182,7 +194,7 @@ def test_scores_lie_within_their_intervals_under_both_protocols(study, runs):
     assert not table.duplicated(["protocol", "variant", "seed", "metric"]).any()
 
 
-@every_main_study
+@every_main_run
 def test_the_papers_numbers_stand_beside_ours(study, runs):
     table = pd.read_csv(runs.whole(study) / "figures" / "data" / f"{study}.csv")
     beside = table.dropna(subset="paper_value")
@@ -192,7 +204,7 @@ def test_the_papers_numbers_stand_beside_ours(study, runs):
     assert len(beside) and set(beside.paper_value) <= set(printed) and beside.paper_ref.notna().all()
 
 
-@every_main_study
+@every_main_run
 def test_every_claim_has_its_effect_or_a_reason_and_smoke_judges_none(study, runs):
     table = pd.read_csv(runs.whole(study) / "figures" / "data" / "claims.csv")
     rules = claims_of(study)
@@ -207,7 +219,7 @@ def test_every_claim_has_its_effect_or_a_reason_and_smoke_judges_none(study, run
         assert row.reason == "preset smoke trains for a few steps only"
 
 
-@every_study
+@every_run
 def test_a_run_draws_every_picture_that_has_a_caption(study, runs):
     folder = runs.whole(study) / "figures" / study
     drawn = {file.name for file in folder.iterdir()}
@@ -221,7 +233,7 @@ def test_a_run_draws_every_picture_that_has_a_caption(study, runs):
                 assert min(picture.size) > 100 and len(picture.convert("L").getcolors()) > 8, name
 
 
-@every_study
+@every_run
 def test_the_report_takes_it(study, runs, tmp_path):
     figures = runs.whole(study) / "figures"
     opening = write_report(figures / "data", tmp_path / "report.html").read_text(encoding="utf-8")
@@ -235,7 +247,7 @@ def test_the_report_takes_it(study, runs, tmp_path):
         assert f"<b>{claim}</b>" in page
 
 
-@every_study
+@every_run
 def test_a_run_that_is_done_is_not_run_again(study, runs, inside, capsys):
     run = runs.whole(study)
     before = (run / "executed.ipynb").stat().st_mtime_ns
@@ -274,7 +286,7 @@ def test_a_folder_that_is_not_there_gets_one_sentence(study, root, message, monk
     assert "\n" not in str(error.value)
 
 
-@every_main_study
+@every_folder
 def test_faulty_files_are_named_and_do_not_stop_a_study(study, runs):
     run = runs.on_folder(study)
     manifest = json.loads((run / "manifest.json").read_text())
@@ -296,7 +308,7 @@ def tables(study, figures) -> dict:
     return {**found, "claims.csv": claims}
 
 
-@every_main_study
+@every_folder
 def test_killed_twice_it_ends_with_the_same_bytes(study, runs, tmp_path):
     "SIGKILL while features are extracted, then while a network is trained that has a checkpoint."
     expected = tables(study, runs.on_folder(study) / "figures")

@@ -15,7 +15,7 @@ from recipes import write_sixth
 
 from musicmtl.study import CLAIM_COLUMNS, RESULT_COLUMNS
 
-pytestmark = pytest.mark.studies
+pytestmark = [pytest.mark.studies, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -173,6 +173,7 @@ def test_gains_are_those_of_the_scores(outcome):
     assert gain.value == pytest.approx(100 * (after / before - 1), rel=1e-5) and gain.low < gain.value < gain.high
 
 
+@pytest.mark.long
 def test_tables_are_the_same_when_saved_again(outcome, tmp_path):
     folder, again = outcome.folder / "data", made_up(tmp_path)
     own = {"pase.csv", "pase_confusions.csv", "pase_losses.csv", "pase_workers.csv"}

@@ -413,6 +413,7 @@ def test_a_frozen_trunk_is_asked_once_and_stays_what_it_was(data, settings, pret
     assert found["embed_musicnn_disentangled"]["embeddings"].shape == (14, settings.emb_dim)
 
 
+@pytest.mark.long
 def test_same_seed_same_numbers_and_done_jobs_are_read(data, settings, tmp_path):
     variants = ("embed_linear_both", "joint_gradnorm_epoch")
     one, two = (results(data, settings, tmp_path / name, *variants) for name in "ab")

@@ -313,6 +313,7 @@ def judged(module, triplets):
     return module.losses([out] if isinstance(out, torch.Tensor) else out, targets).numpy()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "make",
     [
@@ -340,6 +341,7 @@ def gap(E, y):
     return similarity[alike & others].mean() - similarity[~alike & others].mean()
 
 
+@pytest.mark.long
 def test_masks_put_each_notion_into_its_own_block(tmp_path):
     "With the right masks the block of a notion learns its tags; with the published ones the last blocks learn nothing."
     x, Y, classes = world()
@@ -358,6 +360,7 @@ def test_masks_put_each_notion_into_its_own_block(tmp_path):
     assert min(gaps["corrected"]) > 0.4 and gaps["corrected"][1] > gaps["published"][1] + 0.2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("balancer", ["equal", "gradnorm", "uncertainty", "upgrad"])
 def test_tags_and_triplets_train_together(balancer, tmp_path):
     from torchjd.aggregation import UPGradWeighting
