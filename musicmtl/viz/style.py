@@ -22,6 +22,7 @@ from ..core import ParamsError, atomic
 if TYPE_CHECKING:  # matplotlib is loaded by the first figure
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 # %% ../../nbs/viz/30_style.ipynb #cdfa3099
 _STYLE = {
