@@ -223,6 +223,7 @@ def test_it_keeps_its_table_and_its_place(size, key, fingerprint):
     assert (corpus.root.name, corpus.fingerprint) == (key, fingerprint)
 
 
+@pytest.mark.long
 def test_tags_are_heard_in_artists_that_were_never_heard(mini):
     "A linear model on mean spectra is far from chance and far from perfect, and each kind of tag is heard by itself."
     from sklearn.metrics import roc_auc_score
