@@ -6,7 +6,7 @@
 __all__ = ['SR', 'WINDOW', 'MSD_TAGS', 'PRETRAINED', 'PowerSpectrogram', 'MelNet', 'check_wave', 'divided', 'TrunkNet', 'TagNet',
            'ConvBlock', 'VerticalConv', 'HorizontalConv', 'MusicnnTrunk', 'Musicnn', 'read_tensors', 'is_constant',
            'check_layers', 'compare_filters', 'read_state', 'read_bundle', 'MusicalFilters', 'ResidualBlock',
-           'PublicMusicnn', 'pretrained', 'musicnn_embeddings']
+           'PublicMusicnn', 'pretrained', 'has_pretrained', 'musicnn_embeddings']
 
 # %% ../nbs/26_musicnn.ipynb #098f8865
 import contextlib, math, pickle, warnings
@@ -668,6 +668,14 @@ def pretrained(
         raise PretrainedMissing(f"{name} {needed}") from None
     net = PublicMusicnn(PRETRAINED[name], weights=f"{name} of musicnn {package.version}")
     return net.load_bundle(package.locate_file(f"musicnn/{name}"))
+
+
+def has_pretrained() -> bool:
+    "Whether the package that holds the public weights is installed."
+    try:
+        return distribution("musicnn") is not None
+    except PackageNotFoundError:
+        return False
 
 # %% ../nbs/26_musicnn.ipynb #92e1023b
 def _kept_at(

@@ -201,8 +201,8 @@ def asked_of(board: Board) -> Iterator[tuple[str, str, str]]:  # words, protocol
 
 
 def rivals(board: Board) -> list[Rivalry]:
-    "Single-task and multi-task network against chance, band statistics and the untrained network, by both areas."
-    trivial = ("chance", "band_statistics", "untrained")
+    "Single-task and multi-task network against chance, band statistics, untrained and public weights, by both areas."
+    trivial = ("chance", "band_statistics", "untrained", "pretrained")
     return [
         Rivalry(words, metric, (task, "multitask"), trivial, protocol=protocol, how={"task": task})
         for words, protocol, task in asked_of(board)

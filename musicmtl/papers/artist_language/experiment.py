@@ -10,8 +10,8 @@ __all__ = ['NETWORKS', 'RIVALS', 'SWITCHED', 'ALBUM_MATES', 'LEAK', 'SPARSE', 'U
            'switch_trials', 'shares_albums', 'has_many_segments', 'trials', 'Cut', 'fewer_songs', 'cut_segments',
            'tasks_of', 'balancer', 'NetworkJob', 'stages', 'BestEpochs', 'windows_of', 'validated', 'network_of',
            'train_network', 'class_probabilities', 'test_probabilities', 'song_embeddings', 'rival_answers', 'Reading',
-           'by_task', 'joined', 'read', 'of_chance', 'first_fold', 'items_of', 'parts_of_areas', 'macro', 'areas',
-           'scores', 'rows', 'time_rows', 'curves', 'sizes']
+           'by_task', 'joined', 'read', 'of_chance', 'first_fold', 'items_of', 'macro', 'areas', 'scores', 'rows',
+           'time_rows', 'curves', 'sizes']
 
 # %% ../../../nbs/papers/artist_language/experiment.ipynb #e3f79d04
 import math, re, time
@@ -27,7 +27,8 @@ from ...corpus import Corpus
 from ...features import FeatureBank
 from ...learn import MultiTask, Windows, fit, outputs
 from ...loaders import load_corpus
-from ...metrics import pooled, ranks
+from ...metrics import fold_ranks, pooled
+from ...musicnn import has_pretrained, musicnn_embeddings
 from ...store import FeatureStore
 from musicmtl.study import (
     CommonSettings,
@@ -96,7 +97,7 @@ class Settings(CommonSettings):
     variants: tuple[str, ...] = which(NETWORKS)
     published_variants: tuple[str, ...] = which(NETWORKS)  # Under `published`, too
     unheard: bool = later(True, which=True)  # Whether artists are held out as wholes, too
-    rivals: tuple[str, ...] = later((), which=True)  # band_statistics, untrained
+    rivals: tuple[str, ...] = later((), which=True)  # Some of `RIVALS`
     side_variants: tuple[str, ...] = which(())  # Under `corrected`: multitask_tasks_4, multitask_songs_2 (L4)
     alphas: tuple[float, ...] = which(())  # Further α (L3)
 
@@ -118,7 +119,7 @@ class Settings(CommonSettings):
                 raise ParamsError(f"side_variants: expected {some}, found {name!r}")
 
 # %% ../../../nbs/papers/artist_language/experiment.ipynb #199a35c2
-RIVALS = ("band_statistics", "untrained")  # What a network has to beat, besides chance
+RIVALS = ("band_statistics", "untrained", "pretrained")  # What a network has to beat, besides chance
 SWITCHED = {
     "song": Protocol.corrected.with_(split="album_mates"),
     "leak": Protocol.corrected.with_(split="segment"),
@@ -285,18 +286,18 @@ def usable(
 ) -> SongData:
     "The songs that can be used. Raises `CorpusError` where fewer than ten can, or where no song can be held out."
     least = SEGMENT // coarse
-    rows, short = usable_tracks(corpus, store, "mel", least, lambda n: f"{n} frames, a segment needs {least}")
-    rows, alone = in_company(corpus, rows)
+    kept, short = usable_tracks(corpus, store, "mel", least, lambda n: f"{n} frames, a segment needs {least}")
+    kept, alone = in_company(corpus, kept)
     notes = [*notes, *short, *alone]
-    require_tracks(len(rows), corpus, notes, items="songs")
-    corpus = corpus.subset(rows)
+    require_tracks(len(kept), corpus, notes, items="songs")
+    corpus = corpus.subset(kept)
     for column in tasks[:2]:
         require_classes(corpus, column, "task")
     by, why_songs = held_out_of_artists(corpus, tasks[1])  # fails now, not after an hour
     turns, why_none = turns_of_artists(corpus, tasks[1])
     classes = ", ".join(f"{len(classes_of(corpus, task))} classes of {task}" for task in tasks[:2])
     notes += [*why_songs, *why_none, f"{len(corpus)} songs remain; {classes}"]
-    return SongData(corpus, tuple(notes), store.subset(rows), tasks, turns, by, coarse)
+    return SongData(corpus, tuple(notes), store.subset(kept), tasks, turns, by, coarse)
 
 
 def prepare(settings: Settings) -> SongData:
@@ -304,6 +305,8 @@ def prepare(settings: Settings) -> SongData:
     corpus, tasks, notes = open_corpus(settings)
     bank = FeatureBank(features=["mel"], **front_end(settings.coarse))
     store = features_of(corpus, bank, n_jobs=settings.n_jobs)
+    if "pretrained" in settings.rivals and not has_pretrained():
+        notes.append("the rival pretrained is left out: pip install --no-deps musicnn==0.1.0 brings its weights")
     return usable(corpus, store, tasks, notes, settings.coarse)
 
 # %% ../../../nbs/papers/artist_language/experiment.ipynb #06559987
@@ -367,8 +370,9 @@ def side_trial(
 # %% ../../../nbs/papers/artist_language/experiment.ipynb #58013614
 def rival_trials(protocol: Protocol, settings: Settings) -> list[Trial]:
     "What a network has to beat: a linear classifier has no seed, an untrained network has as many as are compared."
-    seeds = {"band_statistics": settings.seed_range(1), "untrained": settings.seed_range(settings.side_seeds)}
-    return [Trial(name, protocol, seed) for name in settings.rivals for seed in seeds[name]]
+    named = [name for name in settings.rivals if name != "pretrained" or has_pretrained()]
+    seeds = {"untrained": settings.seed_range(settings.side_seeds)}
+    return [Trial(name, protocol, seed) for name in named for seed in seeds.get(name, settings.seed_range(1))]
 
 
 def corrected_trials(data: SongData, settings: Settings) -> dict[Trial, range]:  # Trial -> folds that are held out
@@ -643,11 +647,15 @@ def train(
 
 # %% ../../../nbs/papers/artist_language/experiment.ipynb #21e769aa
 def rival_answers(data: SongData, settings: Settings, job: NetworkJob) -> dict:  # As of a network
-    "What a linear classifier says of the test segments: of statistics of the bands, or of an untrained embedding."
+    """What a linear classifier says of the test segments: of statistics of their bands, of an untrained network's
+    embedding, or of Musicnn's public embedding of the whole song, which has heard more than a segment.
+    """
     trial, began = job.trial, time.perf_counter()
     cut, (tasks, codes) = cut_segments(data, trial, job.fold, settings.split_seed), tasks_of(data, trial)
     if trial.variant == "band_statistics":
         x = band_statistics(data.store, "mel", cut.track, cut.start, data.segment)
+    elif trial.variant == "pretrained":
+        x = np.nan_to_num(musicnn_embeddings(data.corpus))[cut.track]
     else:
         net = network_of(data, settings, trial).eval()
         x = outputs(net.embed, windows_of(data, cut), device="cpu").numpy()
@@ -706,7 +714,7 @@ def joined(
     "Put the folds of a trial together."
     found = list(folds.values())
     tracks, steps = [arrays["track"] for arrays in found], trial.variant not in RIVALS
-    return Reading(
+    reading = Reading(
         trial,
         y=by_task(found, "y_"),
         p=by_task(found, "p_"),
@@ -717,6 +725,8 @@ def joined(
         valid=read_history(found[0], "valid"),
         seconds_per_step=float(np.mean([arrays["seconds"] for arrays in found])) if steps else math.nan,
     )
+    reading.clamped = sum(int(arrays["clamped"]) for arrays in found)  # steps in which GradNorm's floor held a weight
+    return reading
 
 # %% ../../../nbs/papers/artist_language/experiment.ipynb #840bba84
 def read(data: SongData, settings: Settings, results: Results) -> list[Reading]:
@@ -757,15 +767,6 @@ def items_of(
     keys, first, index = np.unique(np.stack([fold, song]), axis=1, return_index=True, return_inverse=True)
     return y[first], pooled(p, index.ravel())[1].reshape(-1, p.shape[1]), keys[1], keys[0]
 
-
-def parts_of_areas(y: np.ndarray, p: np.ndarray, fold: np.ndarray) -> np.ndarray:  # ROC, precision [2, n]
-    "Each item's part in the two areas of its class, ranked within its fold."
-    parts = np.full((2, len(y)), np.nan)
-    for one in np.unique(fold):
-        items = np.flatnonzero(fold == one)
-        parts[:, items] = ranks(y[items], p[items])[:, np.arange(len(items)), y[items]]
-    return parts
-
 # %% ../../../nbs/papers/artist_language/experiment.ipynb #2464046f
 def macro(
     y: np.ndarray,  # Class of each item [n]
@@ -789,7 +790,8 @@ def areas(
     drawn = data.corpus.labels("artist").codes[song] if unheard else song
     groups, group = np.unique(drawn, return_inverse=True)
     weights = draws(groups, "artist" if unheard else "song")
-    roc, precision = (macro(y, parts, group.ravel(), weights) for parts in parts_of_areas(y, p, fold))
+    of_class = fold_ranks(y, p, fold)[:, np.arange(len(y)), y]
+    roc, precision = (macro(y, parts, group.ravel(), weights) for parts in of_class)
     return roc, precision, len(groups)
 
 # %% ../../../nbs/papers/artist_language/experiment.ipynb #bcf9485c

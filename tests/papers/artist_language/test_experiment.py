@@ -10,6 +10,8 @@ import torch
 
 from musicmtl.core import CorpusError, ParamsError, generator
 from musicmtl.metrics import average_precision, roc_auc
+from musicmtl.musicnn import has_pretrained
+from musicmtl.papers.artist_language import experiment
 from musicmtl.papers.artist_language.experiment import (
     ALBUM_MATES,
     LEAK,
@@ -121,7 +123,9 @@ def test_impossible_corpora_get_one_sentence(tmp_path, music, settings_of, colum
 def test_unknown_second_task(settings_of):
     with pytest.raises(ParamsError, match="second must be one of 'language', .* or nothing, found 'mood'"):
         settings_of("x", second="mood")
-    with pytest.raises(ParamsError, match="rivals: expected some of band_statistics, untrained, found 'chance'"):
+    with pytest.raises(
+        ParamsError, match="rivals: expected some of band_statistics, untrained, pretrained, found 'chance'"
+    ):
         settings_of("x", rivals=["chance"])
 
 
@@ -151,6 +155,26 @@ def test_trials_of_the_presets(data_of_singers, settings_of, preset):
     assert len(names) == len(set(names))
 
 
+@pytest.mark.parametrize("installed", [True, False])
+def test_public_weights_are_a_rival_where_they_are_installed(data_of_singers, settings_of, monkeypatch, installed):
+    monkeypatch.setattr(experiment, "has_pretrained", lambda: installed)
+    found = of_preset(settings_of, data_of_singers, "claims")
+    named = {trial.protocol.name for trial in found if trial.variant == "pretrained"}
+    assert named == ({"corrected", "corrected-unheard"} if installed else set())
+
+
+def test_public_weights_hear_the_whole_song(data_of_singers, settings_of, monkeypatch, tmp_path):
+    "Every segment of a song has the same answer; a song that cannot be decoded has one, too."
+    songs = generator(0).normal(size=(len(data_of_singers.corpus), 200)).astype(np.float32)
+    songs[0] = np.nan
+    monkeypatch.setattr(experiment, "musicnn_embeddings", lambda corpus: songs)
+    trial = Trial("pretrained", Protocol.corrected, 0)
+    found = NetworkJob(trial, 0).train(data_of_singers, settings_of("x"), tmp_path)
+    p = found["p_artist"]
+    assert np.isfinite(p).all() and np.allclose(p.sum(1), 1)
+    assert all(np.ptp(p[found["track"] == song], 0).max() == 0 for song in np.unique(found["track"]))
+
+
 def test_three_trainings_behind_every_number_of_preset_claims(data_of_singers, settings_of):
     found = of_preset(settings_of, data_of_singers, "claims")
     sweeps = {"multitask_tasks_4", "multitask_songs_2", "multitask_alpha_3", "uncertainty", "upgrad", "gradnorm_epoch"}
@@ -158,7 +182,8 @@ def test_three_trainings_behind_every_number_of_preset_claims(data_of_singers, s
     trainings = {}
     for trial in found:
         trainings.setdefault((trial.protocol, trial.label), set()).add(trial.seed)
-    assert {label for (_, label), seeds in trainings.items() if len(seeds) < 3} == {"band_statistics"}  # has no seed
+    without_seed = {"band_statistics", *(["pretrained"] if has_pretrained() else [])}
+    assert {label for (_, label), seeds in trainings.items() if len(seeds) < 3} == without_seed
     main = [(Protocol.corrected, label) for label in ("artist", "language", "multitask")]
     main += [(UNHEARD, label) for label in ("language", "multitask")]
     assert {len(trainings[key]) for key in main} == {5}
@@ -291,7 +316,12 @@ def test_folds_are_joined_in_order(data_of_singers, settings_of):
             fold, seed = job.fold, job.trial.seed
             history = pd.DataFrame({"step": [0], "task": ["artist"], "loss": [float(fold)]})
             answers = {"y_artist": np.array([fold, seed]), "p_artist": np.eye(2)[[fold, seed]]}
-            kept = {"track": np.array([fold, 9]), "embedding": np.full((1, 1), fold), "seconds": 1.0 + fold}
+            kept = {
+                "track": np.array([fold, 9]),
+                "embedding": np.full((1, 1), fold),
+                "seconds": 1.0 + fold,
+                "clamped": fold,
+            }
             return {**answers, **kept, **history_arrays(history), **history_arrays(history, "valid")}
 
     first, second, *_, chance = read(data_of_singers, settings, Made())
@@ -301,6 +331,7 @@ def test_folds_are_joined_in_order(data_of_singers, settings_of):
     assert first.p["artist"].argmax(1).tolist() == [0, 0, 1, 0]
     assert first.track.tolist() == [0, 9, 1, 9] and first.fold.tolist() == [0, 0, 1, 1]
     assert first.embedding[0, 0] == 0 and first.history.loss.tolist() == [0.0] and first.seconds_per_step == 1.5
+    assert first.clamped == 1
 
 
 def test_maps_are_kept_of_the_multitask_network_alone():
@@ -418,6 +449,9 @@ def test_unheard_artists_are_drawn_as_wholes(data_of_singers):
 
 def test_rows_of_a_whole_run(outcome):
     table = outcome.tables["scores"]
+    held = table.metric == "clamped_steps"
+    assert set(table[held].variant) == {"gradnorm_epoch"} and (table[held].value >= 0).all()
+    table = table[~held]
     ends = {"published", "corrected", "corrected-leak", "corrected-song", "corrected-unheard"}
     assert set(table.corpus) == {"singers"} and set(table.protocol) == ends
     variants = {"artist", "language", "multitask_artist", "multitask_language", "gradnorm_epoch_language"}
@@ -430,6 +464,7 @@ def test_rows_of_a_whole_run(outcome):
 
 def test_an_artist_who_was_never_heard_is_not_scored(outcome):
     table = outcome.tables["scores"]
+    table = table[table.metric != "clamped_steps"]
     unheard = table[table.protocol == "corrected-unheard"]
     others = ("multitask", "chance", "equal", "gradnorm_epoch", "upgrad", "band_statistics", "untrained")
     assert set(unheard.variant) == {"language", *(f"{name}_language" for name in others)}
