@@ -885,6 +885,7 @@ def run_rank(rank, folder):
         dist.destroy_process_group()
 
 
+@pytest.mark.long
 def test_two_processes_agree_with_one(tmp_path):
     other = torch.multiprocessing.get_context("spawn").Process(target=run_rank, args=(1, tmp_path))
     other.start()

@@ -471,6 +471,7 @@ def threads_of_libraries():
     return torch.get_num_threads(), {pool["num_threads"] for pool in threadpool_info()}
 
 
+@pytest.mark.long
 def test_libraries_of_a_worker_take_its_share_whatever_the_environment_says(monkeypatch):
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.setenv(name, "7")

@@ -113,6 +113,7 @@ def assert_close(one, other):
     torch.testing.assert_close(one.balancer.weights, other.balancer.weights, rtol=0, atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", BALANCERS)
 def test_two_processes_do_the_steps_of_one(tmp_path, name):
     valid = part(items(), slice(0, 51))

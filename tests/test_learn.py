@@ -151,6 +151,7 @@ fit(module(), slow, epochs=6, batch_size=20, root=sys.argv[2], device="cpu")
 """
 
 
+@pytest.mark.long
 def test_killed_training_ends_with_the_same_numbers(tmp_path):
     "SIGKILL in the middle of training; a second start, in another process, ends as an undisturbed run."
     root, threads = tmp_path / "killed", str(torch.get_num_threads())

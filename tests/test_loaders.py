@@ -534,6 +534,7 @@ def openmic(
     return root
 
 
+@pytest.mark.long
 def test_the_real_partitions(data):
     def read(**options):
         return load_corpus("openmic", data / "openmic", check_files=False, **options)

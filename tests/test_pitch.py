@@ -67,6 +67,7 @@ def phrase(seed, seconds=1.0):
 # Parity
 
 
+@pytest.mark.long
 def test_parity_on_recordings(data):
     "A second and a half of eight recordings: voicing agrees on 99.5 % of the frames, pitch to five cents."
     table = pd.read_csv(data / "albums" / "tracks.csv")

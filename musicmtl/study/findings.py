@@ -313,29 +313,36 @@ def _unseen_counts(claims: pd.DataFrame) -> str:
     return text + f"which says nothing of another: {n.iloc[1]}; not testable here: {n.iloc[2]}."
 
 
-def _typical_unseen(own: pd.DataFrame, rules: dict) -> Finding | None:  # `own`: under the corrected protocol
+def _others(claims: pd.DataFrame, but: set) -> pd.DataFrame:
+    "Rows about other claims than some (study, claim)."
+    return claims[[pair not in but for pair in zip(claims.study, claims.claim, strict=True)]]
+
+
+def _typical_unseen(own: pd.DataFrame, rules: dict, but: set) -> Finding | None:  # `own`: under the corrected protocol
     "What unresolved claims could have resolved, where the papers print no effect: the median of those in points."
     found = own[(own.verdict == "not resolved") & (own.unit == "points") & own.resolvable.notna()]
-    if found.empty:
+    found = found.sort_values(["resolvable", "study", "claim"], kind="stable").reset_index(drop=True)
+    others, middle = _others(found, but), len(found) // 2
+    if others.empty:
         return None
-    row = found.sort_values(["resolvable", "study", "claim"], kind="stable").iloc[len(found) // 2]
-    words, size = words_of(row.study), told(row.resolvable, "points")
+    row = others.iloc[np.abs(others.index - middle).argmin()]
+    words, size = words_of(row.study), told(found.resolvable[middle], "points")
     text = (
         f"{counted(len(found), 'claim')} in points not resolved; half of their runs would have resolved {size} points "
     )
     text += f"or less in four of five cases, the other half no less. This one finds {effect_words(row)}. "
-    title = _title(row, f"could not have seen less than {size} points", rules)
+    title = _title(row, f"could not have seen less than {told(row.resolvable, 'points')} points", rules)
     text += _unseen_counts(own)
     place, bars = place_of(row, words.names), _effect_bars(row)
     return Finding("unseen", row.study, title, text, place, bars, row.unit, claim=row.claim)
 
-
-def unseen_finding(claims: pd.DataFrame, rules: dict) -> Finding | None:
+# %% ../../nbs/study/51_findings.ipynb #9771603f
+def _papers_unseen(own: pd.DataFrame, rules: dict, but: set) -> Finding | None:  # `own`: under the corrected protocol
     "The unresolved claim that would need the fewest trainings to be resolved at the paper's own effect."
-    own = claims[claims.protocol == "corrected"]
     found = own[(own.verdict == "not resolved") & own.paper.notna() & (own.needed > own.trainings) & (own.rounds == 0)]
+    found = _others(found, but)
     if found.empty:
-        return _typical_unseen(own, rules)
+        return None
     row = found.sort_values(["needed", "study", "claim"], kind="stable").iloc[0]
     words = words_of(row.study)
     wanted = f"about {row.needed:.0f} trainings" if np.isfinite(row.needed) else "more test groups than there are"
@@ -346,6 +353,17 @@ def unseen_finding(claims: pd.DataFrame, rules: dict) -> Finding | None:
     title = _title(row, f"would need {wanted} to be seen", rules)
     place, bars = place_of(row, words.names), _effect_bars(row)
     return Finding("unseen", row.study, title, text, place, bars, row.unit, claim=row.claim)
+
+
+def unseen_finding(
+    claims: pd.DataFrame,  # As in `claims.csv`
+    rules: dict,  # From `claims_of()`
+    but: set = frozenset(),  # (study, claim) of which another finding is: only where there is no other
+) -> Finding | None:
+    "An unresolved claim: what it would need at the paper's own effect, or what it could have seen."
+    own = claims[claims.protocol == "corrected"]
+    ways = ((find, leave) for leave in (but, set()) for find in (_papers_unseen, _typical_unseen))
+    return next((finding for find, leave in ways if (finding := find(own, rules, leave))), None)
 
 # %% ../../nbs/study/51_findings.ipynb #338af392
 def size_finding(
@@ -358,11 +376,11 @@ def size_finding(
         (claims.protocol == "corrected") & claims.paper.notna() & (claims[["trainings", "rounds"]].max(axis=1) > 1)
     ]
     found = own[own.magnitude.isin(["smaller", "larger"]) & own.low.notna()]
-    others = [pair not in but for pair in zip(found.study, found.claim, strict=True)]
-    if not any(others):
+    others = _others(found, but)
+    if others.empty:
         return None
-    apart = (found.effect - found.paper).abs() / (found.high - found.effect)
-    row = found.loc[apart[others].sort_values(kind="stable").index[-1]]
+    apart = (others.effect - others.paper).abs() / (others.high - others.effect)
+    row = others.loc[apart.sort_values(kind="stable").index[-1]]
     words = words_of(row.study)
     text = f"The paper's effect is {told(row.paper, row.unit, sign=True)} {row.unit}, ours {effect_words(row)}. "
     text += f"The claim: {row.verdict}. Of {counted(len(own), 'effect')} that the papers print and that two trainings "
@@ -381,9 +399,9 @@ def findings(
     rules = claims_of() if rules is None else rules
     found = [gap_finding(scores), flip_finding(claims, rules)]
     found += [verdict_finding(claims, verdict, rules, margins) for verdict in ("holds", "does not hold")]
-    found.append(unseen_finding(claims, rules))
-    spoken = {(finding.study, finding.claim) for finding in found if finding}
-    found.append(size_finding(claims, rules, spoken))
+    for of_another_claim in (unseen_finding, size_finding):
+        spoken = {(finding.study, finding.claim) for finding in found if finding}
+        found.append(of_another_claim(claims, rules, spoken))
     return [finding for finding in found if finding][:5]
 
 # %% ../../nbs/study/51_findings.ipynb #a3dc6f95

@@ -73,6 +73,7 @@ def test_results_do_not_depend_on_how_many_jobs_run_side_by_side(tmp_path):
         assert (tmp_path / "1" / file).read_bytes() == (tmp_path / "2" / file).read_bytes()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_killed_in_the_middle_only_what_is_missing_is_trained(n_jobs, tmp_path):
     process = fork(run_slowly, tmp_path, n_jobs)
@@ -151,6 +152,7 @@ def test_an_error_frees_the_job(tmp_path):
     assert JOBS[0].claim(DATA, settings(), tmp_path) and not list(tmp_path.rglob(".*"))
 
 
+@pytest.mark.long
 def test_workers_end_with_their_driver(tmp_path):
     process = fork(run_slowly, tmp_path, 2)
     wait_for(1, tmp_path, process)
@@ -159,6 +161,7 @@ def test_workers_end_with_their_driver(tmp_path):
     assert len(workers) >= 2 and psutil.wait_procs(workers, timeout=120)[1] == []
 
 
+@pytest.mark.long
 def test_a_worker_that_dies_is_replaced(undisturbed, tmp_path, monkeypatch):
     jobs = [Fatal(*EIGHT[0]), *JOBS[1:]]
     run_jobs(jobs, DATA, settings(2), tmp_path)
@@ -183,6 +186,7 @@ def test_threads_of_one_process_train_one_at_a_time(tmp_path):
         np.testing.assert_array_equal(Results(DATA, settings(), tmp_path)[job]["drawn"], torch.rand(3).numpy())
 
 
+@pytest.mark.long
 def test_on_a_cluster_of_two_processes_of_which_one_is_killed(undisturbed, tmp_path, monkeypatch):
     distributed = pytest.importorskip("dask.distributed")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))

@@ -389,6 +389,12 @@ def test_a_finding_that_its_numbers_do_not_support_is_not_written():
     assert "unseen" not in found(several()[:0], seen.assign(unit="nats"))
 
 
+def test_what_was_not_seen_is_of_a_claim_that_no_other_finding_is_about():
+    another = claims()[lambda rows: (rows.claim == "A2") & (rows.protocol == "corrected")].assign(claim="A5", needed=30)
+    told = found(several(), pd.concat([claims(), another]))
+    assert told["only published"].claim == "A2" and told["unseen"].title.startswith("A5 would need about 30 trainings")
+
+
 def test_what_an_unresolved_claim_could_have_seen_is_told_without_the_papers_effect():
     rows = claims().assign(verdict="not resolved", protocol="corrected", unit="points", paper=np.nan, resolvable=2.0)
     told = found(several()[:0], rows.assign(resolvable=np.arange(len(rows)) + 1.0))["unseen"]

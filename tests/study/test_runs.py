@@ -67,6 +67,7 @@ def test_the_driver_refuses_before_anything_starts(study, params, message, home)
     assert list(home.iterdir()) == []
 
 
+@pytest.mark.long
 def test_the_notebooks_own_error_comes_back_in_one_sentence(home, capsys):
     "Through papermill and a kernel; the manifest keeps it."
     assert main(["agf", "-p", "corpus", "folder", "-p", "root", str(home / "nowhere")]) == 2
