@@ -31,7 +31,11 @@ from musicmtl.study.runs import main
 
 pytestmark = pytest.mark.studies
 ALL, MAIN = list(studies()), main_studies()
-LONG = ("pase", "tagging")  # Studies whose run at preset smoke takes more than a minute of one core
+LONG = (
+    "lstm_ensemble",
+    "pase",
+    "tagging",
+)  # Studies whose run at preset smoke takes most of a minute of one core, or more
 
 
 def of_studies(names, long=LONG):
