@@ -360,9 +360,11 @@ def unseen_finding(
     rules: dict,  # From `claims_of()`
     but: set = frozenset(),  # (study, claim) of which another finding is: only where there is no other
 ) -> Finding | None:
-    "An unresolved claim: what it would need at the paper's own effect, or what it could have seen."
+    "An unresolved claim, best one that no corpus decides: what it would need to be seen, or could have seen."
     own = claims[claims.protocol == "corrected"]
-    ways = ((find, leave) for leave in (but, set()) for find in (_papers_unseen, _typical_unseen))
+    decided = own[own.verdict.isin(["holds", "does not hold"])]
+    known = {*but, *zip(decided.study, decided.claim, strict=True)}
+    ways = ((find, leave) for leave in (known, but, set()) for find in (_papers_unseen, _typical_unseen))
     return next((finding for find, leave in ways if (finding := find(own, rules, leave))), None)
 
 # %% ../../nbs/study/51_findings.ipynb #338af392

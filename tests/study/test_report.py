@@ -395,6 +395,12 @@ def test_what_was_not_seen_is_of_a_claim_that_no_other_finding_is_about():
     assert told["only published"].claim == "A2" and told["unseen"].title.startswith("A5 would need about 30 trainings")
 
 
+def test_what_was_not_seen_is_of_a_claim_that_no_corpus_decides():
+    rows = claims()[claims().protocol == "corrected"]
+    elsewhere = rows[rows.claim == "A2"].assign(claim="A4", needed=6, corpus="albums")
+    assert found(several()[:0], pd.concat([rows, elsewhere]))["unseen"].title.startswith("A2 would need about 23")
+
+
 def test_what_an_unresolved_claim_could_have_seen_is_told_without_the_papers_effect():
     rows = claims().assign(verdict="not resolved", protocol="corrected", unit="points", paper=np.nan, resolvable=2.0)
     told = found(several()[:0], rows.assign(resolvable=np.arange(len(rows)) + 1.0))["unseen"]
