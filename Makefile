@@ -99,14 +99,13 @@ reliability: setup
 SIDE_BY_SIDE = cache=$$(mktemp -d) && trap 'rm -rf "$$cache"' EXIT && MUSICMTL_TEST_CACHE=$$cache \
 	  $(QUIET) $(MAKE) --no-print-directory -j2 --output-sync=target
 
-# nbdev_test keeps to one process: forked ones wait for joblib's idle workers.
 test: test-sync
 	@echo "test 3/3: notebooks, whole studies, and tests of rooms, core and papers (two parts side by side)"
-	@$(SIDE_BY_SIDE) test-notebooks test-studies test-rooms test-core test-papers
+	+@$(SIDE_BY_SIDE) test-notebooks test-studies test-rooms test-core test-papers
 
 test-long: setup
 	@echo "test-long: studies and processes that are killed, long trainings (two parts side by side)"
-	@$(SIDE_BY_SIDE) test-long-studies test-long-others
+	+@$(SIDE_BY_SIDE) test-long-studies test-long-others
 
 test-fast: test-sync
 	@$(QUIET) $(MAKE) --no-print-directory -j2 --output-sync=target test-core test-rooms
@@ -117,6 +116,7 @@ test-sync: setup
 	@echo "test 2/3: ruff"
 	@$(VENV)/bin/ruff check nbs musicmtl tests
 
+# In one process: those that nbdev_test forks wait for joblib's idle workers.
 test-notebooks: setup
 	@$(PY) tests/notebooks.py
 

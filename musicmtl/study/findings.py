@@ -315,7 +315,8 @@ def _unseen_counts(claims: pd.DataFrame) -> str:
 
 def _others(claims: pd.DataFrame, but: set) -> pd.DataFrame:
     "Rows about other claims than some (study, claim)."
-    return claims[[pair not in but for pair in zip(claims.study, claims.claim, strict=True)]]
+    pairs = zip(claims.study, claims.claim, strict=True)
+    return claims[np.array([pair not in but for pair in pairs], bool)]
 
 
 def _typical_unseen(own: pd.DataFrame, rules: dict, but: set) -> Finding | None:  # `own`: under the corrected protocol

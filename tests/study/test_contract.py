@@ -31,11 +31,8 @@ from musicmtl.study.runs import main
 
 pytestmark = pytest.mark.studies
 ALL, MAIN = list(studies()), main_studies()
-LONG = (
-    "lstm_ensemble",
-    "pase",
-    "tagging",
-)  # Studies whose run at preset smoke takes most of a minute of one core, or more
+# Their run at preset smoke takes most of a minute of one core, or more.
+LONG = ("lstm_ensemble", "pase", "tagging")
 
 
 def of_studies(names, long=LONG):

@@ -94,6 +94,28 @@ def test_scores_stand_beside_the_paper_and_the_majority(seeds):
     assert "over test groups" in ax.get_xlabel() if seeds == 1 else "and test groups" in ax.get_xlabel()
 
 
+def test_seed_summary_is_what_it_is_group_by_group():
+    "Where a value or an end is missing, too, and rows of a group lie apart."
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame(
+        {"variant": rng.choice(list("abcd"), 60), "protocol": rng.choice(["published", "corrected"], 60)}
+    )
+    table["value"] = rng.random(60)
+    table["low"], table["high"] = table.value - rng.random(60), table.value + rng.random(60)
+    for column in ("value", "low", "high"):
+        table.loc[rng.choice(60, 9, replace=False), column] = np.nan
+    table = pd.concat([table, table[:1].assign(variant="alone"), table[:2].assign(variant="two", protocol="corrected")])
+    rows = []
+    for (variant, protocol), group in table.groupby(["variant", "protocol"], sort=False):
+        mean, n = group.value.mean(), len(group)
+        sides = (group.value - group.low, group.high - group.value)
+        below, above = (viz.half_width(group.value, side) if n > 2 else side.mean() for side in sides)
+        rows.append((variant, protocol, mean, mean - below, mean + above, n))
+    plain = pd.DataFrame(rows, columns=["variant", "protocol", "value", "low", "high", "n"])
+    pd.testing.assert_frame_equal(viz.seed_summary(table), plain)
+    assert viz.seed_summary(table[:0]).empty
+
+
 def test_seed_summary_matches_students_interval_where_nothing_is_known_of_groups():
     d = pd.DataFrame(dict(variant="a", protocol="p", value=[1.0, 2.0, 3.0, 4.0], low=np.nan, high=np.nan))
     s = viz.seed_summary(d).iloc[0]

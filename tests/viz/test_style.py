@@ -118,6 +118,21 @@ def test_the_style_comes_and_goes_with_its_context_and_stays_where_a_notebook_as
         plt.rcParams.update(before)
 
 
+def test_a_picture_is_cut_as_matplotlib_cuts_it(tmp_path):
+    "Words and long labels beyond the axes, an image with its own aspect, a title over all."
+    with viz.style():
+        fig, axes = plt.subplots(1, 2, figsize=(5, 2.4), layout="constrained")
+        axes[0].plot([1, 2])
+        fig.text(1.1, 0.5, "beside the axes")
+        axes[0].set_yticks([1, 2], ["a very long label of a tick", "2"])
+        axes[1].imshow(np.eye(3))
+        fig.suptitle("title")
+    ours = plt.imread(viz.save_figure(fig, tmp_path / "ours.png"))
+    fig.savefig(tmp_path / "theirs.png", dpi=120, facecolor="white", bbox_inches="tight", pad_inches=0.08)
+    theirs = plt.imread(tmp_path / "theirs.png")
+    assert ours.shape[:2] == theirs.shape[:2] and np.abs(ours[..., :3] - theirs[..., :3]).mean() < 0.01
+
+
 def test_a_png_is_small_and_other_formats_are_refused(tmp_path):
     from PIL import Image
 
