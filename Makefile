@@ -9,8 +9,8 @@
 #   make real DATA=folder     the studies on real music and real songs: folder/commons, folder/albums, folder/msd
 #   make report               only the report, from the tables that are there
 #
-#   make test                 the gate: notebooks in sync, ruff, all notebooks, all tests but the long ones (minutes, two cores)
-#   make test-long            what kills and restarts whole studies, trains on several processes, or for long (as long again)
+#   make test                 the gate: notebooks in sync, ruff, notebooks and tests but for the long ones (minutes, two cores)
+#   make test-long            what kills and restarts whole studies, trains on several processes, measures, or trains for long
 #   make test-fast            the same without notebooks, papers and whole studies (about a minute)
 #
 #   make bench                every claim of speed, on a machine with nothing else to do: figures/bench/bench.png (25 minutes)
@@ -43,7 +43,7 @@ QUIET := TQDM_DISABLE=1 OMP_NUM_THREADS=1
 export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
 export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 
-.PHONY: help setup study claims real report bench reliability test test-long test-fast test-sync test-notebooks test-studies test-papers test-core test-rooms test-long-studies test-long-others clean-runs
+.PHONY: help setup study claims real report bench reliability test test-long test-fast test-sync test-notebooks test-studies test-papers test-core test-rooms test-long-studies test-long-others test-long-notebooks clean-runs
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
 
@@ -99,26 +99,29 @@ reliability: setup
 SIDE_BY_SIDE = cache=$$(mktemp -d) && trap 'rm -rf "$$cache"' EXIT && MUSICMTL_TEST_CACHE=$$cache \
 	  $(QUIET) $(MAKE) --no-print-directory -j2 --output-sync=target
 
-test: test-sync
-	@echo "test 3/3: notebooks, whole studies, and tests of rooms, core and papers (two parts side by side)"
-	+@$(SIDE_BY_SIDE) test-notebooks test-studies test-rooms test-core test-papers
+test: setup
+	@echo "test: sync, notebooks, whole studies, and tests of rooms, core and papers (two parts side by side)"
+	+@$(SIDE_BY_SIDE) test-sync test-notebooks test-studies test-rooms test-core test-papers
 
 test-long: setup
-	@echo "test-long: studies and processes that are killed, long trainings (two parts side by side)"
-	+@$(SIDE_BY_SIDE) test-long-studies test-long-others
+	@echo "test-long: studies and processes that are killed, long trainings, measurements (two parts side by side)"
+	+@$(SIDE_BY_SIDE) test-long-studies test-long-others test-long-notebooks
 
 test-fast: test-sync
 	@$(QUIET) $(MAKE) --no-print-directory -j2 --output-sync=target test-core test-rooms
 
 test-sync: setup
-	@echo "test 1/3: notebooks clean and formatted, package and README in sync"
+	@echo "sync: notebooks clean and formatted, package and README in sync"
 	@$(PY) tests/gate.py
-	@echo "test 2/3: ruff"
+	@echo "sync: ruff"
 	@$(VENV)/bin/ruff check nbs musicmtl tests
 
 # In one process: those that nbdev_test forks wait for joblib's idle workers.
 test-notebooks: setup
 	@$(PY) tests/notebooks.py
+
+test-long-notebooks: setup
+	@$(PY) tests/notebooks.py long
 
 test-studies: setup
 	@$(PY) -m pytest -m "studies and not long"
