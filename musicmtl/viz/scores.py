@@ -114,7 +114,8 @@ def _baseline_lines(ax, table: pd.DataFrame, metric: str, names: Names) -> None:
     references = table[_is_reference(table.variant)]
     for (variant, protocol), rows in references.groupby(["variant", "protocol"], sort=False):
         alike = references[references.variant == variant].value.nunique() == 1
-        words = names.label(variant) + ("" if alike else f", {protocol}")
+        of_protocol = names.label(protocol).lower().removesuffix(" protocol")
+        words = names.label(variant) + ("" if alike else f", {of_protocol}")
         if words in [line.get_label() for line in ax.lines]:
             continue
         look = dict(ls=DASHED if variant.startswith("majority") else DOTTED, lw=1.1, zorder=0)

@@ -18,6 +18,7 @@ from musicmtl.papers.artist_language.claims import (
     balanced,
     comparisons,
     gain_effects,
+    in_words,
     reported,
     rivals,
 )
@@ -126,12 +127,12 @@ def effect_figures(outcome: Outcome) -> dict:  # name -> Axes
 
 # %% ../../../nbs/papers/artist_language/figures.ipynb #cff4b3d0
 def artist_groups(data: SongData) -> list[str] | None:
-    "Language of each artist; None where the second task is not shared by artists."
+    "Language of each artist, or what stands in for it; None where the second task is not shared by artists."
     if not data.unheard:
         return None
     second, classes = classes_of(data.corpus, data.second), data.corpus.labels("artist").classes
     named = pd.Series([second.classes[code] if code >= 0 else None for code in second.codes])
-    return [named[data.corpus.table.artist == artist].mode().get(0, "?") for artist in classes]
+    return [named[data.corpus.table.artist == artist].mode().get(0, "unknown") for artist in classes]
 
 
 def input_figure(outcome: Outcome) -> dict:  # name -> Axes
@@ -148,7 +149,7 @@ def confusion_figure(outcome: Outcome) -> dict:  # name -> Axes
     classes = data.corpus.labels("artist").classes
     y, p, _, _ = items_of(outcome.board.readings("multitask", protocol)[0], "artist")
     counts, groups = confusion(y, p.argmax(1), len(classes)), artist_groups(data)
-    by = f", by {data.second}" if groups else ""
+    by = f", by {in_words(data.second)}" if groups else ""
     title = f"Artists by segment, {NAMES.label(protocol).lower()}{by}"
     return {"confusion": viz.confusion(counts, classes, groups=groups, title=title)}
 
@@ -205,7 +206,7 @@ def map_figures(outcome: Outcome) -> dict:  # name -> Axes
     artist, second = (pd.Series([*one.classes, "unknown"])[one.codes % (len(one) + 1)] for one in of)
     return {
         "tsne_artist": viz.tsne_map(points, artist, spokes=True, title=f"{title}, lines join an artist's songs"),
-        f"tsne_{named}": viz.tsne_map(points, second, title=f"{title}, by {named}"),
+        f"tsne_{named}": viz.tsne_map(points, second, title=f"{title}, by {in_words(named)}"),
     }
 
 # %% ../../../nbs/papers/artist_language/figures.ipynb #0bfc8062
