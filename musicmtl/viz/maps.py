@@ -176,7 +176,7 @@ def tsne_map(
     for name, mark in marks.items():
         own = points[labels == name]
         words = f"{drawable(name)} ({counts[name]})" + ", rare" * (name in rare) + ", loose" * (name in loose)
-        if spokes:
+        if spokes and name != rest:
             _draw_spokes(ax, own, mark[0])
         _scatter_class(ax, own, mark, size, words, rim=name in rare, zorder=1 + (name != rest))
     ax.set(xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2", title=drawable(title, 120))

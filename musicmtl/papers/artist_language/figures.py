@@ -205,8 +205,10 @@ def map_figures(outcome: Outcome) -> dict:  # name -> Axes
     of, named = [classes_of(outcome.data.corpus, task) for task in outcome.data.tasks[:2]], outcome.data.second
     artist, second = (pd.Series([*one.classes, "unknown"])[one.codes % (len(one) + 1)] for one in of)
     return {
-        "tsne_artist": viz.tsne_map(points, artist, spokes=True, title=f"{title}, lines join an artist's songs"),
-        f"tsne_{named}": viz.tsne_map(points, second, title=f"{title}, by {in_words(named)}"),
+        "tsne_artist": viz.tsne_map(
+            points, artist, rest="unknown", spokes=True, title=f"{title}, lines join an artist's songs"
+        ),
+        f"tsne_{named}": viz.tsne_map(points, second, rest="unknown", title=f"{title}, by {in_words(named)}"),
     }
 
 # %% ../../../nbs/papers/artist_language/figures.ipynb #0bfc8062
