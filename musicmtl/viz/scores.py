@@ -531,13 +531,20 @@ def claim_forest(
 # %% ../../nbs/viz/33_scores.ipynb #89a4cf44
 def _gain_rows(
     table: pd.DataFrame,
-) -> tuple[pd.DataFrame, dict]:  # With the row y of each gain; headings' rows -> words
-    "A row for each balancer of each task, below the task's own."
+    names: Names,
+) -> tuple[pd.DataFrame, dict]:  # With the row y of each gain and its words; headings' rows -> words
+    "A row for each balancer of each task, below the task's own; a row for each task, where several have the same one."
+    table = table.reset_index(drop=True).assign(heading=table.task.array, words=table.balancer.map(names.label).array)
+    alone = table.groupby(["study", "task"]).balancer.transform("nunique") == 1
+    shared = table[alone].groupby(["study", "balancer"]).task.transform("nunique") > 1
+    turned = alone & shared.reindex(table.index, fill_value=False)
+    task = table.task.str[:1].str.upper() + table.task.str[1:]
+    table.loc[turned, "heading"], table.loc[turned, "words"] = table.words[turned], task[turned]
     rows, headings, y = [], {}, 0.0
-    for (study, task), found in table.groupby(["study", "task"], sort=False):
-        headings[y] = f"{study}: {task}"
-        place = {balancer: y + 1 + k for k, balancer in enumerate(found.balancer.unique())}
-        rows.append(found.assign(y=found.balancer.map(place)))
+    for (study, heading), found in table.groupby(["study", "heading"], sort=False):
+        headings[y] = f"{study}: {heading}"
+        place = {words: y + 1 + k for k, words in enumerate(found.words.unique())}
+        rows.append(found.assign(y=found.words.map(place)))
         y += len(place) + 1.5
     return pd.concat(rows), headings
 
@@ -554,7 +561,7 @@ def balancer_gains(
 
     need_columns(table, ["study", "task", "balancer", "against", "effect", "low", "high"], "balancer_gains")
     table = table.assign(study=table.study.map(names.label))
-    table, headings = _gain_rows(table)
+    table, headings = _gain_rows(table, names)
     rivals, last = sorted(set(table.against)), table.y.max()
     fig, axes = plt.subplots(
         1, len(rivals), figsize=(3 * len(rivals) + 1.6, 0.17 * last + 1), sharex=True, sharey=True, squeeze=False
@@ -569,7 +576,7 @@ def balancer_gains(
         ax.axvline(0, color=GREY, lw=0.9, zorder=0)
         ax.set_xlabel(f"Gain over {names.label(against).lower()} [points]")
     by_row = table.drop_duplicates("y")
-    axes[0].set_yticks(by_row.y, by_row.balancer.map(names.label), fontsize=7)
+    axes[0].set_yticks(by_row.y, by_row.words, fontsize=7)
     axes[0].set_ylim(last + 0.7, -0.7)
     for ax in axes[1:]:
         ax.spines.left.set_visible(False)

@@ -296,6 +296,25 @@ def test_trainings_are_counted_as_whole_numbers_where_the_papers_row_has_none():
     assert viz.in_trainings(pd.Series([3, 3])) == "3 trainings"
 
 
+def test_tasks_with_the_same_one_balancer_are_rows_below_its_name():
+    row = {"against": "single_task", "low": -1.0, "high": 2.0}
+    asked = [
+        ("agf", "genre", "equal"),
+        ("agf", "artist", "upgrad"),
+        ("agf", "mood", "upgrad"),
+        ("pase", "mood", "upgrad"),
+    ]
+    table = pd.DataFrame(
+        [{"study": s, "task": t, "balancer": b, "effect": k, **row} for k, (s, t, b) in enumerate(asked)],
+        index=[3, 1, 1, 0],
+    )
+    (ax,) = viz.balancer_gains(table)
+    assert [t.get_text() for t in ax.texts] == ["Agf: genre", "Agf: UPGrad", "Pase: mood"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["Equal weights", "Artist", "Mood", "UPGrad"]
+    points = [line for line in ax.lines if line.get_marker() == "o"]
+    assert [x for line in points for x in line.get_xdata()] == [0, 1, 2, 3]
+
+
 def test_gains_of_all_studies_share_a_scale_and_a_point_is_full_where_zero_is_left_out():
     axes = viz.balancer_gains(GAINS)
     assert [ax.get_xlabel() for ax in axes] == [
