@@ -210,9 +210,10 @@ def best_rows(
     settings,  # With the preset
     variants,  # Labels that a figure wants
 ) -> tuple[pd.DataFrame, str]:  # Rows, and a word on where they are from where it is not this run
-    "Rows of this run's preset, or of preset claims where that has more of the variants."
+    "Rows of this run's preset, or of preset claims where that asks the same and has more of the variants."
     wanted = table[(table.corpus == data.name) & table.variant.isin(variants)]
-    by_preset = {preset: wanted[wanted.preset == preset] for preset in dict.fromkeys((settings.preset, "claims"))}
+    others = ["claims"] if asked_of(data.name, settings.preset) == data.name else []
+    by_preset = {preset: wanted[wanted.preset == preset] for preset in dict.fromkeys((settings.preset, *others))}
     best = max(by_preset, key=lambda preset: by_preset[preset].variant.nunique())  # the first of equals: this run's
     return by_preset[best], "" if best == settings.preset else f" (preset {best})"
 

@@ -238,6 +238,12 @@ def test_a_figure_takes_the_preset_that_has_most_of_its_variants(preset, variant
     assert note == words
 
 
+def test_a_preset_with_a_question_of_its_own_has_only_its_own_rows():
+    table = TABLE.assign(preset=TABLE.preset.replace("mini", "c_longer"))
+    best, note = best_rows(table, *run_of("c_longer"), list("abc"))
+    assert set(best.preset) == {"c_longer"} and set(best.variant) == set("ab") and note == ""
+
+
 def test_rows_in_the_order_of_names():
     table = pd.DataFrame({"variant": ["x", "b", "a", "y", "b"], "n": range(5)})
     assert in_order(table, ["a", "b"]).n.tolist() == [2, 1, 4, 0, 3]

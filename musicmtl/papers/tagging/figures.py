@@ -455,7 +455,7 @@ def effect_figures(outcome: Outcome) -> dict:  # name -> Axes
 @viz.style()
 def overlap_figure(outcome: Outcome) -> dict:  # name -> Axes
     "Share of MagnaTagATune's test clips whose artist is heard before, by split; nothing on other real music."
-    if outcome.settings.corpus not in REPORTED:
+    if outcome.of_corpus not in REPORTED:
         return {}
     table, words = overlap(), {"homework": "The assignment's folders", "clean": "All folders"}
     ax = new_axes(6, 2.6)

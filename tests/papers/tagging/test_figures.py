@@ -126,9 +126,11 @@ def test_what_was_not_trained_has_no_figure(outcome, monkeypatch):
     plt.close("all")
 
 
-@pytest.mark.parametrize("corpus, shown", [("miniature", True), ("magnatagatune", True), ("commons", False)])
+@pytest.mark.parametrize(
+    "corpus, shown", [("miniature", True), ("magnatagatune", True), ("commons", False), ("miniature_long", False)]
+)
 def test_the_public_lists_are_shown_beside_what_is_like_them(corpus, shown):
-    figures = overlap_figure(SimpleNamespace(settings=SimpleNamespace(corpus=corpus)))
+    figures = overlap_figure(SimpleNamespace(of_corpus=corpus))
     assert set(figures) == ({"overlap"} if shown else set())
     plt.close("all")
 
