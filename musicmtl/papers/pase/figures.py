@@ -170,7 +170,7 @@ TRIALS_BAR = "mean ± s.d. of trials"
 
 # %% ../../../nbs/papers/pase/figures.ipynb #579fddc2
 def encoder_figure(outcome: Outcome) -> dict:  # name -> Axes
-    "Fig. 2: both encoders frozen, with all workers and equal weights, and supervised."
+    "Fig. 2: both encoders frozen, with all workers and equal weights, and supervised; nothing where only one is there."
     encoders = {words: encoder for encoder, words in _ENCODERS.items()}
     tasks = tasks_of(outcome.data)
     cells, lines = {}, {}
@@ -181,7 +181,7 @@ def encoder_figure(outcome: Outcome) -> dict:  # name -> Axes
     found, source = scored(outcome, labels)
     panels = {NAMES.label(task): trial_points(found, cells[task]) for task in tasks}
     panels = {title: points for title, points in panels.items() if len(points)}
-    if not panels:
+    if not any(found.index.isin([*cells[task].values(), *lines[task].values()]).sum() > 1 for task in tasks):
         return {}
     across = {
         NAMES.label(task): {name: found.value[label] for name, label in lines[task].items() if label in found.index}
