@@ -124,7 +124,7 @@ test-long-notebooks: setup
 	@$(PY) tests/notebooks.py long
 
 test-studies: setup
-	@$(PY) -m pytest -m "studies and not long"
+	@$(PY) -m pytest -m "studies and not long" tests/study/test_contract.py
 
 test-papers: setup
 	@$(PY) -m pytest -m "not studies and not long" tests/papers
@@ -140,6 +140,7 @@ test-long-studies: setup
 
 test-long-others: setup
 	@$(PY) -m pytest -m "long and not studies"
+	@$(PY) -m pytest -m "hypothesis and not long and not studies" --hypothesis-profile long
 
 clean-runs:
 	rm -rf runs

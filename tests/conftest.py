@@ -8,7 +8,9 @@ import matplotlib
 import pytest
 
 os.environ.setdefault("TQDM_DISABLE", "1")
-hypothesis.settings.register_profile("tests", deadline=None)  # a busy machine is no failure
+# A busy machine is no failure. `make test-long` tries as many examples as hypothesis does by default.
+hypothesis.settings.register_profile("tests", deadline=None, max_examples=30)
+hypothesis.settings.register_profile("long", deadline=None)
 hypothesis.settings.load_profile("tests")
 matplotlib.use("Agg")
 

@@ -123,6 +123,7 @@ def test_two_processes_do_the_steps_of_one(tmp_path, name):
     assert not list((tmp_path / "2").glob("*.pkl"))
 
 
+@pytest.mark.long
 def test_labels_that_are_all_in_one_process_count_as_in_one(tmp_path):
     "Batches in order: the genres, in the last items only, are always in the second process's part."
 

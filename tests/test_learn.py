@@ -279,6 +279,7 @@ def drop(**kwargs):
     return Plateau(0.5, 0, **{"reductions": 3, **kwargs})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("restore", [True, False])
 def test_plateau_survives_being_killed(tmp_path, restore):
     arguments = dict(train=data(), valid=data(), epochs=30, batch_size=20, device="cpu")

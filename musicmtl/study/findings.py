@@ -169,9 +169,9 @@ _PRESETS = ("paper", "claims", "mini", "smoke")  # The first that there is speak
 def of_largest_preset(
     table: pd.DataFrame,  # Columns study, corpus, preset
 ) -> pd.DataFrame:
-    "For each corpus, the rows of the largest preset that it was run with."
+    "For each corpus, and each question of its own to it, the rows of the largest preset that it was run with."
     rank = table.preset.map({preset: k for k, preset in enumerate(_PRESETS)}).fillna(len(_PRESETS))
-    return table[rank == rank.groupby([table.study, table.corpus]).transform("min")]
+    return table[rank == rank.groupby([table.study, by_question(table).corpus]).transform("min")]
 
 
 def _protocol_bar(row, protocol: str) -> Bar:
@@ -469,7 +469,7 @@ def rival_sentences(
     names: Names = NAMES,
 ) -> list[tuple[str, str, str]]:  # For each corpus and task: where, the answer, whom it is about
     "Whether the networks of a study beat what is trivial: its first sentences, each in three parts."
-    table = speaking(rivals)
+    table = by_question(speaking(rivals))
     first = table.groupby(["corpus", "task"]).metric.transform("first")  # a task's further metrics are in the table
     groups = table[table.metric == first].groupby(["corpus", "preset", "task"], sort=False)
     groups = sorted(groups, key=lambda pair: pair[0][0] != "miniature")  # which comes first

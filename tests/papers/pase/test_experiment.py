@@ -265,6 +265,7 @@ def commons(folder, tmp_path_factory):
     return root
 
 
+@pytest.mark.long
 def test_genres_of_recordings_are_tested_in_folds_and_never_heard(commons, monkeypatch, tmp_path):
     "Whole artists at a time, until every track has been tested once; pre-training hears artists without a genre."
     plain = experiment.load_corpus
@@ -420,6 +421,7 @@ def test_a_checkpoint_of_another_encoder_is_refused(root):
 # Jobs
 
 
+@pytest.mark.long
 def test_a_job_that_needs_another_does_it_first(data, settings, root, tmp_path):
     "Asked for alone, a probe of a re-weighted encoder trains both encoders, to the same arrays."
     probe = Probe(Encoder(recipe(BEST), "train", 0), "artist", "artist", None)
