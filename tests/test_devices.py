@@ -144,6 +144,7 @@ def test_labels_that_are_all_in_one_process_count_as_in_one(tmp_path):
     assert_close(one, two)
 
 
+@pytest.mark.long
 def test_plateau_and_outputs_are_the_same_with_fewer_validation_items_than_processes(tmp_path):
     found = []
     for n in (1, 2):

@@ -31,8 +31,8 @@ from musicmtl.study.runs import main
 
 pytestmark = pytest.mark.studies
 ALL, MAIN = list(studies()), main_studies()
-# Their run at preset smoke takes most of a minute of one core, or more.
-LONG = ("lstm_ensemble", "pase", "tagging")
+# Their run at preset smoke takes half a minute of one core, or more.
+LONG = ("artist_language", "lstm_ensemble", "pase", "tagging")
 
 
 def of_studies(names, long=LONG):
