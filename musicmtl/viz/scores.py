@@ -534,7 +534,8 @@ def _gain_rows(
     names: Names,
 ) -> tuple[pd.DataFrame, dict]:  # With the row y of each gain and its words; headings' rows -> words
     "A row for each balancer of each task, below the task's own; a row for each task, where several have the same one."
-    table = table.reset_index(drop=True).assign(heading=table.task.array, words=table.balancer.map(names.label).array)
+    table = table.reset_index(drop=True)
+    table = table.assign(heading=table.task, words=table.balancer.map(names.label))
     alone = table.groupby(["study", "task"]).balancer.transform("nunique") == 1
     shared = table[alone].groupby(["study", "balancer"]).task.transform("nunique") > 1
     turned = alone & shared.reindex(table.index, fill_value=False)

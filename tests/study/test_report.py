@@ -14,7 +14,7 @@ from musicmtl.core import ParamsError, RunError
 from musicmtl.study import CLAIM_COLUMNS, MARGIN_COLUMNS, RESULT_COLUMNS, Study, claims_of, find_study, main_studies
 from musicmtl.study import published
 from musicmtl.study import findings as findings_module
-from musicmtl.study.findings import findings, stale_words, verdict_table
+from musicmtl.study.findings import findings, rival_sentences, stale_words, verdict_table
 from musicmtl.study.report import _caption, said_to_be_stale
 
 
@@ -387,6 +387,18 @@ def test_a_finding_that_its_numbers_do_not_support_is_not_written():
     seen = claims().assign(needed=2)  # fewer trainings than there were: the run could have seen it
     assert "would need" not in found(several()[:0], seen)["unseen"].title
     assert "unseen" not in found(several()[:0], seen.assign(unit="nats"))
+
+
+def test_a_question_of_its_own_is_answered_beside_that_of_the_largest_preset():
+    row = {"study": "agf", "corpus": "miniature", "protocol": "corrected", "task": "genre", "metric": "micro_f1"}
+    row |= {"network": "equal", "rival": "majority", "value": 50.0, "rival_value": 20.0, "effect": 30.0, "low": 20.0}
+    row |= {"high": 40.0, "verdict": "beats", "trainings": 3, "groups": 40}
+    rivals = pd.DataFrame([{**row, "preset": preset} for preset in ("claims", "mini", "miniature_long")])
+    said = [where for where, _, _ in rival_sentences(rivals)]
+    assert said == [
+        "Miniature (preset claims), genre: ",
+        "Miniature, trained longer (preset miniature_long), genre: ",
+    ]
 
 
 def test_what_was_not_seen_is_of_a_claim_that_no_other_finding_is_about():

@@ -94,6 +94,13 @@ def test_scores_stand_beside_the_paper_and_the_majority(seeds):
     assert "over test groups" in ax.get_xlabel() if seeds == 1 else "and test groups" in ax.get_xlabel()
 
 
+def test_a_reference_line_calls_its_protocol_as_the_legend_does():
+    names = viz.NAMES | viz.Names(labels={"corrected-unheard": "Artists never heard"})
+    ax = viz.score_bars(results(1).replace({"protocol": {"corrected": "corrected-unheard"}}), names=names)
+    words = {t.get_text() for t in ax.get_legend().get_texts()}
+    assert {"Majority class, published", "Majority class, artists never heard"} <= words
+
+
 def test_seed_summary_is_what_it_is_group_by_group():
     "Where a value or an end is missing, too, and rows of a group lie apart."
     rng = np.random.default_rng(1)

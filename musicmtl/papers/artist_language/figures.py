@@ -49,7 +49,7 @@ NAMES = (
     | viz.Names(
         labels={
             UNHEARD.name: "Artists never heard",
-            "tags": "Function",
+            "tags": in_words("tags").capitalize(),
             "upgrad": "UPGrad",
         },
         colours={UNHEARD.name: "#CC3311", "upgrad": "#44AA99"},

@@ -273,6 +273,15 @@ def test_figures_of_few_networks_come_from_the_committed_rows(outcome):
     assert figures.confusion_figures(small({"confusions": tables["confusions"][:5]})) == {}
 
 
+def test_one_encoder_alone_is_no_comparison(outcome):
+    scores = outcome.tables["scores"]
+    alone = scores[scores.variant.str.startswith("paseplus_equal_WLP+MCT_")]
+    run = SimpleNamespace(data=outcome.data, settings=outcome.settings, tables={"scores": alone})
+    assert len(alone) and figures.encoder_figure(run) == {}
+    run.tables = outcome.tables
+    assert set(figures.encoder_figure(run)) == {"fig02_encoders"}
+
+
 def test_linear_layers_share_a_panel_by_task_and_number_of_clips():
     labels = ("paseplus_equal_WLP_fma", "untrained_fma", "paseplus_equal_WLP_openmic_labels_60")
     rows = [
