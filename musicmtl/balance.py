@@ -659,6 +659,10 @@ def _row(
     parts = [None] * len(W)
     if gradient is not None:
         parts = torch.autograd.grad(h, W, gradient, retain_graph=True, allow_unused=True)
+        if all(part is None for part in parts):
+            raise ParamsError(
+                "W: expected a weight of the shared layer, found one that the shared output does not depend on (a head's?)"
+            )
     filled = (torch.zeros_like(weight) if part is None else part for part, weight in zip(parts, W, strict=True))
     return torch.cat([part.flatten() for part in filled])
 
@@ -669,6 +673,7 @@ class _Tap:
     def __init__(self, h: Tensor):
         self.h = h
         self.W = self.rows = self.gradients = None  # what to watch; what was caught
+        self.missing = None  # views without a gradient; None: nothing came back yet
         self.keep, self.weigh = False, None  # keep the gradients at h?; a function of the rows that gives weights
 
 
@@ -754,6 +759,7 @@ class _Fan(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *gradients: Tensor | None) -> tuple:
         tap = ctx.tap
+        tap.missing = [k for k, gradient in enumerate(gradients) if gradient is None]
         if tap.keep:
             tap.gradients = list(gradients)
         parts, weights = None, None
@@ -771,6 +777,27 @@ class _Fan(torch.autograd.Function):
             tap.h.grad_fn.known = _identity(total), _summed(parts, weights)
         tap.h = None
         return total, None, None
+
+# %% ../nbs/24_balance.ipynb #6062bdbb
+def _shared_tensors(
+    W: Tensor | Sequence[Tensor],
+) -> tuple[Tensor, ...]:
+    "What is to be watched, as a tuple. Raises `ParamsError` for what is no weight that learns."
+    if isinstance(W, torch.nn.Module):
+        raise ParamsError(f"W: expected the shared layer's weight, as layer.weight, found the module {W!r}")
+    if not isinstance(W, Tensor | list | tuple | torch.nn.ParameterList):
+        raise ParamsError(
+            f"W: expected a tensor, or a list of them, as list(layer.parameters()), found a {type(W).__name__}"
+        )
+    tensors = (W,) if isinstance(W, Tensor) else tuple(W)
+    if not tensors:
+        raise ParamsError("W: expected at least one tensor, found none")
+    for weight in tensors:
+        if not isinstance(weight, Tensor):
+            raise ParamsError(f"W: expected tensors, found a {type(weight).__name__} among them")
+        if not weight.requires_grad:
+            raise ParamsError(f"W: expected a weight that learns, found one {list(weight.shape)} without requires_grad")
+    return tensors
 
 # %% ../nbs/24_balance.ipynb #4899f878
 class FanOut(Sequence):
@@ -801,11 +828,11 @@ class FanOut(Sequence):
         W: Tensor | Sequence[Tensor] | None = None,  # The shared layer's weight, or several tensors taken as one
         keep: bool = False,  # Keep the K gradients at h? (K times the memory of h)
     ) -> "FanOut":  # Itself
-        "Say before the backward pass what is to be caught. Raises `ParamsError` for a frozen encoder."
+        "Say before the backward pass what is to be caught. Raises `ParamsError` for a frozen encoder, and for a wrong W."
         if self._tap is None:
             raise ParamsError("fan_out: expected an output that needs a gradient, found a frozen encoder or no_grad")
         if W is not None:
-            self._tap.W = (W,) if isinstance(W, Tensor) else tuple(W)
+            self._tap.W = _shared_tensors(W)
         self._tap.keep = keep
         return self
 
@@ -841,6 +868,18 @@ def fan_out(
 ) -> FanOut:  # Sequence of K tensors equal to `h`
     "Give each of K heads its own view of `h`, and catch the K gradients that come back. Free until `watch` is called."
     return FanOut(h, K)
+
+# %% ../nbs/24_balance.ipynb #4799c88e
+@patch
+def _check_views(
+    self: FanOut,
+    losses: Tensor,  # [K]
+):
+    "Raise `ParamsError` for a head that was not given its view, after the backward pass."
+    missing = range(len(self)) if self._tap.missing is None else self._tap.missing
+    for k in missing:
+        if losses[k] != 0:  # exactly 0: no labels in this step
+            raise ParamsError(f"fan: expected head {k} to be given its view fan[{k}], found that it was given none")
 
 # %% ../nbs/24_balance.ipynb #5d00fbd4
 def gramian(
@@ -943,9 +982,10 @@ def backward(
 ) -> dict:  # losses [K], weights [K] of this step, total Σ wᵢLᵢ, gramian [K, K] if needed, all detached; finite
     """Gradients of the balanced loss for all parameters in one backward pass, then the balancer's update.
 
-    Raises `ParamsError` for losses or a balancer of another number of tasks, for a missing W, and for numbers that are
-    not finite, unless a scaler may be the cause: then the update is skipped, and `finite` is False. On a GPU it is
-    a tensor, and the update is made (and raises) when the weights are next asked for.
+    Raises `ParamsError` for losses or a balancer of another number of tasks, for a missing or wrong W, for heads that
+    were not given the fan's views, and for numbers that are not finite, unless a scaler may be the cause: then the
+    update is skipped, and `finite` is False. On a GPU it is a tensor, and the update is made (and raises) when the
+    weights are next asked for.
     """
     losses = torch.stack(list(losses)) if not isinstance(losses, Tensor) else losses
     losses = losses.float() if losses.dtype in (torch.float16, torch.bfloat16) else losses
@@ -965,7 +1005,7 @@ def backward(
     on_device = _sent_to(weights, losses)
     total = (on_device * losses).sum()
     if balancer.needs == "norms":
-        log["gramian"] = _unweighted_gramian(_caught_rows(total, fan, W, run), weights)
+        log["gramian"] = _unweighted_gramian(_caught_rows(total, fan, W, run, seen), weights)
     else:
         run(total)
     if balancer.learns and not balancer.looks_back:
@@ -991,11 +1031,13 @@ def _caught_rows(
     fan: FanOut,
     W: Tensor | Sequence[Tensor],
     run: Callable,  # As for `backward`
+    losses: Tensor,  # [K]
 ) -> Tensor:  # [K, |W|]
     "Run the backward pass and return the gradients at W, free of the loss's factor."
     scale = _scale_of(total)
     fan.watch(W)
     run(total)
+    fan._check_views(losses)
     return _unscaled(fan.shared_gradients(), scale[0])
 
 
@@ -1037,6 +1079,7 @@ def _backward_gramian(
 
     fan.watch(W)._tap.weigh = weigh
     run(total)
+    fan._check_views(seen)
     return log | {"total": (log["weights"].to(seen) * seen).sum()}
 
 # %% ../nbs/24_balance.ipynb #837e282b

@@ -28,6 +28,7 @@ from musicmtl.balance import (
     backward,
     fan_out,
     gramian,
+    make_balancer,
     targets,
 )
 from musicmtl.core import ParamsError, generator, seed_everything
@@ -898,3 +899,43 @@ def test_two_processes_agree_with_one(tmp_path):
     for name, gaps in COMBINATIONS:
         assert torch.equal(first[name, gaps][0], second[name, gaps][0])
         assert_close(first[name, gaps], two_steps(BALANCERS[name], GAPS[gaps]))
+
+
+WRONG = {
+    "a head's weight": (lambda shared, heads: heads[0].weight, "does not depend on"),
+    "a module": (lambda shared, heads: shared, r"as layer.weight, found the module Linear"),
+    "a generator": (lambda shared, heads: shared.parameters(), r"list\(layer.parameters\(\)\), found a generator"),
+    "a name": (lambda shared, heads: "shared.weight", "found a str"),
+    "names": (lambda shared, heads: ["shared.weight"], "found a str among them"),
+    "nothing": (lambda shared, heads: [], "at least one tensor, found none"),
+    "a detached weight": (lambda shared, heads: shared.weight.detach(), r"\[6, 4\] without requires_grad"),
+}
+
+
+@pytest.mark.parametrize("balancer", ["gradnorm_epoch", "mgda"])
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_shared_weight_is_named(wrong, balancer):
+    choose, words = WRONG[wrong]
+    shared, heads = torch.nn.Linear(4, 6), torch.nn.ModuleList(torch.nn.Linear(6, 1) for _ in range(2))
+    fan = fan_out(shared(torch.ones(3, 4)), 2)
+    losses = [head(view).square().mean() for head, view in zip(heads, fan, strict=True)]
+    with pytest.raises(ParamsError, match=words):
+        backward(losses, fan, make_balancer(balancer, 2), choose(shared, heads))
+
+
+@pytest.mark.parametrize("balancer", ["gradnorm_epoch", "mgda"])
+@pytest.mark.parametrize("without", [(0, 1), (1,)])
+def test_a_head_that_was_not_given_its_view_is_named(without, balancer):
+    shared, heads = torch.nn.Linear(4, 6), torch.nn.ModuleList(torch.nn.Linear(6, 1) for _ in range(2))
+    h = shared(torch.ones(3, 4))
+    fan = fan_out(h, 2)
+    losses = [head(h if k in without else fan[k]).square().mean() for k, head in enumerate(heads)]
+    with pytest.raises(ParamsError, match=rf"head {without[0]} to be given its view fan\[{without[0]}\]"):
+        backward(losses, fan, make_balancer(balancer, 2), shared.weight)
+
+
+def test_a_head_without_labels_may_ignore_its_view():
+    shared, head = torch.nn.Linear(4, 6), torch.nn.Linear(6, 1)
+    fan = fan_out(shared(torch.ones(3, 4)), 2)
+    losses = [head(fan[0]).square().mean(), torch.zeros(())]
+    assert backward(losses, fan, GradNorm(2), shared.weight)["gramian"][1, 1] == 0
