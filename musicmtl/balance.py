@@ -661,7 +661,7 @@ def _row(
         parts = torch.autograd.grad(h, W, gradient, retain_graph=True, allow_unused=True)
         if all(part is None for part in parts):
             raise ParamsError(
-                "W: expected a weight of the shared layer, found one that the shared output does not depend on (a head's?)"
+                "W: expected a weight of the shared layer, found one that fan_out's h does not depend on (a head's?)"
             )
     filled = (torch.zeros_like(weight) if part is None else part for part, weight in zip(parts, W, strict=True))
     return torch.cat([part.flatten() for part in filled])
@@ -828,7 +828,7 @@ class FanOut(Sequence):
         W: Tensor | Sequence[Tensor] | None = None,  # The shared layer's weight, or several tensors taken as one
         keep: bool = False,  # Keep the K gradients at h? (K times the memory of h)
     ) -> "FanOut":  # Itself
-        "Say before the backward pass what is to be caught. Raises `ParamsError` for a frozen encoder, and for a wrong W."
+        "Say before the backward pass what is to be caught. Raises `ParamsError` for a frozen encoder and a wrong W."
         if self._tap is None:
             raise ParamsError("fan_out: expected an output that needs a gradient, found a frozen encoder or no_grad")
         if W is not None:
