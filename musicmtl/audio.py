@@ -1392,7 +1392,13 @@ def windows(
     length: int,  # Frames in a window
     hop: int,  # Frames between the starts of windows
 ):  # -> View of the same kind [..., W, length]
-    "All whole windows of `length` frames, `hop` apart: `1 + (F - length)//hop` of them. Raises `ParamsError`."
+    """All whole windows of `length` frames, `hop` apart: `1 + (F - length)//hop` of them. Raises `ParamsError`.
+
+    Examples
+    --------
+    >>> windows(np.arange(6), length=3, hop=2).tolist()
+    [[0, 1, 2], [2, 3, 4]]
+    """
     if not (length >= 1 and hop >= 1):
         raise ParamsError(f"windows: expected length and hop of at least 1, found {length} and {hop}")
     if x.shape[-1] < length:
@@ -1406,7 +1412,13 @@ def snippets(
     x,  # Tensor or array [..., F]
     n: int,  # Number of parts
 ):  # -> View of the same kind [..., n, F//n]
-    "`n` equal consecutive parts; up to `n-1` frames at the end are dropped. Raises `ParamsError`."
+    """`n` equal consecutive parts; up to `n-1` frames at the end are dropped. Raises `ParamsError`.
+
+    Examples
+    --------
+    >>> snippets(np.arange(7), 3).tolist()
+    [[0, 1], [2, 3], [4, 5]]
+    """
     if not 1 <= n <= x.shape[-1]:
         raise ParamsError(f"snippets: expected 1 to {x.shape[-1]} parts of {x.shape[-1]} frames, found {n}")
     length = x.shape[-1] // n

@@ -312,7 +312,19 @@ _INITIAL = ("epoch", "first", "log_classes", "ema")
 
 
 class GradNorm(Balancer):
-    "Gradient normalisation (Chen et al., 2018) as coded for artist group factors (its §4.1): Adam, then Σw = K again."
+    """Gradient normalisation (Chen et al., 2018) as coded for artist group factors (its §4.1): Adam, then Σw = K again.
+
+    Examples
+    --------
+    What decides is what a task's loss is compared with, L(0). Uses of a balancer: see `backward`.
+
+    >>> GradNorm(3)  # each epoch's first batch: say new_epoch=True to `backward` there
+    GradNorm(3, alpha=0.5, lr=0.001, initial='epoch')
+    >>> GradNorm(3, initial="ema", decay=0.95)
+    GradNorm(3, alpha=0.5, lr=0.001, initial='ema')
+    >>> GradNorm(2, initial="log_classes", n_classes=[16, 40])  # the loss of a guess
+    GradNorm(2, alpha=0.5, lr=0.001, initial='log_classes')
+    """
 
     needs, learns = "norms", True
 
@@ -321,7 +333,7 @@ class GradNorm(Balancer):
         n_tasks: int,  # K
         alpha: float = 0.5,  # Strength of the pull towards equal training rates; 0: equal norms
         lr: float = 1e-3,  # Learning rate of the weights' Adam
-        initial: str = "epoch",  # L(0): each epoch's first batch, the very "first", "log_classes" or the average "ema"
+        initial: str = "epoch",  # L(0): of each "epoch", the very "first" batch, "log_classes", "ema" (average)
         n_classes: Sequence[int] | None = None,  # Classes of each task [K], for "log_classes"
         decay: float = 0.9,  # Of the moving average, for "ema"
         floor: float | None = None,  # Lower bound of a weight; None, as published: it may fall below zero
@@ -630,7 +642,15 @@ def make_balancer(
     lr: float = 1e-3,  # Of weights that are learnt
     floor: float | None = None,  # GradNorm's lower bound of a weight
 ) -> Balancer:
-    "A balancer by its name. Raises `ParamsError` for an unknown one, and where it lacks what it needs."
+    """A balancer by its name. Raises `ParamsError` for an unknown one, and where it lacks what it needs.
+
+    Examples
+    --------
+    >>> make_balancer("gradnorm_ema", 3, alpha=1.5)
+    GradNorm(3, alpha=1.5, lr=0.001, initial='ema')
+    >>> make_balancer("static", 2, weights=[1, 0.5]).weights.tolist()
+    [1.0, 0.5]
+    """
     if name in GRADNORM:
         options = {"n_classes": n_classes, "floor": floor}
         return GradNorm(n_tasks, alpha, lr, initial=name.removeprefix("gradnorm_"), **options)
@@ -986,6 +1006,23 @@ def backward(
     were not given the fan's views, and for numbers that are not finite, unless a scaler may be the cause: then the
     update is skipped, and `finite` is False. On a GPU it is a tensor, and the update is made (and raises) when the
     weights are next asked for.
+
+    Examples
+    --------
+    >>> shared, heads = torch.nn.Linear(8, 4), [torch.nn.Linear(4, 1), torch.nn.Linear(4, 1)]
+    >>> optimizer = torch.optim.Adam([*shared.parameters(), *heads[0].parameters(), *heads[1].parameters()])
+    >>> balancer = GradNorm(2)
+    >>> for epoch in range(2):
+    ...     for step, x in enumerate(torch.randn(3, 16, 8)):
+    ...         fan = fan_out(shared(x), 2)  # a view of the shared output for each head
+    ...         losses = [head(h).square().mean() for head, h in zip(heads, fan, strict=True)]
+    ...         optimizer.zero_grad()
+    ...         log = backward(losses, fan, balancer, shared.weight, new_epoch=step == 0)
+    ...         optimizer.step()
+    >>> sorted(log)
+    ['finite', 'gramian', 'losses', 'total', 'weights']
+    >>> round(float(balancer.weights.sum()), 6)
+    2.0
     """
     losses = torch.stack(list(losses)) if not isinstance(losses, Tensor) else losses
     losses = losses.float() if losses.dtype in (torch.float16, torch.bfloat16) else losses

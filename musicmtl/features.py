@@ -359,7 +359,16 @@ def _check_bank(
 class FeatureBank(nn.Module):
     """Every descriptive feature of a batch of clips, the spectral ones from one Fourier transform.
 
-    Equal to librosa 0.11, clip by clip. Raises `ParamsError` for impossible parameters.
+    Equal to librosa 0.11, clip by clip. With n_fft=2048, hop=512 and power=2, "mel" is `power_to_db` of librosa's
+    default mel spectrogram, and the others are what librosa's functions give by default; power=1, the default here, is
+    `amplitude_to_db` of a mel spectrogram of magnitudes. Raises `ParamsError` for impossible parameters.
+
+    Examples
+    --------
+    >>> bank = FeatureBank(22050, 2048, 512, ["mel", "mfcc", "chroma"], power=2)
+    >>> clips = torch.randn(2, 22050)  # one second each
+    >>> {name: list(values.shape) for name, values in bank(clips).items()}
+    {'mel': [2, 128, 44], 'mfcc': [2, 20, 44], 'chroma': [2, 12, 44]}
     """
 
     def __init__(

@@ -1045,6 +1045,17 @@ def fit(
     """Train to the end, from wherever an earlier call was stopped.
 
     Raises `RunError` if `root` has other settings or no room, and `ParamsError` for devices that are not there.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from musicmtl.tasks import classification
+    >>> items = Items(torch.randn(32, 8), [torch.arange(32) % 2])
+    >>> module = MultiTask(nn.Sequential(nn.Linear(8, 2)), [classification("parity", 2)], lr=0.01)
+    >>> with tempfile.TemporaryDirectory() as folder:  # where a stopped training goes on
+    ...     trained = fit(module, items, items, epochs=2, batch_size=8, root=folder, device="cpu")
+    >>> len(trained.history), len(trained.valid_history)  # steps, epochs
+    (8, 2)
     """
     root = Path(root).absolute()
     sizes = {"epochs": epochs, "batch_size": batch_size, "steps_per_epoch": steps_per_epoch}

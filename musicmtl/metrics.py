@@ -313,7 +313,15 @@ def recalls_at(
     *,
     itself: bool = False,  # True: the K + 1 nearest, of which the query does not count if it is one of them
 ) -> dict:  # k -> of each query [N]; NaN for a query without labels
-    "Multi-label recall of each query at several K, from one search. Raises `ParamsError`."
+    """Multi-label recall of each query at several K, from one search. Raises `ParamsError`.
+
+    Examples
+    --------
+    >>> Y = [[1, 0], [1, 1], [0, 1]]
+    >>> similarity = [[0, 2, 1], [2, 0, 1], [1, 2, 0]]
+    >>> {k: found.tolist() for k, found in recalls_at(Y, similarity, (1, 2)).items()}
+    {1: [1.0, 0.5, 1.0], 2: [1.0, 1.0, 1.0]}
+    """
     Y, similarity = np.asarray(Y).astype(bool), np.asarray(similarity)
     if Y.ndim != 2 or similarity.shape != (len(Y), len(Y)):
         raise ParamsError(f"similarity: expected {[len(Y)] * 2}, found {list(similarity.shape)}")
@@ -530,6 +538,13 @@ def bootstrap_interval(
     """Bootstrap over groups (percentiles; Efron, 1979).
 
     Replicates in which the metric is undefined are left out. Raises `ParamsError`.
+
+    Examples
+    --------
+    >>> y, predicted, track = [0, 0, 1, 1], [0, 0, 1, 0], [0, 0, 1, 1]
+    >>> found = bootstrap_interval(accuracy, y, predicted, groups=track)
+    >>> found.value, found.low <= found.value <= found.high
+    (0.75, True)
     """
     arrays = [np.asarray(array) for array in arrays]
     n_items = _check(arrays, n, level)

@@ -267,7 +267,16 @@ class MusicnnTrunk(TrunkNet):
 
 # %% ../nbs/26_musicnn.ipynb #3870425d
 class Musicnn(MusicnnTrunk, TagNet):
-    "Musicnn with the layer names of the public PyTorch checkpoints: 784,300 parameters."
+    """Musicnn with the layer names of the public PyTorch checkpoints: 784,300 parameters.
+
+    Examples
+    --------
+    >>> net = Musicnn().eval()
+    >>> sum(weight.numel() for weight in net.parameters())
+    784300
+    >>> list(net(torch.randn(2, WINDOW)).shape)  # clips of three seconds at 16 kHz -> logits of 50 tags
+    [2, 50]
+    """
 
     def __init__(
         self,

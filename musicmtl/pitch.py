@@ -309,6 +309,13 @@ def pyin(
     """`librosa.pyin` of a batch, with its defaults (Mauch and Dixon, 2014).
 
     Raises `ParamsError` for clips that are shorter than a frame or not finite.
+
+    Examples
+    --------
+    >>> tone = torch.sin(2 * torch.pi * 440 * torch.arange(16_000) / 16_000)
+    >>> f0, voiced, probability = pyin(tone[None])
+    >>> list(f0.shape), round(float(f0[0, 50]))
+    ([1, 101], 440)
     """
     check_wave(wave, grid.frame, "frame")
     room = _ROOM_CPU if wave.device.type == "cpu" else _ROOM_GPU

@@ -173,7 +173,15 @@ def classification(
     target: str | None = None,  # Key of the target; `name` by default
     answers: int = 1,  # Choices per item, each with its own softmax; their mean losses are added
 ) -> Task:
-    "One class per item (or `answers` of them): softmax and (weighted) cross-entropy. Raises `ParamsError`."
+    """One class per item (or `answers` of them): softmax and (weighted) cross-entropy. Raises `ParamsError`.
+
+    Examples
+    --------
+    >>> genre = classification("genre", 3)
+    >>> logits, target = torch.zeros(4, 3), torch.tensor([0, 2, 1, -1])  # -1: unknown, does not count
+    >>> round(float(genre.loss(logits, target)), 4)  # ln 3
+    1.0986
+    """
     weights = None if class_weights is None else tuple(float(weight) for weight in class_weights)
     scores = ("log_loss", "micro_f1", "macro_f1", "accuracy")
     return Task(name, "classification", n_classes, target or name, scores, weights, answers)
