@@ -12,7 +12,6 @@ project, author, version = about["title"], about["author"], about["version"]
 copyright = about["copyright"].removeprefix("© ")
 root_doc, language = "index", "en"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx_copybutton", "reference"]
-nitpicky = False  # types in docments are words for people, not names of objects
 
 # Notebooks are shown as they are committed. Widgets need a kernel: their static picture stands in for them, and the
 # libraries that would draw them are not asked for.
@@ -23,9 +22,10 @@ nb_merge_streams = True
 myst_enable_extensions = ["attrs_block", "dollarmath"]
 myst_heading_anchors = 4
 myst_url_schemes = {"http": None, "https": None, "mailto": None, "site": "{{path}}"}
-math_renderer = html_math_renderer = "mathml"
+html_math_renderer = "mathml"
 
 autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False  # PyTorch's words about its own classes are not this project's
 autodoc_typehints = "none"  # they stand in the table of parameters
 add_module_names = False
 python_maximum_signature_line_length = 80
@@ -44,7 +44,6 @@ html_theme_options = {
     ],
 }
 copybutton_exclude = ".linenos, .gp"
-templates_path = []
 exclude_patterns = ["_pictures"]
 
 
