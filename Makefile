@@ -18,6 +18,8 @@
 #                             some of them (notebooks of nbs/bench that full.yaml names); DEVICE=cuda: on a GPU (gpu.yaml)
 #   make reliability          hostile files, tables, stores, kills, full disks, memory: figures/data/reliability.csv (an hour)
 #
+#   make docs                 the documentation, from the notebooks as they are committed: _docs/index.html
+#
 #   make setup                only the environment
 #   make clean-runs           delete runs/ with all trained networks and caches
 #
@@ -43,7 +45,7 @@ QUIET := TQDM_DISABLE=1 OMP_NUM_THREADS=1
 export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
 export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 
-.PHONY: help setup study claims real report bench reliability test test-long test-fast test-sync test-notebooks test-studies test-papers test-core test-rooms test-long-studies test-long-others test-long-notebooks clean-runs
+.PHONY: help setup study claims real report docs bench reliability test test-long test-fast test-sync test-notebooks test-studies test-papers test-core test-rooms test-long-studies test-long-others test-long-notebooks clean-runs
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
 
@@ -85,6 +87,10 @@ real: setup
 
 report: setup
 	@$(PY) -m musicmtl.report
+
+docs: setup
+	@echo "docs: from notebooks to pages (minutes the first time, then what has changed)"
+	@$(QUIET) $(PY) nbs/docs/make_docs.py
 
 # One notebook at a time, with as many threads as nbs/bench/full.yaml gives it.
 bench: setup
