@@ -69,9 +69,24 @@ def table(rows: list[tuple[str, str, str]]) -> list[str]:
     return [*lines, ""]
 
 
+SECTIONS = ("Parameters", "Returns", "Examples")
+
+
+def without_tables(lines: list[str]) -> list[str]:
+    "A docstring without what `musicmtl.docstrings` has appended: the table says it."
+    kept, section = [], ""
+    for k, line in enumerate(lines):
+        follows = lines[k + 1] if k + 1 < len(lines) else ""
+        if line in SECTIONS and follows == "-" * len(line):
+            section = line
+        elif section != "Parameters" and section != "Returns" and set(line) != {"-"}:
+            kept.append(line)
+    return kept
+
+
 def describe(app, what, name, thing, options, lines: list[str]) -> None:
     "Sphinx's event: the docstring of an object."
-    lines[:] = docstring(lines)
+    lines[:] = docstring(without_tables(lines))
     if what in ("function", "method", "class", "exception") and (rows := rows_of(thing)):
         lines += table(rows)
 

@@ -125,6 +125,16 @@ def test_what_is_indented_in_a_docstring_is_code(reference):
     assert reference.docstring(lines) == expected
 
 
+def test_what_the_table_says_is_not_said_twice(reference):
+    from musicmtl.balance import backward
+
+    assert "Parameters" in backward.__doc__ and "Whose views" in backward.__doc__
+    lines = backward.__doc__.splitlines()
+    kept = reference.without_tables(lines)
+    assert "Whose views" not in " ".join(kept) and "Returns" not in kept and kept[0] == lines[0]
+    assert any(line.startswith(">>> shared") for line in kept)
+
+
 def test_formulas_are_mathml_with_their_numbers(reference):
     shown = reference.formula(r"L = \sum_i w_i L_i \tag{7}", "block")
     assert shown.startswith("<math") and '<span class="equation">(7)</span>' in shown and "tag" not in shown
