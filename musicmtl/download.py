@@ -221,7 +221,7 @@ def write(self: Resuming, response, have: int) -> None:
                 bar.update(len(block))
     except HTTPError as error:
         raise _Broken("no answer for a minute" if "timed out" in str(error) else "the connection ended") from None
-    if total is not None and self.have() != total:
+    if total is not None and self.have() != total:  # urllib3 1 does not say so
         raise _Broken("the connection ended")
 
 

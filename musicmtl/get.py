@@ -286,8 +286,8 @@ REGIONAL = Offer(
     corpus="regional",
 )
 
-# %% ../nbs/28_get.ipynb #0cf2a181
-_PYPI = "https://files.pythonhosted.org/packages"
+# %% ../nbs/28_get.ipynb #4a8581f2
+_PYPI = "https://files.pythonhosted.org/packages/1b/6f"
 _COLLECTION = "https://github.com/minzwon/sota-music-tagging-models/raw/1f4d282693ac19cde4d30b86811fe0ae2452f406/models"
 
 
@@ -308,7 +308,7 @@ MUSICNN = Offer(
     ("tagging",),
     (
         kept(
-            f"{_PYPI}/1b/6f/38229e7d99c438e11114bbfa39c8c39185458c398011d0b6d7d7c7401617/musicnn-0.1.0-py3-none-any.whl",
+            f"{_PYPI}/38229e7d99c438e11114bbfa39c8c39185458c398011d0b6d7d7c7401617/musicnn-0.1.0-py3-none-any.whl",
             29_292_476,
             "sha256:f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa",
         ),
