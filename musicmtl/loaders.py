@@ -21,6 +21,7 @@ from .tables import read_xml, there, unique, where
 from .corpus import Corpus
 from .folder import AUDIO_SUFFIXES, file_tags, from_table, listing, load_folder, printable, with_doubles_marked
 from .magnatagatune import SPLITS, TAGS, parts_by_folder
+from .mirdata_corpus import load_mirdata
 
 # %% ../nbs/20_loaders.ipynb #3e564364
 LOADERS = {}  # name -> function(root, *, options) -> Corpus
@@ -60,15 +61,17 @@ def _check_options(name, options):
 
 # %% ../nbs/20_loaders.ipynb #94bac527
 def load_corpus(
-    name: str,  # One of `LOADERS`
+    name: str,  # One of `LOADERS`, or "mirdata:" and the name of one of mirdata's data sets
     root: str | Path | None = None,  # Folder of the corpus; "miniature" makes its own
     **options,  # The loader's own, by keyword
 ) -> Corpus:
     """A corpus by name.
 
     Raises `ParamsError` for unknown names and options, `CorpusError` for a folder that is not laid out as expected."""
+    if str(name).startswith("mirdata:"):
+        return load_mirdata(name, root, **options)
     if name not in LOADERS:
-        raise ParamsError(f"name: expected one of {', '.join(sorted(LOADERS))}, found {name!r}")
+        raise ParamsError(f"name: expected one of {', '.join(sorted(LOADERS))} or mirdata:<data set>, found {name!r}")
     _check_options(name, options)
     needs_root = inspect.signature(LOADERS[name]).parameters["root"].default is inspect.Parameter.empty
     if root is None:

@@ -1062,7 +1062,7 @@ KNOWN = "albums, audioset, ballroom, commons, fma, folder, magnatagatune, miniat
 @pytest.mark.parametrize(
     "name, options, error",
     [
-        ("fmaa", {}, f"name: expected one of {KNOWN}, found 'fmaa'"),
+        ("fmaa", {}, f"name: expected one of {KNOWN} or mirdata:<data set>, found 'fmaa'"),
         ("openmic", dict(valid=1.0), "valid: expected a share from 0 to below 1, found 1.0"),
         ("ballroom", dict(dances=9), "corpus 'ballroom' has no option 'dances'; it knows none"),
         ("audioset", dict(segments=3), "segments: expected str, found 3"),
