@@ -119,7 +119,13 @@ def _module(name: str) -> _Module | None:
     return _Module(name, Path(spec.origin)) if spec is not None and spec.origin else None
 
 # %% ../../nbs/study/39_provenance.ipynb #de88f69a
-LEFT_OUT = ("musicmtl.viz", "musicmtl.docstrings", "musicmtl._modidx", "musicmtl.papers.registry") + tuple(
+LEFT_OUT = (
+    "musicmtl.viz",
+    "musicmtl.docstrings",
+    "musicmtl.mirdata_corpus",
+    "musicmtl._modidx",
+    "musicmtl.papers.registry",
+) + tuple(
     f"musicmtl.study.{name}"
     for name in "bench claims findings jobs provenance registry report results runs settings skeleton".split()
 )
