@@ -604,7 +604,7 @@ def load_folder(
     *,
     corpus_name: str | None = None,  # By default that of the folder
 ) -> Corpus:  # Its notes say what was left out
-    """A folder of music, by its `tracks.csv` or else by the files' own tags, and by its folders where these name no artist.
+    """A folder of music, by its `tracks.csv` or else by the files' own tags, or its folders where these name no artist.
 
     Raises `CorpusError` naming file and row, `ParamsError` for an impossible name. Warns (`FolderWarning`) of music
     that cannot be read; everything that is left out is in the corpus' notes."""
