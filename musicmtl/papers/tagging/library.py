@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['tag_library', 'main']
 
-# %% ../../../nbs/papers/tagging/library.ipynb #7bab0bc2
+# %% ../../../nbs/papers/tagging/library.ipynb #e98c0a08
 import argparse, json, sys
 from collections.abc import Iterator
 from functools import partial
@@ -17,7 +17,7 @@ from ...core import AudioError, ParamsError, RunError, atomic, locked, progress,
 from ...folder import listing, printable
 from .tagger import Tagger
 
-# %% ../../../nbs/papers/tagging/library.ipynb #6583b6c2
+# %% ../../../nbs/papers/tagging/library.ipynb #73fa0460
 _TOP = 5  # Tags named in the column `top`
 
 
@@ -41,7 +41,7 @@ def _heard(tagger: Tagger, path: Path, hop_s: float | None, embeddings: bool) ->
     row |= {f"tag: {name}": f"{value:.4f}" for name, value in zip(names, values[:n], strict=True)}
     return row | {f"embedding {n}": f"{value:.6g}" for n, value in enumerate(values[n:])}
 
-# %% ../../../nbs/papers/tagging/library.ipynb #a7aa628c
+# %% ../../../nbs/papers/tagging/library.ipynb #db2a3950
 def _row(tagger: Tagger, root: Path, path: str, hop_s: float | None, embeddings: bool) -> dict:  # Column -> text
     "The row of a file that can be decoded, or of one that cannot."
     row = {"file": printable(path), "status": "tagged", "reason": ""}
@@ -54,7 +54,7 @@ def _row(tagger: Tagger, root: Path, path: str, hop_s: float | None, embeddings:
 def _undecodable(path: str) -> dict:
     return {"file": printable(path), "status": "left out", "reason": "in a format that cannot be decoded here"}
 
-# %% ../../../nbs/papers/tagging/library.ipynb #8fb04333
+# %% ../../../nbs/papers/tagging/library.ipynb #af83a4a1
 def _question(tagger: Tagger, hop_s: float | None, embeddings: bool) -> str:
     "Changes with the weights, the names and what is asked."
     weights = blake2b(digest_size=16)
@@ -86,7 +86,7 @@ def _journal(file: Path, question: str) -> dict:  # File -> (stamp, row)
         return {}
     return {entry["path"]: (entry["stamp"], entry["row"]) for entry in entries[1:]}
 
-# %% ../../../nbs/papers/tagging/library.ipynb #443527fb
+# %% ../../../nbs/papers/tagging/library.ipynb #697768e5
 def _rows(
     tagger: Tagger,
     root: Path,
@@ -112,7 +112,7 @@ def _rows(
             print(json.dumps({"path": name, "stamp": stamp, "row": row}), file=log, flush=True)
             yield row
 
-# %% ../../../nbs/papers/tagging/library.ipynb #601bbaa8
+# %% ../../../nbs/papers/tagging/library.ipynb #e45c4910
 def tag_library(
     root: str | Path,  # Folder of music, with all folders in it
     out: str | Path,  # The table, a CSV; there when it is whole
@@ -139,9 +139,9 @@ def tag_library(
         with atomic(out) as temporary:
             table.to_csv(temporary, index=False)
         journal.unlink()
-    return pd.read_csv(out, keep_default_na=False, na_values={"windows": [""]})
+    return pd.read_csv(out, keep_default_na=False, na_values={"windows": [""]}).astype({"windows": "Int64"})
 
-# %% ../../../nbs/papers/tagging/library.ipynb #c5bd6a8f
+# %% ../../../nbs/papers/tagging/library.ipynb #916c7394
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("musicmtl.tag", description="Tag a library of music.")
     parser.add_argument("library", help="folder of music, with all folders in it")
@@ -161,7 +161,7 @@ def _asked(args: argparse.Namespace) -> Tagger:
     weights = {} if args.weights is None else {"path": args.weights}
     return Tagger.load(**weights, classes=classes, device=args.device)
 
-# %% ../../../nbs/papers/tagging/library.ipynb #a75c82bc
+# %% ../../../nbs/papers/tagging/library.ipynb #a62d7234
 def main(
     argv: list[str] | None = None,  # Arguments; the command line's by default
 ) -> int:  # Exit status: 0; 2 for an error that the message explains; 130 where it was interrupted
