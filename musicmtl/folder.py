@@ -384,7 +384,7 @@ def _track_ids(paths: Sequence[str]) -> list[str]:
 _NOBODY = """various, various artists, va, unknown, unknown artist, misc, compilation, compilations, soundtracks,
 downloads, music, audio, mp3, flac, albums, artists, singles"""
 _DISC = re.compile(r"(cd|disc|disk)[ _-]?\d{1,2}", re.IGNORECASE)
-_AGREED = 0.9  # Share of files that a layout must explain
+_DEEP, _AGREED = 0.75, 0.9  # Shares: files without artist that lie equally deep; files with one whose folder agrees
 
 
 def _parents(path: str) -> tuple[str, ...]:
@@ -414,11 +414,11 @@ def artist_level(
     paths: Sequence[str],  # Relative to the root
     artists: Sequence[str | None],  # As the tags have them
 ) -> tuple[int, int] | None:  # Depth of the files that it is true of, and which of their folders is the artist's
-    "Where the names of artists stand in a path, if one layout explains nine of ten files; None where none does."
+    "Where the names of artists stand in a path, if there is one layout; None where there is none."
     unnamed = [_parents(path) for path, artist in zip(paths, artists, strict=True) if artist is None]
     depths = Counter(len(folders) for folders in unnamed if folders)
     depth, n = max(depths.items(), key=_by_count_of, default=(0, 0))
-    if not depth or n < _AGREED * depths.total():
+    if not depth or n < _DEEP * depths.total():
         return None
     known = [(_parents(path), _key(artist)) for path, artist in zip(paths, artists, strict=True) if artist is not None]
     known = [(folders, artist) for folders, artist in known if len(folders) == depth]
@@ -446,15 +446,15 @@ def from_folders(
     if (layout := artist_level(paths, artists)) is None:
         files = "1 file without artist is" if len(unnamed) == 1 else f"{len(unnamed)} files without artist are"
         return [f"{files} in folders of no one layout, such as Artist/Album/Title: folders name no artist"]
-    (depth, level), spelling = layout, {_key(artist): artist for artist in artists if artist is not None}
-    named = Counter()
-    for row in unnamed:
-        folders = _parents(paths[row])
-        if len(folders) != depth or not _is_artist(folders[level]):
-            continue
-        artists[row] = spelling.get(_key(folders[level]), folders[level])
-        albums[row] = albums[row] or (folders[level + 1] if level + 1 < depth else None)
-        named[artists[row]] += 1
+    (depth, level), named = layout, Counter()
+    parents = {row: folders for row in unnamed if len(folders := _parents(paths[row])) > level}
+    people = [folders[level] for folders in parents.values() if len(folders) == depth and _is_artist(folders[level])]
+    spelling = {_key(name): name for name in (*people, *filter(None, artists))}  # as the tags spell it, if they do
+    for row, folders in parents.items():
+        if (artist := spelling.get(_key(folders[level]))) is not None:
+            artists[row] = artist
+            albums[row] = albums[row] or (folders[level + 1] if level + 1 < depth <= len(folders) else None)
+            named[artist] += 1
     if not named:
         return []
     files = "1 file has" if named.total() == 1 else f"{named.total()} files have"

@@ -185,6 +185,15 @@ def test_tags_say_which_folder_is_the_artist_and_are_never_replaced(tmp_path):
     assert "2 files without artist are in folders of no one layout" in note(other, "no one layout")
 
 
+def test_three_of_four_files_make_a_layout_and_the_others_are_its_artists_or_nobodys(tmp_path):
+    paths = [f"{artist}/{artist} live/{n}.ogg" for artist in ("Ada", "Ben", "Cleo") for n in range(2)]
+    corpus = library(tmp_path, *paths, "Ada/a.ogg", "backup/b.ogg")
+    assert artists(corpus)["Ada/a.ogg"] == "Ada" and artists(corpus)["backup/b.ogg"] is None
+    assert corpus.table.set_index("path").album["Ada/a.ogg"] is None
+    sound(tmp_path / "one more" / "c.ogg", 30)
+    assert not load(tmp_path).has("artist")
+
+
 @pytest.mark.parametrize(
     "paths",
     [

@@ -5,19 +5,20 @@
 # %% auto #0
 __all__ = ['tag_library', 'main']
 
-# %% ../../../nbs/papers/tagging/library.ipynb #e98c0a08
-import argparse, json, sys
+# %% ../../../nbs/papers/tagging/library.ipynb #4b31a399
+import argparse, json, sys, warnings
 from collections.abc import Iterator
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 import pandas as pd, torch
 from torch import Tensor, nn
+from ...audio import LengthWarning, SilenceWarning
 from ...core import AudioError, ParamsError, RunError, atomic, locked, progress, stable_hash
 from ...folder import listing, printable
 from .tagger import Tagger
 
-# %% ../../../nbs/papers/tagging/library.ipynb #73fa0460
+# %% ../../../nbs/papers/tagging/library.ipynb #f9fe3dd2
 _TOP = 5  # Tags named in the column `top`
 
 
@@ -41,20 +42,25 @@ def _heard(tagger: Tagger, path: Path, hop_s: float | None, embeddings: bool) ->
     row |= {f"tag: {name}": f"{value:.4f}" for name, value in zip(names, values[:n], strict=True)}
     return row | {f"embedding {n}": f"{value:.6g}" for n, value in enumerate(values[n:])}
 
-# %% ../../../nbs/papers/tagging/library.ipynb #db2a3950
+# %% ../../../nbs/papers/tagging/library.ipynb #bc0dcb27
 def _row(tagger: Tagger, root: Path, path: str, hop_s: float | None, embeddings: bool) -> dict:  # Column -> text
     "The row of a file that can be decoded, or of one that cannot."
     row = {"file": printable(path), "status": "tagged", "reason": ""}
-    try:
-        return row | _heard(tagger, root / path, hop_s, embeddings)
-    except AudioError as error:
-        return row | {"status": "left out", "reason": error.reason}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            row |= _heard(tagger, root / path, hop_s, embeddings)
+        except AudioError as error:
+            return row | {"status": "left out", "reason": error.reason}
+    caught = [one.message for one in caught if issubclass(one.category, LengthWarning | SilenceWarning)]
+    said = (str(message).removeprefix(f"{root / path}: ") for message in caught)
+    return row | {"reason": "; ".join(dict.fromkeys(said))}  # of a file that is silent, or holds more than it says
 
 
 def _undecodable(path: str) -> dict:
     return {"file": printable(path), "status": "left out", "reason": "in a format that cannot be decoded here"}
 
-# %% ../../../nbs/papers/tagging/library.ipynb #af83a4a1
+# %% ../../../nbs/papers/tagging/library.ipynb #b551686f
 def _question(tagger: Tagger, hop_s: float | None, embeddings: bool) -> str:
     "Changes with the weights, the names and what is asked."
     weights = blake2b(digest_size=16)
@@ -86,7 +92,7 @@ def _journal(file: Path, question: str) -> dict:  # File -> (stamp, row)
         return {}
     return {entry["path"]: (entry["stamp"], entry["row"]) for entry in entries[1:]}
 
-# %% ../../../nbs/papers/tagging/library.ipynb #697768e5
+# %% ../../../nbs/papers/tagging/library.ipynb #d6256442
 def _rows(
     tagger: Tagger,
     root: Path,
@@ -98,11 +104,11 @@ def _rows(
     "A row per path, from the journal or now; what is new is added to it."
     question = _question(tagger, hop_s, embeddings)
     done = _journal(journal, question)
-    with open(journal, "w", encoding="utf-8") as log:
+    with atomic(journal) as temporary, open(temporary, "w", encoding="utf-8") as log:
         print(json.dumps({"question": question}), file=log)
         for path, (stamp, row) in done.items():
             print(json.dumps({"path": path, "stamp": stamp, "row": row}), file=log)
-        log.flush()
+    with open(journal, "a", encoding="utf-8") as log:
         for path in progress(paths, "tagging", unit="file"):
             name, stamp = printable(path), _stamp(root / path)
             if name in done and done[name][0] == stamp:
@@ -112,7 +118,7 @@ def _rows(
             print(json.dumps({"path": name, "stamp": stamp, "row": row}), file=log, flush=True)
             yield row
 
-# %% ../../../nbs/papers/tagging/library.ipynb #e45c4910
+# %% ../../../nbs/papers/tagging/library.ipynb #547f6502
 def tag_library(
     root: str | Path,  # Folder of music, with all folders in it
     out: str | Path,  # The table, a CSV; there when it is whole
@@ -141,7 +147,7 @@ def tag_library(
         journal.unlink()
     return pd.read_csv(out, keep_default_na=False, na_values={"windows": [""]}).astype({"windows": "Int64"})
 
-# %% ../../../nbs/papers/tagging/library.ipynb #916c7394
+# %% ../../../nbs/papers/tagging/library.ipynb #c4d913fe
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("musicmtl.tag", description="Tag a library of music.")
     parser.add_argument("library", help="folder of music, with all folders in it")
@@ -161,7 +167,7 @@ def _asked(args: argparse.Namespace) -> Tagger:
     weights = {} if args.weights is None else {"path": args.weights}
     return Tagger.load(**weights, classes=classes, device=args.device)
 
-# %% ../../../nbs/papers/tagging/library.ipynb #a62d7234
+# %% ../../../nbs/papers/tagging/library.ipynb #52289dc2
 def main(
     argv: list[str] | None = None,  # Arguments; the command line's by default
 ) -> int:  # Exit status: 0; 2 for an error that the message explains; 130 where it was interrupted
