@@ -9,11 +9,11 @@ __all__ = ['SWITCHES', 'TAGGERS', 'EMBEDDINGS', 'NETS', 'NET_WORDS', 'WAYS', 'KS
            'Protocol', 'Recipe', 'rows_of', 'recipe', 'Sizes', 'Settings', 'mel_bank', 'MelClips', 'TaggedClips',
            'open_corpus', 'genres_as_tags', 'folder_tags', 'frequent_artists', 'heard_artists', 'overlap',
            'official_parts', 'artists_apart', 'folder_parts', 'with_leak', 'divisions_of', 'clip_starts', 'usable',
-           'has_pretrained', 'pool_note', 'extracted', 'prepare', 'relevant_switches', 'NetworkJob', 'network_job',
-           'pretraining', 'Trial', 'protocols_of', 'is_asked', 'trials', 'most_epochs', 'schedule_of', 'steps_of',
-           'width_divisor', 'fresh', 'start', 'start_from_musicnn', 'CutVectors', 'trunk_vectors', 'VectorJob',
-           'Classifier', 'tasks_of', 'balancer_of', 'equal_losses', 'ByParts', 'learner', 'sounds_of', 'dataset',
-           'items_per_epoch', 'train_network', 'read_checkpoint', 'answers', 'clip_statistics', 'with_norms',
+           'has_pretrained', 'pool_note', 'require_triplets', 'extracted', 'prepare', 'relevant_switches', 'NetworkJob',
+           'network_job', 'pretraining', 'Trial', 'protocols_of', 'is_asked', 'trials', 'most_epochs', 'schedule_of',
+           'steps_of', 'width_divisor', 'fresh', 'start', 'start_from_musicnn', 'CutVectors', 'trunk_vectors',
+           'VectorJob', 'Classifier', 'tasks_of', 'balancer_of', 'equal_losses', 'ByParts', 'learner', 'sounds_of',
+           'dataset', 'items_per_epoch', 'train_network', 'read_checkpoint', 'answers', 'clip_statistics', 'with_norms',
            'clip_corpus', 'rival_vectors', 'rival_answers', 'is_quick', 'stages', 'Reading', 'read_trial', 'read',
            'clip_weights', 'macro_over', 'mean_over', 'query_recalls', 'reachable', 'recalls', 'mean_by_tag', 'scores',
            'random_recall', 'rows', 'ends', 'first_seed', 'tag_rows', 'by_notion', 'notion_rows', 'epoch_means',
@@ -621,6 +621,25 @@ def pool_note(
     clips = "the training clips alone" if n == len(parts["train"]) else f"{n} clips, the training clips among them"
     return f"the trained Musicnn is pre-trained here, on {clips}"
 
+# %% ../../../nbs/papers/tagging/experiment.ipynb #77bbcb2a
+_PART_WORDS = {"train": "to train", "valid": "to validate", "test": "to test"}
+
+
+def require_triplets(
+    name: str,  # Of the corpus
+    Y: np.ndarray,  # Which clip has which tag [N, C]
+    parts: dict,  # train, valid, test -> clips
+) -> None:
+    "Raise `CorpusError` where a part has no tag that two clips have and one has not: it can give no triplet, no score."
+    for part, words in _PART_WORDS.items():
+        clips = Y[parts[part]] > 0
+        n = clips.sum(0)
+        if not ((n >= 2) & (n < len(clips))).any():
+            raise CorpusError(
+                f"{name}: expected a tag that two of the {len(clips)} clips {words} have and one has not, found none: "
+                "more artists with each tag are needed, or larger parts to validate and to test (-p folds 3)"
+            )
+
 # %% ../../../nbs/papers/tagging/experiment.ipynb #d2e20623
 def extracted(settings: Settings) -> tuple:  # Corpus, its `FeatureStore`, frames of a clip, notes
     "Tracks that can be used, decoded. Raises `CorpusError`."
@@ -645,6 +664,7 @@ def prepare(settings: Settings) -> TaggedClips:
     Y, divisions = Y[track], divisions_of(corpus, track, settings)
     for parts in (parts for folds in divisions.values() for parts in folds):
         require_parts(corpus.name, parts, least=LEAST_CLIPS)
+        require_triplets(corpus.name, Y, parts)
     first = divisions["strict"][0]
     notes.append(
         f"{len(Y)} clips of {settings.clip_s:g} s with {len(classes)} tags: {parts_in_words(first)}; "
