@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 from .. import viz
+from ..inventory import save_inventory, with_inventory
 from musicmtl.study.board import (
     BALANCER_COLUMNS,
     RIVAL_COLUMNS,
@@ -36,7 +37,6 @@ from musicmtl.study.results import (
     rows_of_run,
     save_figures,
 )
-from .inventory import save_inventory, with_inventory
 from .preparation import name_in_tables
 from .provenance import row_code, scoring_code, training_code
 from .runs import Run, open_run, output_folder

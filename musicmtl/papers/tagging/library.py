@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['tag_library', 'main']
 
-# %% ../../../nbs/papers/tagging/library.ipynb #4b31a399
+# %% ../../../nbs/papers/tagging/library.ipynb #f79c3c4d
 import argparse, json, sys, warnings
 from collections.abc import Iterator
 from functools import partial
@@ -15,10 +15,10 @@ import pandas as pd, torch
 from torch import Tensor, nn
 from ...audio import LengthWarning, SilenceWarning
 from ...core import AudioError, ParamsError, RunError, atomic, locked, progress, stable_hash
-from ...folder import listing, printable
+from ...folder import Listing, listing, printable
 from .tagger import Tagger
 
-# %% ../../../nbs/papers/tagging/library.ipynb #f9fe3dd2
+# %% ../../../nbs/papers/tagging/library.ipynb #ca6f31c4
 _TOP = 5  # Tags named in the column `top`
 
 
@@ -42,7 +42,7 @@ def _heard(tagger: Tagger, path: Path, hop_s: float | None, embeddings: bool) ->
     row |= {f"tag: {name}": f"{value:.4f}" for name, value in zip(names, values[:n], strict=True)}
     return row | {f"embedding {n}": f"{value:.6g}" for n, value in enumerate(values[n:])}
 
-# %% ../../../nbs/papers/tagging/library.ipynb #bc0dcb27
+# %% ../../../nbs/papers/tagging/library.ipynb #d5c40778
 def _row(tagger: Tagger, root: Path, path: str, hop_s: float | None, embeddings: bool) -> dict:  # Column -> text
     "The row of a file that can be decoded, or of one that cannot."
     row = {"file": printable(path), "status": "tagged", "reason": ""}
@@ -57,10 +57,23 @@ def _row(tagger: Tagger, root: Path, path: str, hop_s: float | None, embeddings:
     return row | {"reason": "; ".join(dict.fromkeys(said))}  # of a file that is silent, or holds more than it says
 
 
-def _undecodable(path: str) -> dict:
-    return {"file": printable(path), "status": "left out", "reason": "in a format that cannot be decoded here"}
+_REASONS = {  # Kind of a `Listing` -> reason
+    "undecodable": "in a format that cannot be decoded here",
+    "file": "cannot be read",
+    "broken": "a link that leads nowhere",
+}
 
-# %% ../../../nbs/papers/tagging/library.ipynb #b551686f
+
+def _others(found: Listing) -> list[dict]:
+    "Rows of files that may be music and cannot be opened."
+    row = {"status": "left out"}
+    return [
+        row | {"file": printable(path), "reason": why}
+        for kind, why in _REASONS.items()
+        for path in found.left_out.get(kind, ())
+    ]
+
+# %% ../../../nbs/papers/tagging/library.ipynb #bc08dfd4
 def _question(tagger: Tagger, hop_s: float | None, embeddings: bool) -> str:
     "Changes with the weights, the names and what is asked."
     weights = blake2b(digest_size=16)
@@ -92,7 +105,7 @@ def _journal(file: Path, question: str) -> dict:  # File -> (stamp, row)
         return {}
     return {entry["path"]: (entry["stamp"], entry["row"]) for entry in entries[1:]}
 
-# %% ../../../nbs/papers/tagging/library.ipynb #d6256442
+# %% ../../../nbs/papers/tagging/library.ipynb #c9e56e93
 def _rows(
     tagger: Tagger,
     root: Path,
@@ -118,7 +131,7 @@ def _rows(
             print(json.dumps({"path": name, "stamp": stamp, "row": row}), file=log, flush=True)
             yield row
 
-# %% ../../../nbs/papers/tagging/library.ipynb #547f6502
+# %% ../../../nbs/papers/tagging/library.ipynb #02b6be70
 def tag_library(
     root: str | Path,  # Folder of music, with all folders in it
     out: str | Path,  # The table, a CSV; there when it is whole
@@ -135,19 +148,19 @@ def tag_library(
     if not root.is_dir():
         raise ParamsError(f"root: expected a folder, found {str(root)!r}")
     found = listing(root, rendered=False)
-    others = found.left_out.get("undecodable", [])
+    others = _others(found)
     if not found.paths and not others:
         raise ParamsError(f"root: expected a folder with music, found no file of sound in {str(root)!r}")
     journal = out.with_name(out.name + ".journal")
     with locked(out.parent, file=out.name):
         rows = list(_rows(tagger, root, found.paths, journal, hop_s, embeddings))
-        table = pd.DataFrame([*rows, *map(_undecodable, others)]).sort_values("file", ignore_index=True)
+        table = pd.DataFrame([*rows, *others]).sort_values("file", ignore_index=True)
         with atomic(out) as temporary:
             table.to_csv(temporary, index=False)
         journal.unlink()
     return pd.read_csv(out, keep_default_na=False, na_values={"windows": [""]}).astype({"windows": "Int64"})
 
-# %% ../../../nbs/papers/tagging/library.ipynb #c4d913fe
+# %% ../../../nbs/papers/tagging/library.ipynb #a00b1f1e
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("musicmtl.tag", description="Tag a library of music.")
     parser.add_argument("library", help="folder of music, with all folders in it")
@@ -167,7 +180,7 @@ def _asked(args: argparse.Namespace) -> Tagger:
     weights = {} if args.weights is None else {"path": args.weights}
     return Tagger.load(**weights, classes=classes, device=args.device)
 
-# %% ../../../nbs/papers/tagging/library.ipynb #52289dc2
+# %% ../../../nbs/papers/tagging/library.ipynb #2fa0c47e
 def main(
     argv: list[str] | None = None,  # Arguments; the command line's by default
 ) -> int:  # Exit status: 0; 2 for an error that the message explains; 130 where it was interrupted

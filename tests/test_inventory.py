@@ -11,7 +11,7 @@ import soundfile
 
 from musicmtl.core import CorpusError
 from musicmtl.folder import load_folder
-from musicmtl.study.inventory import inventory, main, save_inventory, with_inventory
+from musicmtl.inventory import inventory, main, save_inventory, with_inventory
 from musicmtl.study.preparation import Data, frequent
 from musicmtl.study.settings import CommonSettings
 
