@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['AUDIO_SUFFIXES', 'UNDECODABLE', 'LONGEST_TAG', 'LONGEST_S', 'RESERVED', 'printable', 'Listing', 'listing',
-           'originals', 'with_doubles_marked', 'read_tags', 'file_tags', 'from_tags', 'FolderWarning', 'from_table',
-           'folder_name', 'load_folder']
+           'originals', 'with_doubles_marked', 'read_tags', 'file_tags', 'artist_level', 'from_folders', 'from_tags',
+           'FolderWarning', 'from_table', 'folder_name', 'load_folder']
 
 # %% ../nbs/19_folder.ipynb #b5467937
 import hashlib, os, re, shlex, stat, unicodedata, warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 import pandas as pd, soundfile
 from fastcore.basics import patch
@@ -379,6 +380,88 @@ def _track_ids(paths: Sequence[str]) -> list[str]:
         ids.append(track)
     return ids
 
+# %% ../nbs/19_folder.ipynb #80ea751f
+_NOBODY = """various, various artists, va, unknown, unknown artist, misc, compilation, compilations, soundtracks,
+downloads, music, audio, mp3, flac, albums, artists, singles"""
+_DISC = re.compile(r"(cd|disc|disk)[ _-]?\d{1,2}", re.IGNORECASE)
+_DEEP, _AGREED = 0.75, 0.9  # Shares: files without artist that lie equally deep; files with one whose folder agrees
+
+
+def _parents(path: str) -> tuple[str, ...]:
+    "Names of the folders that hold a file, without those of single discs."
+    names = (plain_text(printable(name).replace("_", " ")) for name in os.path.dirname(path).split(os.sep))
+    return tuple(name for name in names if name and not _DISC.fullmatch(name))
+
+
+def _key(name: str) -> str:
+    "A name without capitals, Unicode's compatible forms and punctuation."
+    return re.sub(r"\W+", "", unicodedata.normalize("NFKC", name).casefold()) or name
+
+
+@cache
+def _nobody() -> frozenset[str]:
+    "Names of folders that are no artist's: collections, and the genres of ID3."
+    from mutagen.id3 import TCON
+
+    return frozenset(map(_key, (*_NOBODY.split(","), *TCON.GENRES)))
+
+
+def _is_artist(name: str) -> bool:
+    return _key(name) not in _nobody() and not re.fullmatch(r"(19|20)\d\d", name)
+
+# %% ../nbs/19_folder.ipynb #e612eb12
+def artist_level(
+    paths: Sequence[str],  # Relative to the root
+    artists: Sequence[str | None],  # As the tags have them
+) -> tuple[int, int] | None:  # Depth of the files that it is true of, and which of their folders is the artist's
+    "Where the names of artists stand in a path, if there is one layout; None where there is none."
+    unnamed = [_parents(path) for path, artist in zip(paths, artists, strict=True) if artist is None]
+    depths = Counter(len(folders) for folders in unnamed if folders)
+    depth, n = max(depths.items(), key=_by_count_of, default=(0, 0))
+    if not depth or n < _DEEP * depths.total():
+        return None
+    known = [(_parents(path), _key(artist)) for path, artist in zip(paths, artists, strict=True) if artist is not None]
+    known = [(folders, artist) for folders, artist in known if len(folders) == depth]
+    for level in range(depth):
+        agreed = sum(_key(folders[level]) == artist for folders, artist in known)
+        if known and agreed >= _AGREED * len(known):
+            return depth, level
+    first = {folders[0] for folders in unnamed if len(folders) == depth}
+    people = sum(map(_is_artist, first))
+    return (depth, 0) if not known and depth <= 2 and people > max(1, len(first) / 2) else None
+
+
+def _by_count_of(item: tuple[int, int]) -> tuple:
+    return item[1], item[0]
+
+# %% ../nbs/19_folder.ipynb #7387a9f2
+def from_folders(
+    columns: dict,  # path, artist, album: a list each; the last two are filled in where they are None
+) -> list[str]:  # A note that names what was filled in, or why nothing was
+    "Artists, and albums, from the names of folders, for files whose tags have none."
+    paths, artists, albums = (columns[key] for key in ("path", "artist", "album"))
+    unnamed = [row for row, artist in enumerate(artists) if artist is None and _parents(paths[row])]
+    if not unnamed:
+        return []
+    if (layout := artist_level(paths, artists)) is None:
+        files = "1 file without artist is" if len(unnamed) == 1 else f"{len(unnamed)} files without artist are"
+        return [f"{files} in folders of no one layout, such as Artist/Album/Title: folders name no artist"]
+    (depth, level), named = layout, Counter()
+    parents = {row: folders for row in unnamed if len(folders := _parents(paths[row])) > level}
+    people = [folders[level] for folders in parents.values() if len(folders) == depth and _is_artist(folders[level])]
+    spelling = {_key(name): name for name in (*people, *filter(None, artists))}  # as the tags spell it, if they do
+    for row, folders in parents.items():
+        if (artist := spelling.get(_key(folders[level]))) is not None:
+            artists[row] = artist
+            albums[row] = albums[row] or (folders[level + 1] if level + 1 < depth <= len(folders) else None)
+            named[artist] += 1
+    if not named:
+        return []
+    files = "1 file has" if named.total() == 1 else f"{named.total()} files have"
+    who = _some([f"{artist} ({n})" for artist, n in sorted(named.items(), key=_by_count)])
+    place = "/".join(["..."] * level + ["Artist"] + ["Album", "..."][: depth - level - 1] + ["Title"])
+    return [f"{files} no artist in the tags and the artist of the folder ({place}): {who}"]
+
 # %% ../nbs/19_folder.ipynb #06e3e729
 def from_tags(
     root: Path,
@@ -403,8 +486,9 @@ def from_tags(
         **{key: [known.get(key, [None])[0] for known in tags] for key in _ID3},
         "genres": [known.get("genre") if several else None for known in tags],
     }
+    named = from_folders(columns)
     _warn_of_missed(found)
-    return Corpus(_objects(columns), root, name=name, source=root, notes=[*found.notes, *unread])
+    return Corpus(_objects(columns), root, name=name, source=root, notes=[*found.notes, *unread, *named])
 
 
 def _objects(columns: dict) -> pd.DataFrame:
@@ -520,7 +604,7 @@ def load_folder(
     *,
     corpus_name: str | None = None,  # By default that of the folder
 ) -> Corpus:  # Its notes say what was left out
-    """A folder of music, by its `tracks.csv` or else by the files' own tags.
+    """A folder of music, by its `tracks.csv` or else by the files' own tags, or its folders where these name no artist.
 
     Raises `CorpusError` naming file and row, `ParamsError` for an impossible name. Warns (`FolderWarning`) of music
     that cannot be read; everything that is left out is in the corpus' notes."""

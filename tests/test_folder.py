@@ -147,6 +147,70 @@ def test_any_name_on_disk_becomes_a_track_with_an_id_of_its_own(tmp_path_factory
     assert corpus.fingerprint == load(root).fingerprint
 
 
+# ---- artists from folders
+
+
+def library(root, *paths, **tagged):
+    "Sound at each path; tags of an artist where `tagged` has the file's stem."
+    for number, path in enumerate(paths):
+        artist = tagged.get(Path(path).stem)
+        sound(root / path, 10 + number, **({"artist": artist} if artist else {}))
+    return load(root)
+
+
+def artists(corpus):
+    return dict(zip(corpus.table["path"], corpus.table["artist"], strict=True))
+
+
+def test_an_artist_without_tags_has_the_name_of_the_folder_and_the_corpus_says_so(tmp_path):
+    corpus = library(tmp_path, "Ada/Numbers/01 One.ogg", "Ada/Numbers/CD 2/02 Two.ogg", "Ben_B/Waves/x.ogg", "y.ogg")
+    assert artists(corpus) == {
+        "Ada/Numbers/01 One.ogg": "Ada",
+        "Ada/Numbers/CD 2/02 Two.ogg": "Ada",
+        "Ben_B/Waves/x.ogg": "Ben B",
+        "y.ogg": None,
+    }
+    assert corpus.table["album"].tolist() == ["Numbers", "Numbers", "Waves", None]
+    said = "3 files have no artist in the tags and the artist of the folder (Artist/Album/Title): Ada (2), Ben B (1)"
+    assert note(corpus, "of the folder") == said
+
+
+def test_tags_say_which_folder_is_the_artist_and_are_never_replaced(tmp_path):
+    paths = "Folk/ADA/a.ogg", "Folk/Ada/b.ogg", "Jazz/Ben/c.ogg", "Jazz/Various Artists/d.ogg", "Jazz/Cleo/e.ogg"
+    corpus = library(tmp_path, *paths, a="Ada", c="Ben")
+    assert list(artists(corpus).values()) == ["Ada", "Ada", "Ben", "Cleo", None]
+    assert "(.../Artist/Title): Ada (1), Cleo (1)" in note(corpus, "of the folder")
+    other = library(tmp_path / "other", "Ada/a.ogg", "Ben/b.ogg", "Cleo/c.ogg", a="Zoe")
+    assert list(artists(other).values()) == ["Zoe", None, None]
+    assert "2 files without artist are in folders of no one layout" in note(other, "no one layout")
+
+
+def test_three_of_four_files_make_a_layout_and_the_others_are_its_artists_or_nobodys(tmp_path):
+    paths = [f"{artist}/{artist} live/{n}.ogg" for artist in ("Ada", "Ben", "Cleo") for n in range(2)]
+    corpus = library(tmp_path, *paths, "Ada/a.ogg", "backup/b.ogg")
+    assert artists(corpus)["Ada/a.ogg"] == "Ada" and artists(corpus)["backup/b.ogg"] is None
+    assert corpus.table.set_index("path").album["Ada/a.ogg"] is None
+    sound(tmp_path / "one more" / "c.ogg", 30)
+    assert not load(tmp_path).has("artist")
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ("blues/a.ogg", "jazz/b.ogg", "Hip-Hop/c.ogg"),
+        ("2019/a.ogg", "2020/b.ogg", "2021/c.ogg"),
+        ("Ada/a.ogg", "mixes/Ben/b.ogg", "one/two/three/c.ogg"),
+        ("rip/a.ogg", "rip/b.ogg"),
+        ("a/b/c/d.ogg", "e/f/g/h.ogg"),
+    ],
+    ids=["genres", "years", "no one layout", "one folder", "deep"],
+)
+def test_folders_that_may_be_anything_name_no_artist(tmp_path, paths):
+    corpus = library(tmp_path, *paths)
+    assert not corpus.has("artist")
+    assert f"{len(paths)} files without artist are in folders of no one layout" in note(corpus, "no one layout")
+
+
 # ---- songs that are there twice
 
 

@@ -24,7 +24,7 @@ ROOT = repo_root()
 NOTEBOOKS = sorted(file for file in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in file.parts)
 MODULES = {file.relative_to(ROOT): file for file in sorted((ROOT / "musicmtl").rglob("*.py"))}
 # Beside the generated ones; runs, report and __main__ are commands.
-HANDWRITTEN = {"__init__.py", "__main__.py", "_modidx.py", "runs.py", "report.py"}
+HANDWRITTEN = {"__init__.py", "__main__.py", "_modidx.py", "runs.py", "report.py", "tag.py"}
 FLOORS = {"": [(0, 6), (17, 29)], "miniature": [(7, 16)], "viz": [(30, 37)], "study": [(38, 59)]}
 
 
@@ -92,7 +92,8 @@ def notebook_of(file) -> Path:
 
 GENERATED = {name: notebook_of(file) for name, file in MODULES.items() if name.name not in HANDWRITTEN}
 GENERATED |= {
-    name: notebook_of(MODULES[name]) for name in (Path("musicmtl/study/runs.py"), Path("musicmtl/study/report.py"))
+    name: notebook_of(MODULES[name])
+    for name in (Path(f"musicmtl/study/{n}.py") for n in ("inventory", "runs", "report"))
 }
 NUMBERS = {name: int(n[1]) for name, notebook in GENERATED.items() if (n := re.match(r"(\d\d)_", notebook.name))}
 
@@ -130,7 +131,7 @@ def test_every_module_is_from_a_notebook_or_written_by_hand():
         assert notebook.parent == name.parent.relative_to("musicmtl"), name
         assert re.sub(r"^\d\d_", "", notebook.stem) == name.stem, name
     by_hand = {str(name) for name in MODULES if name not in GENERATED and name.name != "__init__.py"}
-    commands = {"musicmtl/runs.py", "musicmtl/report.py", "musicmtl/miniature/__main__.py"}
+    commands = {"musicmtl/runs.py", "musicmtl/report.py", "musicmtl/tag.py", "musicmtl/miniature/__main__.py"}
     assert by_hand == {"musicmtl/_modidx.py", *commands}
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 from .. import viz
+from ..inventory import save_inventory, with_inventory
 from musicmtl.study.board import (
     BALANCER_COLUMNS,
     RIVAL_COLUMNS,
@@ -57,12 +58,12 @@ class Table:
 
 # %% ../../nbs/study/50_skeleton.ipynb #676a9325
 def _on_its_cluster(prepare: Callable) -> Callable:
-    "`prepare` that extracts features where the settings want the jobs to run."
+    "`prepare` that extracts features where the settings want the jobs to run, and takes stock of a folder."
 
     @wraps(prepare)
     def prepared(settings: CommonSettings):
         with on_cluster(settings.cluster):
-            return prepare(settings)
+            return with_inventory(prepare, settings)
 
     return prepared
 
@@ -405,4 +406,5 @@ def draw(self: Outcome) -> list[str]:  # Their names
 @patch
 def finish(self: Outcome) -> None:
     "Mark the run as done."
+    save_inventory(self.data, self.run.root)
     self.run.finish(corpus=self.data.fingerprint, notes=self.data.notes)

@@ -7,17 +7,17 @@ __all__ = ['SWITCHES', 'TAGGERS', 'EMBEDDINGS', 'NETS', 'NET_WORDS', 'WAYS', 'KS
            'RIVALS', 'RECIPES', 'DEFAULT_VARIANTS', 'SIZES', 'LISTS', 'HEARD_IN', 'LEAST_CLIPS', 'ALONE', 'FLOOR',
            'UNTAUGHT', 'VALID_TRIPLETS', 'NOT_HERE', 'TAG_COLUMNS', 'NOTION_KS', 'NOTION_COLUMNS', 'CURVE_COLUMNS',
            'Protocol', 'Recipe', 'rows_of', 'recipe', 'Sizes', 'Settings', 'mel_bank', 'MelClips', 'TaggedClips',
-           'open_corpus', 'folder_tags', 'frequent_artists', 'heard_artists', 'overlap', 'official_parts',
-           'artists_apart', 'folder_parts', 'with_leak', 'divisions_of', 'clip_starts', 'usable', 'has_pretrained',
-           'pool_note', 'extracted', 'prepare', 'relevant_switches', 'NetworkJob', 'network_job', 'pretraining',
-           'Trial', 'protocols_of', 'is_asked', 'trials', 'most_epochs', 'schedule_of', 'steps_of', 'width_divisor',
-           'fresh', 'start', 'start_from_musicnn', 'CutVectors', 'trunk_vectors', 'VectorJob', 'Classifier', 'tasks_of',
-           'balancer_of', 'equal_losses', 'ByParts', 'learner', 'sounds_of', 'dataset', 'items_per_epoch',
-           'train_network', 'read_checkpoint', 'answers', 'clip_statistics', 'with_norms', 'clip_corpus',
-           'rival_vectors', 'rival_answers', 'is_quick', 'stages', 'Reading', 'read_trial', 'read', 'clip_weights',
-           'macro_over', 'mean_over', 'query_recalls', 'reachable', 'recalls', 'mean_by_tag', 'scores', 'random_recall',
-           'rows', 'ends', 'first_seed', 'tag_rows', 'by_notion', 'notion_rows', 'epoch_means', 'curve_rows',
-           'loss_of_likes', 'learning', 'sizes', 'times']
+           'open_corpus', 'genres_as_tags', 'folder_tags', 'frequent_artists', 'heard_artists', 'overlap',
+           'official_parts', 'artists_apart', 'folder_parts', 'with_leak', 'divisions_of', 'clip_starts', 'usable',
+           'has_pretrained', 'pool_note', 'require_triplets', 'extracted', 'prepare', 'relevant_switches', 'NetworkJob',
+           'network_job', 'pretraining', 'Trial', 'protocols_of', 'is_asked', 'trials', 'most_epochs', 'schedule_of',
+           'steps_of', 'width_divisor', 'fresh', 'start', 'start_from_musicnn', 'CutVectors', 'trunk_vectors',
+           'VectorJob', 'Classifier', 'tasks_of', 'balancer_of', 'equal_losses', 'ByParts', 'learner', 'sounds_of',
+           'dataset', 'items_per_epoch', 'train_network', 'read_checkpoint', 'answers', 'clip_statistics', 'with_norms',
+           'clip_corpus', 'rival_vectors', 'rival_answers', 'is_quick', 'stages', 'Reading', 'read_trial', 'read',
+           'clip_weights', 'macro_over', 'mean_over', 'query_recalls', 'reachable', 'recalls', 'mean_by_tag', 'scores',
+           'random_recall', 'rows', 'ends', 'first_seed', 'tag_rows', 'by_notion', 'notion_rows', 'epoch_means',
+           'curve_rows', 'loss_of_likes', 'learning', 'sizes', 'times']
 
 # %% ../../../nbs/papers/tagging/experiment.ipynb #fe536963
 import importlib.util, warnings
@@ -421,8 +421,28 @@ def open_corpus(settings: Settings) -> Corpus:  # With tags
     if settings.corpus == "magnatagatune":
         return load_corpus("magnatagatune", settings.root, split="clean")
     corpus = load_corpus(settings.corpus, settings.root)
+    if settings.corpus == "folder" and settings.labels == "tags":
+        return genres_as_tags(corpus)
     require_column(corpus, settings.labels, "which this study is about")
     return corpus
+
+# %% ../../../nbs/papers/tagging/experiment.ipynb #310170bc
+def genres_as_tags(
+    corpus: Corpus,  # A folder of music
+) -> Corpus:  # With tags
+    "The corpus as it is, where it has tags; else its genres are the tags. Raises `CorpusError` where it has neither."
+    if corpus.has("tags"):
+        return corpus
+    table = corpus.table
+    tags = [genres or ((genre,) if genre else None) for genre, genres in zip(table.genre, table.genres, strict=True)]
+    if not any(tags):
+        known = ", ".join(column for column in ("artist", "album", "title") if corpus.has(column)) or "nothing"
+        raise CorpusError(
+            f"{corpus.name}: no track has a value in column 'tags', which this study is about, nor a genre in its "
+            f"place: expected tags in a tracks.csv, or genres there or in the files, and found {known} of "
+            f"{len(corpus)} tracks; with -p labels artist, artists who have two albums take the place of tags"
+        )
+    return corpus.with_table(table.assign(tags=tags), "no track has tags: genres take their place")
 
 # %% ../../../nbs/papers/tagging/experiment.ipynb #fc4c986a
 def folder_tags(
@@ -435,9 +455,9 @@ def folder_tags(
     kept = np.flatnonzero(labels.counts >= least)
     if not len(kept):
         words = {4: "four"}.get(least, least)
-        raise CorpusError(
-            f"{corpus.name}: no {column.rstrip('s')} is on {words} tracks, found {', '.join(labels.classes[:5])}"
-        )
+        most = sorted(zip(-labels.counts, labels.classes, strict=True))[:5]
+        found = ", ".join(f"{name} ({-n})" for n, name in most)
+        raise CorpusError(f"{corpus.name}: no {column.rstrip('s')} is on {words} tracks, found {found}")
     matrix = labels.matrix if column == "tags" else np.eye(len(labels), dtype=np.float32)[labels.codes]
     return matrix[:, kept], tuple(labels.classes[tag] for tag in kept)
 
@@ -601,6 +621,25 @@ def pool_note(
     clips = "the training clips alone" if n == len(parts["train"]) else f"{n} clips, the training clips among them"
     return f"the trained Musicnn is pre-trained here, on {clips}"
 
+# %% ../../../nbs/papers/tagging/experiment.ipynb #77bbcb2a
+_PART_WORDS = {"train": "to train", "valid": "to validate", "test": "to test"}
+
+
+def require_triplets(
+    name: str,  # Of the corpus
+    Y: np.ndarray,  # Which clip has which tag [N, C]
+    parts: dict,  # train, valid, test -> clips
+) -> None:
+    "Raise `CorpusError` where a part has no tag that two clips have and one has not: it can give no triplet, no score."
+    for part, words in _PART_WORDS.items():
+        clips = Y[parts[part]] > 0
+        n = clips.sum(0)
+        if not ((n >= 2) & (n < len(clips))).any():
+            raise CorpusError(
+                f"{name}: expected a tag that two of the {len(clips)} clips {words} have and one has not, found none: "
+                "more artists with each tag are needed, or larger parts to validate and to test (-p folds 3)"
+            )
+
 # %% ../../../nbs/papers/tagging/experiment.ipynb #d2e20623
 def extracted(settings: Settings) -> tuple:  # Corpus, its `FeatureStore`, frames of a clip, notes
     "Tracks that can be used, decoded. Raises `CorpusError`."
@@ -625,6 +664,7 @@ def prepare(settings: Settings) -> TaggedClips:
     Y, divisions = Y[track], divisions_of(corpus, track, settings)
     for parts in (parts for folds in divisions.values() for parts in folds):
         require_parts(corpus.name, parts, least=LEAST_CLIPS)
+        require_triplets(corpus.name, Y, parts)
     first = divisions["strict"][0]
     notes.append(
         f"{len(Y)} clips of {settings.clip_s:g} s with {len(classes)} tags: {parts_in_words(first)}; "

@@ -161,6 +161,34 @@ def test_folders_without_tags_or_with_rare_ones(settings, folder, tmp_path):
     assert not any(getattr(task, "disentangled", False) for job in masked for task in tasks_of(data, job))
 
 
+def test_genres_take_the_place_of_tags_where_a_folder_has_none(settings, folder, tmp_path):
+    table = pd.read_csv(folder / "tracks.csv").drop(columns="tags")
+    for name in table.path:
+        if (folder / name).exists():
+            os.link(folder / name, tmp_path / name)
+    genre = table.groupby("artist").ngroup() % 2
+    table.assign(genre=[("rock", "pop")[n] for n in genre]).to_csv(tmp_path / "tracks.csv", index=False)
+    data = prepare(settings := replace(settings, corpus="folder", root=str(tmp_path), folds=3))
+    assert data.classes == ("pop", "rock") and (data.Y.sum(1) == 1).all()
+    assert "no track has tags: genres take their place" in data.notes
+    table.assign(genres=[("rock|loud", "pop")[n] for n in genre]).to_csv(tmp_path / "tracks.csv", index=False)
+    assert prepare(settings).classes == ("loud", "pop", "rock")
+    with pytest.raises(CorpusError, match="nor a genre in its place.*found artist, title of"):
+        table.to_csv(tmp_path / "tracks.csv", index=False)
+        prepare(settings)
+
+
+def test_parts_that_give_no_triplet_are_refused_before_anything_is_trained(settings, folder, tmp_path):
+    table = pd.read_csv(folder / "tracks.csv").assign(tags="loud")  # which all clips have
+    for name in table.path:
+        if (folder / name).exists():
+            os.link(folder / name, tmp_path / name)
+    table.to_csv(tmp_path / "tracks.csv", index=False)
+    expected = "expected a tag that two of the .* clips to train have and one has not, found none: more artists"
+    with pytest.raises(CorpusError, match=expected):
+        prepare(replace(settings, corpus="folder", root=str(tmp_path)))
+
+
 def test_magnatagatune(settings, tmp_path):
     "The assignment's folders, and the pool of what the checkpoint was trained on."
     write_magnatagatune(tmp_path)
