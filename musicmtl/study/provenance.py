@@ -74,6 +74,13 @@ class _Bare(ast.NodeTransformer):
         return node
 
 # %% ../../nbs/study/39_provenance.ipynb #33294bc1
+def _unwrapped(body: list[ast.stmt]) -> Iterable[ast.stmt]:
+    "Statements of a module; `if TYPE_CHECKING` holds the imports of a package that loads its modules later."
+    for node in body:
+        lazy = isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        yield from node.body if lazy else [node]
+
+
 class _Module:
     "Source of a module by the names that it defines and imports."
 
@@ -81,7 +88,7 @@ class _Module:
         self.name, self.file = name, file
         self.own, self.imported, self.effects, self.stars = {}, {}, [], []
         package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-        for node in _Bare().visit(ast.parse(file.read_text(encoding="utf-8"))).body:
+        for node in _unwrapped(_Bare().visit(ast.parse(file.read_text(encoding="utf-8"))).body):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 self.stars += [module for module, what in _imports(node, package).values() if what == "*"]
                 self.imported |= _imports(node, package)
@@ -121,7 +128,7 @@ def _module(name: str) -> _Module | None:
 # %% ../../nbs/study/39_provenance.ipynb #de88f69a
 LEFT_OUT = ("musicmtl.viz", "musicmtl._modidx", "musicmtl.papers.registry") + tuple(
     f"musicmtl.study.{name}"
-    for name in "bench claims findings jobs provenance registry report results runs settings skeleton".split()
+    for name in "bench claims findings glance jobs provenance registry report results runs settings skeleton".split()
 )
 
 
