@@ -2,9 +2,16 @@
 
 import sys
 
-from .study import *
 from .study.runs import *
 from .study.runs import main
+
+
+def __getattr__(name):
+    "The names of the study layer, too; they are loaded when one is asked for."
+    from . import study
+
+    return getattr(study, name)
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -128,7 +128,9 @@ def _module(name: str) -> _Module | None:
 # %% ../../nbs/study/39_provenance.ipynb #de88f69a
 LEFT_OUT = ("musicmtl.viz", "musicmtl._modidx", "musicmtl.papers.registry") + tuple(
     f"musicmtl.study.{name}"
-    for name in "bench claims findings glance jobs provenance registry report results runs settings skeleton".split()
+    for name in (
+        "batch bench claims findings glance jobs provenance registry report results runs settings skeleton tally"
+    ).split()
 )
 
 

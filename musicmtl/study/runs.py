@@ -11,11 +11,26 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from fastcore.basics import patch
-from ..core import ParamsError, RunError, atomic, locked, read_json, repo_root
-from ..ranks import hosting
-from .registry import find_study, main_studies, notebooks_folder, studies
-from .results import machine
-from .settings import CommonSettings, describe, parameter_cell, resolve, run_id
+from ..core import CorpusError, ParamsError, RunError, atomic, locked, read_json, repo_root
+from musicmtl.study.registry import (
+    figures_folder,
+    main_studies,
+    notebooks_folder,
+    runs_folder,
+    settings_of,
+    studies,
+    title_of,
+    working_folder,
+)
+from musicmtl.study.settings import (
+    CommonSettings,
+    check_root,
+    describe,
+    parameter_cell,
+    resolve,
+    run_id,
+)
+from .tally import watched
 
 # %% ../../nbs/study/49_runs.ipynb #a7b6cc5d
 @dataclass(frozen=True)
@@ -79,6 +94,8 @@ WAIT_S = 60  # Seconds, at most, until a manifest can be written that another pr
 @patch
 def _note(self: Run, **what):
     "Write `what` into the manifest."
+    from musicmtl.study.results import machine
+
     base = {"study": self.study, "run": self.id, "parameters": dataclasses.asdict(self.settings)}
     base |= {"versions": _versions(), "commit": _commit(), "machine": machine()}
     with locked(self.root, wait=WAIT_S), atomic(self.root / "manifest.json") as tmp:
@@ -94,11 +111,10 @@ def finish(self: Run, **what):
 def open_run(
     study: str,
     settings: CommonSettings,  # Resolved
-    runs: str | Path | None = None,  # Folder of all runs; by default $MUSICMTL_RUNS, or `runs` in the checkout
+    runs: str | Path | None = None,  # Folder of all runs; by default `runs_folder()`
 ) -> Run:
     "The run of these settings, new or begun; its manifest says `running` from now on."
-    runs = Path(runs or os.environ.get("MUSICMTL_RUNS") or repo_root() / "runs")
-    run = Run(study, settings, runs / study / run_id(study, settings))
+    run = Run(study, settings, Path(runs or runs_folder()) / study / run_id(study, settings))
     if run.damage:
         print(f"{run.damage}; the run is run again", file=sys.stderr)
     if not run.done:
@@ -109,10 +125,8 @@ def open_run(
 def output_folder(
     run: Run,
 ) -> Path:  # Holds data/ (tables) and a folder per study (pictures)
-    "$MUSICMTL_FIGURES, or `figures` in the checkout; the run's own folder for preset smoke."
-    if run.settings.preset == "smoke":
-        return run.root / "figures"
-    return Path(os.environ.get("MUSICMTL_FIGURES") or repo_root() / "figures")
+    "`figures_folder()`; the run's own folder for preset smoke."
+    return run.root / "figures" if run.settings.preset == "smoke" else figures_folder()
 
 # %% ../../nbs/study/49_runs.ipynb #18e80e5a
 _PLACES = ("MUSICMTL_RUNS", "MUSICMTL_CACHE", "MUSICMTL_FIGURES", "MUSICMTL_DATA", "MUSICMTL_PAPERS")
@@ -150,6 +164,12 @@ def _in_words(failed, executed):
     return what if failed.ename in _OURS else f"{failed.ename}: {what} (see {executed})"
 
 
+def _kernel_folder() -> Path:
+    "Where the kernel works: inside the checkout that the caller stands in, else where the caller stands."
+    inside = working_folder() / "nbs" / "studies"
+    return inside if inside.is_dir() else working_folder()
+
+
 @patch
 def _execute(self: Run, notebook: Path, given: dict):
     "Run the notebook with papermill; raises `RunError` with the notebook's own error."
@@ -159,12 +179,12 @@ def _execute(self: Run, notebook: Path, given: dict):
     logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of settings that the notebook does not show
     executed = self.root / "executed.ipynb"
     options = {
-        "cwd": str(repo_root() / "nbs" / "studies"),  # inside the checkout, wherever the notebook stands
-        "progress_bar": os.environ.get("TQDM_DISABLE", "0") in ("", "0"),
+        "cwd": str(_kernel_folder()),
+        "progress_bar": False,  # ours counts networks, not cells
         "extra_arguments": ["--log-level=CRITICAL"],  # it warns of its connection, and of the interrupt at its end
     }
     failed = None
-    with atomic(executed) as tmp, _absolute_places():
+    with atomic(executed) as tmp, _absolute_places(), watched(self.root, self.study):
         try:
             papermill.execute_notebook(notebook, tmp, given, **options)
         except (papermill.PapermillExecutionError, DeadKernelError) as error:
@@ -191,6 +211,7 @@ def _noting(this: Run):
     try:
         yield
     except (KeyboardInterrupt, RunError, OSError) as error:
+        error.run = this  # for the advice
         with contextlib.suppress(RunError, OSError):  # a full disk takes no note either
             stopped = isinstance(error, KeyboardInterrupt)
             if not this.done:  # by another process that is at the same run
@@ -206,8 +227,11 @@ def run(
 ) -> Run:
     """Execute a study with papermill.
 
-    Raises `ParamsError`, `RunError` with the notebook's own error, and `OSError` where a folder cannot be written."""
-    settings = resolve(find_study(study).settings, study, given)
+    Raises `ParamsError` and `CorpusError` before anything starts, `RunError` with the notebook's own error, and
+    `OSError` where a folder cannot be written.
+    """
+    settings = resolve(settings_of(study), study, given)
+    check_root(settings)
     notebook = notebooks_folder(study) / f"{study}.ipynb"
     parameter_cell(notebook)  # fails now where papermill would put the parameters behind everything else
     this = open_run(study, settings)
@@ -260,27 +284,90 @@ def _help(parser, study):
     "What the command line takes, or all settings of a study."
     if study in (None, "all"):
         return parser.format_help()
-    found = find_study(study)
     usage = f"usage: musicmtl.runs {study} [-p NAME VALUE]... [--preset NAME] [--again]"
-    return f"{usage}\n\n{found.title}: settings\n\n{describe(found.settings, study)}"
+    return f"{usage}\n\n{title_of(study)}: settings\n\n{describe(settings_of(study), study)}"
+
+
+def _ago(then: float) -> str:
+    "How long ago a time was, in words."
+    seconds = time.time() - then
+    for unit, size in {"days": 86400, "hours": 3600, "minutes": 60}.items():
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return "a moment ago"
+
+
+def _brief(items, most: int = 3, end: str = "") -> str:
+    "The first of several phrases, and how many there are beside."
+    items = list(items)
+    more = f"; and {len(items) - most} more{end}" if len(items) > most else ""
+    return "; ".join(items[:most]) + more or "nothing"
+
+
+def _found(result: dict, most: int = 4) -> str:
+    "What came out, in words."
+    if not result or not result.get("values"):
+        return "no score under the main protocol"
+    values = result["values"]
+    shown = [f"{variant} {value:.4g}" for variant, value in list(values.items())[:most]]
+    more = f" and {len(values) - most} more" if len(values) > most else ""
+    return f"{result['metric'].replace('_', ' ')}, {result['protocol']}: {', '.join(shown)}{more}"
+
+
+@patch
+def words(
+    self: Run,
+) -> str:  # Four lines
+    "What a run that is done has used, what it left out and why, what came out, and where it lies."
+    found = self.manifest
+    notes = list(found.get("notes", ()))
+    kept = [note for note in notes if "remain" in note]
+    networks = found.get("networks") or {}
+    trained = f"; {networks['trained']} networks trained, {networks['read']} read from earlier runs" if networks else ""
+    tracks = _brief(kept) if kept else f"{found.get('tracks', '?')} tracks"
+    used = f"{found.get('name', self.settings.corpus)}, {tracks}"
+    left_out = _brief((note for note in notes if note not in kept), end=", in manifest.json")
+    figures = found.get("figures", output_folder(self))
+    lines = {"used": used + trained, "left out": left_out, "found": _found(found.get("result"))}
+    lines["lies in"] = f"{self.root} (executed.ipynb, manifest.json); tables and pictures in {figures}"
+    return "\n".join(f"  {name:<9} {text}" for name, text in lines.items())
 
 
 def _run_one(study, again, given):
-    "Run a study and say so."
+    "Run a study and say what came of it."
     print(f"{study}: preset {given['preset']}", flush=True)
+    began = time.time()
     finished = run(study, again=again, **given)
-    wall_s = finished.manifest.get("wall_s")
-    took = f" (took {wall_s} s)" if wall_s else ""
-    print(f"{study}: done{took}, {finished.root}", flush=True)
+    wall_s, file = finished.manifest.get("wall_s"), finished.root / "manifest.json"
+    took = f", took {wall_s} s" if wall_s else ""
+    if file.exists() and file.stat().st_mtime < began:
+        when = _ago(file.stat().st_mtime)
+        print(f"{study}: run {finished.id} is done already ({when}{took}); --again runs it once more")
+    else:
+        print(f"{study}: done (run {finished.id}{took})")
+    print(finished.words(), flush=True)
+
+
+def _advice(error, study: str, begun: Run | None) -> str:
+    "What to do about an error."
+    if study not in studies():
+        return "python -m musicmtl.runs --help says what can be given"
+    if begun is None:
+        return f"nothing was started; python -m musicmtl.runs {study} --help explains every setting"
+    executed = begun.root / "executed.ipynb"
+    where = f"; {executed} shows where it happened" if executed.exists() else ""
+    if "kernel died" in str(error):  # or was killed
+        return f"for less memory: -p n_jobs 1, or a smaller -p batch_size; the same command goes on where it stopped{where}"
+    return f"what was trained is kept, and the same command goes on once that is mended{where}"
 
 
 @contextlib.contextmanager
 def _explained(what):
-    "Turn an error that its message explains into an exit status."
+    "Turn an error that its message explains into an exit status; the last line says what to do."
     try:
         yield
-    except (ParamsError, RunError) as error:
-        print(f"{what}: {error}", file=sys.stderr)
+    except (ParamsError, CorpusError, RunError) as error:
+        print(f"{what}: {error}\n{what}: {_advice(error, what, getattr(error, 'run', None))}", file=sys.stderr)
         raise SystemExit(2) from None
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -295,6 +382,11 @@ def _explained(what):
 # %% ../../nbs/study/49_runs.ipynb #342dae67
 def _hosting(settings):
     "The context in which a study runs, on this host or with its help (`ranks.hosting`)."
+    launched = {"TORCHELASTIC_RUN_ID", "SLURM_PROCID"} & set(os.environ)
+    if settings.alone and not launched:
+        return contextlib.nullcontext()
+    from musicmtl.ranks import hosting  # which loads torch
+
     n = settings.devices
     if n == "auto" or n < 1:
         from musicmtl.learn import n_devices  # which loads Lightning
@@ -320,7 +412,8 @@ def _main(argv):
     for study in names:  # all that is wrong with any of them is said before the first is run
         with _explained(study):
             given = {"preset": "smoke", **_given(pairs)}
-            settings.append(resolve(find_study(study).settings, study, given))
+            settings.append(resolve(settings_of(study), study, given))
+            check_root(settings[-1])
     with _explained("musicmtl.runs"), _hosting(settings[0]) as helped:
         if helped:
             helped.serve()
