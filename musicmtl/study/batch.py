@@ -6,8 +6,8 @@
 __all__ = ['LIST_COLUMNS', 'COMMANDS', 'score_rows', 'run_rows', 'aligned', 'split_values', 'combinations', 'Member', 'members',
            'summary', 'save_scores', 'sweep', 'find_run', 'gather_logs', 'main']
 
-# %% ../../nbs/study/54_batch.ipynb #519f8b3f
-import argparse, csv, itertools, json, os, statistics, subprocess, sys, time
+# %% ../../nbs/study/54_batch.ipynb #c87fdb19
+import argparse, csv, io, itertools, json, os, statistics, subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +20,7 @@ from .registry import figures_folder, module_of, runs_folder, settings_of, studi
 from .runs import Run, explained, given_pairs, in_words, result_in_words, split_pairs
 from .settings import check, check_root, resolve, run_id, training_id
 
-# %% ../../nbs/study/54_batch.ipynb #2f7736c5
+# %% ../../nbs/study/54_batch.ipynb #14807f78
 @cache
 def _code_now(study: str) -> str:
     "Hash of the code that would train a study's networks today; empty for a study that is not there any more."
@@ -72,7 +72,7 @@ def _result(manifest: dict, rows: list[dict]) -> dict:
     means = {variant: round(statistics.fmean(values[variant]), 4) for variant in dict.fromkeys(order)}
     return {"metric": metric, "protocol": protocol, "values": means}
 
-# %% ../../nbs/study/54_batch.ipynb #cb6fc2ea
+# %% ../../nbs/study/54_batch.ipynb #430a1166
 LIST_COLUMNS = "run study preset corpus state age_s stale result root".split()
 
 
@@ -109,9 +109,10 @@ def run_rows(
 ) -> list[dict]:  # A row per run, columns `LIST_COLUMNS`; the latest last
     "All runs: what each is, its state, the seconds since its last sign of life, whether other code has trained it."
     files = Path(runs or runs_folder()).glob(f"{study or '*'}/*/manifest.json")
-    return sorted(map(_row, files), key=lambda row: -row["age_s"])
+    rows = sorted(map(_row, files), key=lambda row: -row["age_s"])
+    return [{name: row[name] for name in LIST_COLUMNS} for row in rows]
 
-# %% ../../nbs/study/54_batch.ipynb #09424716
+# %% ../../nbs/study/54_batch.ipynb #469eb203
 def _age(seconds: float) -> str:
     "Seconds in the largest unit that fits."
     for unit, size in {"d": 86400, "h": 3600, "min": 60}.items():
@@ -138,8 +139,11 @@ def _listed(rows: list[dict], form: str) -> str:
     if form == "json":
         return json.dumps(rows, indent=1)
     if form == "csv":
-        lines = [[json.dumps(v) if isinstance(v, dict) else v for v in row.values()] for row in rows]
-        return "\n".join(",".join(_quoted(value) for value in line) for line in [LIST_COLUMNS, *lines])
+        table = io.StringIO()
+        writer = csv.DictWriter(table, LIST_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({n: json.dumps(v) if isinstance(v, dict) else v for n, v in row.items()} for row in rows)
+        return table.getvalue().rstrip()
     shown = []
     for row in rows:
         result = result_in_words(row["result"]) if isinstance(row["result"], dict) else row["result"]
@@ -147,13 +151,7 @@ def _listed(rows: list[dict], form: str) -> str:
         shown.append({**short, "age": _age(row["age_s"]), "stale": row["stale"], "result": result})
     return aligned(shown)
 
-
-def _quoted(value) -> str:
-    "A cell of a CSV file."
-    text = str(value)
-    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\n') else text
-
-# %% ../../nbs/study/54_batch.ipynb #0882db85
+# %% ../../nbs/study/54_batch.ipynb #59aec764
 def split_values(
     text: str,  # "a,b" or "[a,b],[c]"
 ) -> list[str]:
@@ -185,7 +183,7 @@ def combinations(
         axes.append([dict(zip(group, values, strict=True)) for values in zip(*(swept[n] for n in group), strict=True)])
     return [{name: value for part in parts for name, value in part.items()} for parts in itertools.product(*axes)]
 
-# %% ../../nbs/study/54_batch.ipynb #53c72157
+# %% ../../nbs/study/54_batch.ipynb #259c687a
 @dataclass
 class Member:
     "A run of a sweep."
@@ -225,7 +223,7 @@ def members(
         found.setdefault(name, member)
     return list(found.values())
 
-# %% ../../nbs/study/54_batch.ipynb #68d7ffcd
+# %% ../../nbs/study/54_batch.ipynb #229d3d63
 @patch
 def execute(self: Member, again: bool = False) -> None:
     "Run it in a process of its own; what that says goes into `run.log` of its folder."
@@ -257,7 +255,7 @@ def line(self: Member) -> str:
     took = f" in {_age(self.wall_s)}" if self.wall_s else ""
     return f"{self.words}: {self.state}{took}, run {self.run.id}"
 
-# %% ../../nbs/study/54_batch.ipynb #0db38810
+# %% ../../nbs/study/54_batch.ipynb #0d4dae69
 def summary(
     found: list[Member],
 ) -> list[dict]:  # A row per combination of what is swept beside seeds, and variant: mean, sd and n
@@ -296,7 +294,7 @@ def save_scores(
             writer.writerows(rows)
     return bool(rows)
 
-# %% ../../nbs/study/54_batch.ipynb #09eec721
+# %% ../../nbs/study/54_batch.ipynb #25294896
 def sweep(
     found: list[Member],  # As of `members`
     jobs: int | None = None,  # Runs side by side; None: as many as there are cores
@@ -338,7 +336,7 @@ def _name_of(found: list[Member]) -> str:
     swept = "-".join(dict.fromkeys(name for member in found for name in member.swept)) or "runs"
     return f"{swept}-{stable_hash(sorted(member.run.id for member in found)):016x}"[:80]
 
-# %% ../../nbs/study/54_batch.ipynb #37607df4
+# %% ../../nbs/study/54_batch.ipynb #5b9ed909
 def find_run(
     name: str,  # The run's id or the beginning of it, perhaps with its study before: agf/6729cf
     runs: str | Path | None = None,  # Folder of all runs
@@ -382,11 +380,9 @@ def gather_logs(
         table.to_csv(temporary, index=False)
     return file, len(logs), len(table)
 
-# %% ../../nbs/study/54_batch.ipynb #8f8922a6
+# %% ../../nbs/study/54_batch.ipynb #c73b6a4d
 def _list(argv):
-    parser = argparse.ArgumentParser(
-        "musicmtl.runs list", description="All runs: state, age, stale or not, main result."
-    )
+    parser = argparse.ArgumentParser("musicmtl.runs list", description="All runs: state, age, main result.")
     parser.add_argument("study", nargs="?", choices=list(studies()), metavar="STUDY", help="only this one's")
     parser.add_argument("--state", help="only runs in this state: done, failed, running, interrupted")
     form = parser.add_mutually_exclusive_group()

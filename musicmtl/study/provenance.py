@@ -14,6 +14,7 @@ from importlib.util import find_spec, resolve_name
 from pathlib import Path
 import musicmtl.papers
 from ..core import atomic, cache_dir, stable_hash
+from .glance import source_of
 
 # %% ../../nbs/study/39_provenance.ipynb #4e5b5b93
 _SCOPE = "musicmtl"  # Other packages have versions, which a run's manifest keeps
@@ -118,7 +119,10 @@ def _imports(node: ast.stmt, package: str) -> dict:  # name here -> (module, nam
 
 @cache
 def _module(name: str) -> _Module | None:
-    "A module of this project by its name; None where there is none."
+    "A module by its name; None where there is none. One of this project is found without importing its package."
+    if name.split(".")[0] == _SCOPE:
+        file = source_of(name)
+        return _Module(name, file) if file else None
     try:
         spec = find_spec(name)
     except (ModuleNotFoundError, ValueError):  # a notebook's own, for one
