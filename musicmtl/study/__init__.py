@@ -5,6 +5,7 @@ Its modules are loaded, all together, when the first of their names is asked for
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ _PASSED_ON = "board claims evidence jobs preparation protocol registry results s
 def __getattr__(name):
     if name.startswith("_") and name != "__all__":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if find_spec(f"{__name__}.{name}"):
+        return import_module(f"{__name__}.{name}")
     found = {}
     for module in (import_module(f"{__name__}.{part}") for part in _PASSED_ON):
         found |= {public: getattr(module, public) for public in module.__all__}

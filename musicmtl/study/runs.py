@@ -412,9 +412,9 @@ def _hosting(settings):
 def _main(argv):
     "Command line of `run`; leaves by `SystemExit` where something is wrong."
     if argv and argv[0] in COMMANDS:
-        from musicmtl.study import batch
+        from musicmtl.study.batch import main as main_of_batch
 
-        raise SystemExit(batch.main(list(argv)))
+        raise SystemExit(main_of_batch(list(argv)))
     with explained("musicmtl.runs"):
         others, pairs = split_pairs(argv)
         args = (parser := _parser()).parse_args(others)
