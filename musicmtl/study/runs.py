@@ -363,6 +363,8 @@ def _advice(error, study: str, begun: Run | None) -> str:
     "What to do about an error."
     if study not in studies():
         return "python -m musicmtl.runs --help says what can be given"
+    if begun is None and isinstance(error, RunError):
+        return "nothing was started; the same command starts it once that is mended"
     if begun is None:
         return f"nothing was started; python -m musicmtl.runs {study} --help explains every setting"
     executed = begun.root / "executed.ipynb"
