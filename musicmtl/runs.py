@@ -1,9 +1,9 @@
-"""`python -m musicmtl.runs STUDY --preset NAME -p NAME VALUE`: the command line of `musicmtl.study.runs`."""
+"""`python -m musicmtl.runs STUDY --preset NAME -p NAME VALUE`, `list`, `sweep`, `logs`: the command line of runs."""
 
 import sys
 
 from .study.runs import *
-from .study.runs import main
+from .study.batch import *  # its `main` is that of all
 
 
 def __getattr__(name):

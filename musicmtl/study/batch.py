@@ -14,10 +14,11 @@ from functools import cache
 from pathlib import Path
 from fastcore.basics import patch
 from ..core import ParamsError, RunError, atomic, read_json
-from .glance import argument_in
+from ..glance import argument_in
 from .provenance import training_code
 from .registry import figures_folder, module_of, runs_folder, settings_of, studies
 from .runs import Run, explained, given_pairs, in_words, result_in_words, split_pairs
+from .runs import main as run_one
 from .settings import check, check_root, resolve, run_id, training_id
 
 # %% ../../nbs/study/54_batch.ipynb #14807f78
@@ -395,7 +396,7 @@ def _list(argv):
     else:
         print(f"no runs in {runs_folder()}")
 
-
+# %% ../../nbs/study/54_batch.ipynb #8581ff41
 def _sweep(argv):
     others, pairs = split_pairs(argv)
     parser = argparse.ArgumentParser("musicmtl.runs sweep", description="A run with each value of each setting.")
@@ -423,7 +424,7 @@ def _sweep(argv):
     print(f"{args.study}: {len(found)} runs, {n_done} of them done; each keeps its log and its figures in its folder")
     return sweep(found, args.jobs, args.again)
 
-
+# %% ../../nbs/study/54_batch.ipynb #ac10f47f
 def _logs(argv):
     words = "Losses, weights and gradient norms of a run's trainings, in one table."
     parser = argparse.ArgumentParser("musicmtl.runs logs", description=words)
@@ -442,8 +443,14 @@ COMMANDS = {"list": _list, "sweep": _sweep, "logs": _logs}
 
 
 def main(
-    argv: list[str],  # The first is one of `COMMANDS`
-) -> int:  # Exit status
-    "Command line of `list`, `sweep` and `logs`; leaves by `SystemExit` where something is wrong."
-    with explained(f"musicmtl.runs {argv[0]}"):
-        return COMMANDS[argv[0]](argv[1:]) or 0
+    argv: list[str] | None = None,  # Arguments; the command line's by default
+) -> int:  # Exit status: 0; 1 where a run of a sweep has failed; else as of `runs.main`
+    "Command line of `list`, `sweep` and `logs`, and of `run` where none of them is named."
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if not argv or argv[0] not in COMMANDS:
+        return run_one(argv)
+    try:
+        with explained(f"musicmtl.runs {argv[0]}"):
+            return COMMANDS[argv[0]](argv[1:]) or 0
+    except SystemExit as stop:
+        return stop.code or 0

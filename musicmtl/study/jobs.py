@@ -17,10 +17,9 @@ import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from joblib import Parallel, delayed, parallel_config
 from joblib.parallel import get_active_backend
-from ..core import InUse, RunError, atomic, locked, lost_worker, progress, workers
+from ..core import InUse, RunError, atomic, is_quiet, locked, lost_worker, progress, workers
 from .provenance import training_code
 from .settings import CommonSettings, training_id
-from .tally import is_quiet
 
 # %% ../../nbs/study/44_jobs.ipynb #934e5cfb
 def _read_arrays(

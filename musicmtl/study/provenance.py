@@ -14,7 +14,7 @@ from importlib.util import find_spec, resolve_name
 from pathlib import Path
 import musicmtl.papers
 from ..core import atomic, cache_dir, stable_hash
-from .glance import source_of
+from ..glance import source_of
 
 # %% ../../nbs/study/39_provenance.ipynb #4e5b5b93
 _SCOPE = "musicmtl"  # Other packages have versions, which a run's manifest keeps
@@ -81,7 +81,7 @@ def _unwrapped(body: list[ast.stmt]) -> Iterable[ast.stmt]:
         lazy = isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
         yield from node.body if lazy else [node]
 
-
+# %% ../../nbs/study/39_provenance.ipynb #63959e1c
 class _Module:
     "Source of a module by the names that it defines and imports."
 
@@ -130,11 +130,9 @@ def _module(name: str) -> _Module | None:
     return _Module(name, Path(spec.origin)) if spec is not None and spec.origin else None
 
 # %% ../../nbs/study/39_provenance.ipynb #de88f69a
-LEFT_OUT = ("musicmtl.viz", "musicmtl._modidx", "musicmtl.papers.registry") + tuple(
+LEFT_OUT = ("musicmtl.viz", "musicmtl._modidx", "musicmtl.glance", "musicmtl.papers.registry") + tuple(
     f"musicmtl.study.{name}"
-    for name in (
-        "batch bench claims findings glance jobs provenance registry report results runs settings skeleton tally"
-    ).split()
+    for name in ("batch bench claims findings jobs provenance registry report results runs settings skeleton").split()
 )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 import yaml
 from ..core import ParamsError, RunError, repo_root
-from .glance import argument_in, glance
+from ..glance import argument_in, glance
 import musicmtl.papers
 
 if TYPE_CHECKING:  # what only tables need is imported where they are read

@@ -38,11 +38,10 @@ from musicmtl.study.results import (
 )
 from .preparation import name_in_tables
 from .provenance import row_code, scoring_code, training_code
-from .runs import Run, open_run, output_folder
+from .runs import Run, Tally, open_run, output_folder
 from .registry import published
 from .settings import CommonSettings, resolve
 from .settings import parameters as _parameters
-from .tally import Tally
 
 # %% ../../nbs/study/50_skeleton.ipynb #7078bc75
 SIZE_COLUMNS = "study preset network parameters paper printed".split()
