@@ -6,10 +6,11 @@
 __all__ = ['MADE_UP', 'AudioError', 'CorpusError', 'ParamsError', 'RunError', 'InUse', 'PretrainedMissing', 'repo_root',
            'cache_dir', 'locked', 'sweep', 'temporary_beside', 'atomic', 'save_tensors', 'read_json', 'seed_everything',
            'stable_hash', 'generator', 'whole_number', 'end_with', 'limit_threads', 'workers', 'lost_worker',
-           'side_by_side', 'progress', 'made_up']
+           'side_by_side', 'progress', 'is_quiet', 'made_up']
 
 # %% ../nbs/00_core.ipynb #2c7aed33
-import contextlib, errno, fcntl, hashlib, io, json, os, random, re, shutil, sys, threading, time, uuid, warnings
+import builtins, contextlib, errno, fcntl, hashlib, io, json, os, random, re, shutil, sys, threading, time
+import uuid, warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 import numpy as np
@@ -511,6 +512,12 @@ def progress(
 
     silent = os.environ.get("TQDM_DISABLE", "0") not in ("", "0")  # in a notebook, tqdm ignores the variable
     return tqdm(items, desc=desc, **{"leave": False, "disable": silent, **kwargs})
+
+# %% ../nbs/00_core.ipynb #824679e3
+def is_quiet() -> bool:
+    "Whether nobody would see a progress bar: $TQDM_DISABLE, or an output that is neither a terminal nor a notebook."
+    silent = os.environ.get("TQDM_DISABLE", "0") not in ("", "0")
+    return silent or not (sys.stderr.isatty() or hasattr(builtins, "__IPYTHON__"))
 
 # %% ../nbs/00_core.ipynb #36dd2960
 MADE_UP = "made-up-by-musicmtl.json"  # The marker: what was rendered into its folder, and from what

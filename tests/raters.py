@@ -19,7 +19,7 @@ from musicmtl.core import generator
 from musicmtl.study import Comparison, CommonSettings, Job, NotTestable, Study, Table, collect, draws, run_jobs
 
 TRUTH, SONGS = generator("truth").integers(0, 4, 200), np.arange(200) // 10
-DATA = SimpleNamespace(name="items", fingerprint="0" * 32, notes=("200 items remain",))
+DATA = SimpleNamespace(name="items", fingerprint="0" * 32, notes=("200 items remain",), corpus=range(200))
 
 EIGHT = [(label, end, seed) for label in ("plain", "smart") for end in ("published", "corrected") for seed in (0, 1)]
 

@@ -269,7 +269,10 @@ def test_dependencies_are_pinned():
 
 def data_files() -> set[str]:
     "Files of the package that are no modules."
-    files = (file for file in (ROOT / "musicmtl").rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    package = ROOT / "musicmtl"
+    found = [*package.rglob("*"), *(package / "studies").glob("**/*")]  # a link to nbs/studies
+    files = (file for file in found if file.is_file() and "__pycache__" not in file.parts)
+    files = (file for file in files if file.name != ".notest")  # nbdev's
     return {str(file.relative_to(ROOT)) for file in files if file.suffix != ".py"}
 
 

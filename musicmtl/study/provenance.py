@@ -14,6 +14,7 @@ from importlib.util import find_spec, resolve_name
 from pathlib import Path
 import musicmtl.papers
 from ..core import atomic, cache_dir, stable_hash
+from ..glance import source_of
 
 # %% ../../nbs/study/39_provenance.ipynb #4e5b5b93
 _SCOPE = "musicmtl"  # Other packages have versions, which a run's manifest keeps
@@ -74,6 +75,13 @@ class _Bare(ast.NodeTransformer):
         return node
 
 # %% ../../nbs/study/39_provenance.ipynb #33294bc1
+def _unwrapped(body: list[ast.stmt]) -> Iterable[ast.stmt]:
+    "Statements of a module; `if TYPE_CHECKING` holds the imports of a package that loads its modules later."
+    for node in body:
+        lazy = isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        yield from node.body if lazy else [node]
+
+# %% ../../nbs/study/39_provenance.ipynb #63959e1c
 class _Module:
     "Source of a module by the names that it defines and imports."
 
@@ -81,7 +89,7 @@ class _Module:
         self.name, self.file = name, file
         self.own, self.imported, self.effects, self.stars = {}, {}, [], []
         package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-        for node in _Bare().visit(ast.parse(file.read_text(encoding="utf-8"))).body:
+        for node in _unwrapped(_Bare().visit(ast.parse(file.read_text(encoding="utf-8"))).body):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 self.stars += [module for module, what in _imports(node, package).values() if what == "*"]
                 self.imported |= _imports(node, package)
@@ -111,7 +119,10 @@ def _imports(node: ast.stmt, package: str) -> dict:  # name here -> (module, nam
 
 @cache
 def _module(name: str) -> _Module | None:
-    "A module of this project by its name; None where there is none."
+    "A module by its name; None where there is none. One of this project is found without importing its package."
+    if name.split(".")[0] == _SCOPE:
+        file = source_of(name)
+        return _Module(name, file) if file else None
     try:
         spec = find_spec(name)
     except (ModuleNotFoundError, ValueError):  # a notebook's own, for one
@@ -124,10 +135,11 @@ LEFT_OUT = (
     "musicmtl.docstrings",
     "musicmtl.mirdata_corpus",
     "musicmtl._modidx",
+    "musicmtl.glance",
     "musicmtl.papers.registry",
 ) + tuple(
     f"musicmtl.study.{name}"
-    for name in "bench claims findings jobs provenance registry report results runs settings skeleton".split()
+    for name in ("batch bench claims findings jobs provenance registry report results runs settings skeleton").split()
 )
 
 

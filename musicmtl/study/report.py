@@ -37,7 +37,7 @@ from musicmtl.study.findings import (
     words_of,
     wrong_words,
 )
-from .registry import claims_of, find_study, number, published
+from .registry import claims_of, figures_folder, find_study, number, published
 from .registry import studies as known_studies
 from .results import RESULT_COLUMNS, by_question, result_table
 from musicmtl.viz import (
@@ -103,10 +103,10 @@ _NUMBERS = "margins effect low high trainings rounds groups resolvable paper nee
 
 
 def read_results(
-    data: str | Path | None = None,  # Folder; `figures/data` of the checkout by default
+    data: str | Path | None = None,  # Folder; `data` in `figures_folder()` by default
 ) -> Tables:  # Empty where there is nothing
     "All results, claims and margins in a folder. Raises `RunError` for a lost column or an unknown verdict."
-    data = Path(data) if data else repo_root() / "figures" / "data"
+    data = Path(data) if data else figures_folder() / "data"
     scores = [result_table(file, RESULT_COLUMNS) for file in sorted(data.glob("[!.]*.csv")) if _holds_results(file)]
     scores = pd.concat(scores, ignore_index=True) if scores else pd.DataFrame(columns=RESULT_COLUMNS)
     claims = _claims_table(data / "claims.csv", CLAIM_COLUMNS)
@@ -848,7 +848,7 @@ def write_report(
     out: str | Path | None = None,  # Opening page; `figures/report.html` by default, the others in a folder of its name
 ) -> Path:  # The opening page
     "Write the report from the tables in `data` and the pictures in the folders beside it. Raises `ParamsError`."
-    data = Path(data) if data else repo_root() / "figures" / "data"
+    data = Path(data) if data else figures_folder() / "data"
     if not data.is_dir():
         raise ParamsError(f"report: no folder {data}")
     out = Path(out) if out else data.parent / "report.html"

@@ -11,7 +11,6 @@ import math, os, platform
 from collections.abc import Callable
 from pathlib import Path
 import numpy as np, pandas as pd
-from .. import viz
 from ..core import CorpusError, RunError, atomic, locked, repo_root
 from ..tables import nfc, read_table
 
@@ -199,6 +198,8 @@ def save_figures(
     corpus: str,
 ) -> list[str]:  # Their names
     "Write figures as PNG."
+    from musicmtl import viz
+
     for name, axes in figures.items():
         viz.save_figure(axes, figure_file(folder, corpus, f"{name}.png"))
     return sorted(figures)

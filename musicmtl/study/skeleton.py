@@ -39,7 +39,7 @@ from musicmtl.study.results import (
 )
 from .preparation import name_in_tables
 from .provenance import row_code, scoring_code, training_code
-from .runs import Run, open_run, output_folder
+from .runs import Run, Tally, open_run, output_folder
 from .registry import published
 from .settings import CommonSettings, resolve
 from .settings import parameters as _parameters
@@ -148,13 +148,16 @@ def run(self: Study, data, settings: CommonSettings):  # -> `Outcome`
     "Train what is missing, stage by stage, and read the answers. Other processes may be at the same run."
     run = open_run(self.name, settings)
     root = jobs_folder(settings, run)
-    with on_cluster(settings.cluster):
-        for words, jobs in self.stages(data, settings).items():
-            if jobs:
-                run_jobs(jobs, data, settings, root, words)
+    stages = {words: list(dict.fromkeys(jobs)) for words, jobs in self.stages(data, settings).items() if jobs}
+    with on_cluster(settings.cluster), Tally(stages, run.root) as tally:
+        for words, jobs in stages.items():
+            run_jobs(jobs, data, settings, root, words, tally.stage(words))
     if settings.corpus == "folder":
         data = data.called(name_in_tables(data.name, data.corpus.root, output_folder(run) / "data"))
-    return Outcome(self, data, settings, run, root)
+    outcome = Outcome(self, data, settings, run, root)
+    outcome.networks = {"trained": tally.found["trained"], "read": tally.found["total"] - tally.found["trained"]}
+    outcome.jobs = [job.name for jobs in stages.values() for job in jobs]
+    return outcome
 
 # %% ../../nbs/study/50_skeleton.ipynb #145ae01d
 class Outcome:
@@ -167,6 +170,7 @@ class Outcome:
         scores = partial(study.scores, data, settings)
         self.board = Board(self.readings, scores, metric=study.metric, data=data, settings=settings)
         self.tables = {}  # Name -> whole table, once saved
+        self.networks, self.jobs = {}, []  # How many were trained and how many read; their names
 
     def __repr__(self):
         return f"Outcome({self.study.name!r}, {self.board!r})"
@@ -404,7 +408,27 @@ def draw(self: Outcome) -> list[str]:  # Their names
 
 
 @patch
+def main_result(
+    self: Outcome,
+) -> dict:  # metric, protocol, values: variant -> mean of its trainings; empty before `save`
+    "What the study compares its networks by, under the main protocol."
+    if "scores" not in self.tables:
+        return {}
+    own = rows_of_run(self.tables["scores"], self.data, self.settings)
+    own = own[(own.metric == self.study.metric) & (own.protocol == self.settings.main_protocol)]
+    means = own.groupby("variant").value.mean().round(4)
+    values = {
+        variant: means[variant]
+        for variant in dict.fromkeys((*self.settings.variants, *means.index))
+        if variant in means
+    }
+    return {"metric": self.study.metric, "protocol": self.settings.main_protocol, "values": values}
+
+
+@patch
 def finish(self: Outcome) -> None:
-    "Mark the run as done."
+    "Mark the run as done; the manifest says what was used, what was left out, and what came out."
+    found = {"corpus": self.data.fingerprint, "notes": self.data.notes, "name": self.data.name}
+    found |= {"tracks": len(self.data.corpus), "networks": self.networks, "jobs": self.jobs, "code": self.base["code"]}
     save_inventory(self.data, self.run.root)
-    self.run.finish(corpus=self.data.fingerprint, notes=self.data.notes)
+    self.run.finish(**found, result=self.main_result(), figures=str(self.folder))

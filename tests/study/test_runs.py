@@ -3,6 +3,7 @@
 import json
 import os
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from processes import environment
 
-from musicmtl.core import ParamsError, RunError, repo_root
+from musicmtl.core import CorpusError, ParamsError, RunError
 from musicmtl.study import CommonSettings, find_study, main_studies, resolve, run_id
 from musicmtl.study.runs import main, open_run, output_folder, run
 
@@ -69,14 +70,108 @@ def test_the_driver_refuses_before_anything_starts(study, params, message, home)
 
 @pytest.mark.long
 def test_the_notebooks_own_error_comes_back_in_one_sentence(home, capsys):
-    "Through papermill and a kernel; the manifest keeps it."
-    assert main(["agf", "-p", "corpus", "folder", "-p", "root", str(home / "nowhere")]) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[-1].startswith("agf: ") and "does not exist" in lines[-1] and "Traceback" not in "".join(lines)
+    "Through papermill and a kernel; the manifest keeps it, and the last line says what to do."
+    (home / "empty").mkdir()
+    assert main(["agf", "-p", "corpus", "folder", "-p", "root", str(home / "empty")]) == 2
+    *_, said, advice = capsys.readouterr().err.splitlines()
     (file,) = (home / "runs" / "agf").glob("*/manifest.json")
     manifest = json.loads(file.read_text())
-    assert manifest["status"] == "failed" and "does not exist" in manifest["reason"]
-    assert (file.parent / "executed.ipynb").exists()
+    assert manifest["status"] == "failed" and said == f"agf: {manifest['reason']}" and str(home / "empty") in said
+    executed = file.parent / "executed.ipynb"
+    assert executed.exists() and str(executed) in advice and "the same command goes on" in advice
+
+
+@pytest.mark.parametrize(
+    "study, params, message",
+    [
+        ("agf", {"root": "nowhere"}, "corpus 'folder': the folder .*nowhere does not exist"),
+        ("agf", {"corpus": "fma"}, "root: corpus 'fma' needs the folder that holds it, found None"),
+        ("lstm_ensemble", {"corpus": "msd", "root": "nowhere"}, "corpus 'msd': the folder .*nowhere does not exist"),
+    ],
+)
+def test_a_folder_that_is_not_there_is_said_before_anything_starts(study, params, message, home, monkeypatch):
+    monkeypatch.chdir(home)
+    with pytest.raises((ParamsError, CorpusError), match=message):
+        run(study, **params)
+    assert list(home.iterdir()) == []
+
+
+LIGHT = """
+import sys
+from musicmtl.runs import main
+status = main(sys.argv[1:])
+heavy = [name for name in ("torch", "lightning", "pandas", "librosa", "matplotlib", "papermill") if name in sys.modules]
+print("loaded:", *heavy)
+sys.exit(status)
+"""
+
+
+@pytest.mark.parametrize(
+    "words, status",
+    [
+        ("agf -p sead 1", 2),
+        ("lstm_ensemble -p sead 1", 2),
+        ("pase -p root nowhere", 2),
+        ("tagging -p variants nonsense", 2),
+        ("artist_language --help", 0),
+        ("list", 0),
+        ("sweep agf -p seed 0,1 --dry-run", 0),
+    ],
+)
+def test_the_command_line_answers_before_it_loads_anything(words, status, home):
+    "A typing error, a folder that is not there, help, lists: without torch and all that networks need."
+    command = [sys.executable, "-c", LIGHT, *words.split()]
+    answer = subprocess.run(command, env={**os.environ, **environment(home)}, capture_output=True, text=True, cwd=home)
+    assert answer.returncode == status, answer.stderr
+    assert answer.stdout.splitlines()[-1].strip() == "loaded:"
+
+
+RESULT = {"metric": "micro_f1", "protocol": "corrected", "values": {"single_task": 0.5, "equal": 0.25}}
+
+
+def test_a_run_says_what_it_used_what_it_left_out_what_came_out_and_where_it_lies(home, monkeypatch, capsys):
+    "Also at preset smoke; repeated, it says at once that it is done, and the same again."
+
+    def pretend(notebook, executed, given, **options):
+        Path(executed).write_text("{}")
+        this = open_run("agf", resolve(find_study("agf").settings, "agf", given))
+        found = {"notes": ["2 tracks are too short", "34 tracks of 4 classes of genre remain"], "name": "mine"}
+        this.finish(**found, networks={"trained": 3, "read": 4}, result=RESULT, figures=str(home / "figures"))
+
+    monkeypatch.setattr("papermill.execute_notebook", pretend)
+    assert main(["agf"]) == 0
+    _, done, *said = capsys.readouterr().out.splitlines()
+    (root,) = (home / "runs" / "agf").iterdir()
+    assert done.startswith(f"agf: done (run {root.name}")
+    used, left_out, found, lies = (line.split(maxsplit=1) for line in said)
+    assert (
+        used[1] == ("mine, 34 tracks of 4 classes of genre remain; 3 networks trained, 4 read from earlier runs")
+        and left_out[1].split(maxsplit=1)[1] == "2 tracks are too short"
+    )
+    assert found[1] == "micro f1, corrected: single_task 0.5, equal 0.25"
+    assert str(root) in lies[1] and str(home / "figures") in lies[1]
+    monkeypatch.setattr("papermill.execute_notebook", None)
+    os.utime(root / "manifest.json", (1e9, 1e9))
+    assert main(["agf"]) == 0
+    _, done, *again = capsys.readouterr().out.splitlines()
+    assert done.startswith(f"agf: run {root.name} is done already (") and "--again" in done and again == said
+
+
+def test_a_run_outside_a_checkout_keeps_its_files_where_the_caller_stands(home, monkeypatch):
+    (home / "away").mkdir()
+    monkeypatch.chdir(home / "away")
+    monkeypatch.delenv("MUSICMTL_RUNS")
+    monkeypatch.delenv("MUSICMTL_FIGURES", raising=False)
+    places = []
+
+    def pretend(notebook, executed, given, cwd, **options):
+        places.append(cwd)
+        Path(executed).write_text("{}")
+
+    monkeypatch.setattr("papermill.execute_notebook", pretend)
+    this = run("agf", preset="mini")
+    assert this.root.parent == home / "away" / "runs" / "agf" and places == [str(home / "away")]
+    assert output_folder(this) == home / "away" / "figures"
 
 
 def test_the_command_line_is_a_module(home, monkeypatch, capsys):
@@ -84,12 +179,16 @@ def test_the_command_line_is_a_module(home, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         runpy.run_module("musicmtl.runs", run_name="__main__")
     assert stop.value.code == 2
-    assert capsys.readouterr().err.strip() == "agf: parameters: n_jobs must be a whole number, found 'many'"
+    said, advice = capsys.readouterr().err.splitlines()
+    assert said == "agf: parameters: n_jobs must be a whole number, found 'many'"
+    assert advice == "agf: nothing was started; python -m musicmtl.runs agf --help explains every setting"
 
 
 def test_all_means_every_papers_main_study(home, monkeypatch, capsys):
     "One that fails ends the row."
     asked = []
+    monkeypatch.setenv("HOME", str(home))
+    (home / "Music").mkdir()
 
     def pretend(study, **params):
         asked.append((study, params))
@@ -101,7 +200,7 @@ def test_all_means_every_papers_main_study(home, monkeypatch, capsys):
     assert main(["all", "--preset", "mini", "-p", "seed", "3", "-p", "root", "~/Music"]) == 2
     assert [study for study, _ in asked] == main_studies()[:3]
     assert all(params == {"again": False, "preset": "mini", "seed": "3", "root": "~/Music"} for _, params in asked)
-    assert capsys.readouterr().err == "lstm_ensemble: no room\n"
+    assert capsys.readouterr().err.splitlines()[0] == "lstm_ensemble: no room"
 
 
 @pytest.fixture
@@ -123,7 +222,9 @@ def injected(home, monkeypatch):
 @pytest.mark.parametrize("root", ["music", "2024", "-music", "My 'Music'", "~/Music", "$HOME", "--again", "none", "-p"])
 def test_a_root_is_what_the_caller_sees(root, injected, home, monkeypatch):
     "The kernel works elsewhere: what it is given is absolute."
-    here = repo_root() / "tests"
+    here = home / "here"
+    for folder in (here / root, home / "Music"):
+        folder.mkdir(parents=True, exist_ok=True)
     monkeypatch.chdir(here)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("MUSICMTL_RUNS", os.path.relpath(home / "runs"))
@@ -158,8 +259,9 @@ def test_every_kind_of_value_reaches_the_notebook(injected):
 )
 def test_a_wrong_command_line_gets_one_sentence_and_runs_nothing(words, message, injected, home, capsys):
     assert main(words.split()) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    line, advice = capsys.readouterr().err.splitlines()
     assert line.startswith(message) and not injected and list(home.iterdir()) == []
+    assert " --help " in advice
 
 
 def test_help_lists_the_settings_of_a_study(home, capsys):
@@ -187,7 +289,8 @@ def test_folders_that_cannot_be_written_get_one_sentence(place, injected, home, 
     monkeypatch.setenv("MUSICMTL_FIGURES", str(home / "figures"))
     monkeypatch.setenv(place, str(home / "file" / "folder"))
     assert main(["agf", "--preset", "mini"]) == 2 and not injected
-    (line,) = capsys.readouterr().err.splitlines()
+    line, *advice = capsys.readouterr().err.splitlines()
+    assert "the same command" in (advice or [line])[-1]
     assert str(home / "file") in line and "Not a directory" in line
 
 

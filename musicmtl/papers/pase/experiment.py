@@ -46,6 +46,7 @@ from musicmtl.study import (
     fold_items,
     frequent,
     parts_in_words,
+    place,
     require_column,
     require_parts,
     require_tracks,
@@ -176,7 +177,7 @@ class PretrainingSettings(CommonSettings):
     "Settings of the clips, the encoders and their pre-training."
 
     corpus: Literal["miniature", "folder", "commons", "datasets"] = "miniature"  # Input corpus
-    root: str | None = None  # Its folder; of "datasets" the folder that holds audioset, openmic, ballroom and fma
+    root: str | None = place()  # Its folder; of "datasets" the folder that holds audioset, openmic, ballroom and fma
     size: str = "smoke"  # Of Miniature's views, the downstream tasks
     tracks: int | None = None  # Of each view, in place of what its size has
     balancer: str = which("reciprocal")  # Of PASE+ with all workers: the paper's re-weighting
