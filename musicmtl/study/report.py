@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Tables', 'read_results', 'comparison_table', 'chart', 'claims_section', 'changes_section', 'scores_section',
-           'measures_section', 'unmatched', 'figures_section', 'rivals_section', 'said_to_be_stale', 'render_report',
-           'write_report', 'readme', 'main', 'verdict_table']
+           'measures_section', 'unmatched', 'caption', 'figures_section', 'rivals_section', 'said_to_be_stale',
+           'render_report', 'write_report', 'readme', 'main', 'verdict_table']
 
 # %% ../../nbs/study/53_report.ipynb #3b79edc5
 import argparse, html, os, re, sys
@@ -590,6 +590,15 @@ def _caption(captions: dict, name: str, names: Names) -> str:
     if n:
         text = re.sub(r"\b\d+ classes", f"{n} classes", text)
     return f"{names.label(match['corpus'])}. {text}" if match["corpus"] else text
+
+# %% ../../nbs/study/53_report.ipynb #a82ac015
+def caption(
+    folder: Path,  # With `captions.yaml`: `figures/<study>`
+    name: str,  # Of a picture or page, with its ending
+    names: Names = NAMES,  # For a caption that is missing
+) -> str:
+    "What a figure shows, as the report says it."
+    return _caption(_captions(folder), name, names)
 
 # %% ../../nbs/study/53_report.ipynb #a1dd6e57
 def _picture(file: Path, text: str, link: str) -> str:
