@@ -106,8 +106,9 @@ def _controls(draw: Callable, controls: dict, first: tuple, dpi: int):  # -> a w
     def redraw(**values):
         image.value, below.value = _drawn(draw, dpi, **values)
 
-    redraw.__signature__ = inspect.signature(draw)  # whose defaults the controls begin with
-    found = ipywidgets.interactive(redraw, **controls)
+    redraw.__signature__ = known = inspect.signature(draw)  # whose defaults the controls begin with
+    first_of = {name: known.parameters[name].default for name, asked in controls.items() if isinstance(asked, bool)}
+    found = ipywidgets.interactive(redraw, **{**controls, **first_of})
     for child in found.children[:-1]:  # the last shows what is printed
         child.continuous_update = False
         child.style.description_width, child.layout.width = "initial", "30em"
@@ -119,7 +120,7 @@ def play(
     *,
     live: bool | None = None,  # Whether with controls; by default where a person sits before the kernel
     dpi: int = 90,  # Of the picture
-    **controls,  # Name -> what ipywidgets makes a control of: (low, high, step), a list of choices, True or False
+    **controls,  # Name -> what ipywidgets makes a control of: (low, high, step), a list of choices, True for a switch
 ) -> None:
     "Show what `draw` makes of its defaults, with controls where they can be used. Raises `ParamsError`."
     defaults = {name: known.default for name, known in inspect.signature(draw).parameters.items()}
