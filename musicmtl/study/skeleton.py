@@ -35,6 +35,8 @@ from musicmtl.study.results import (
     RUN_COLUMNS,
     TIME_COLUMNS,
     asked_of,
+    caption,
+    captions_of,
     collect,
     figure_file,
     machine,
@@ -458,11 +460,9 @@ def picture(
     name: str,  # Of a figure that was drawn
 ) -> Picture:
     "A figure with its caption."
-    from musicmtl.study.report import caption
-
     file = self.drawn[name]
     folder = file.parent if (file.parent / "captions.yaml").exists() else repo_root() / "figures" / self.study.name
-    return Picture(file, caption(folder, file.name, self.study.names or viz.NAMES))
+    return Picture(file, caption(captions_of(folder), file.name, self.study.names or viz.NAMES))
 
 # %% ../../nbs/study/50_skeleton.ipynb #fdbb1467
 def _caption_below(text: str) -> dict:  # Bundle of a notebook's output
