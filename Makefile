@@ -13,6 +13,8 @@
 #   make test-long            what kills and restarts whole studies, trains on several processes, measures, or trains for long
 #   make test-fast            the same without notebooks, papers and whole studies (about a minute)
 #
+#   make lab                  JupyterLab on the environment's own kernel, at a page that says what there is to see, hear and run
+#
 #   make bench                every claim of speed, on a machine with nothing else to do: figures/bench/bench.png (25 minutes)
 #   make bench BENCH="features pitch"
 #                             some of them (notebooks of nbs/bench that full.yaml names); DEVICE=cuda: on a GPU (gpu.yaml)
@@ -23,7 +25,7 @@
 #   make setup                only the environment
 #   make clean-runs           delete runs/ with all trained networks and caches
 #
-# Variables: STUDY (all), PRESET (mini), CORPUS, ROOT, TARGET, DATA, BENCH (all), PYTHON (python3). CONTRIBUTING.md has more.
+# Variables: STUDY (all), PRESET (mini), CORPUS, ROOT, TARGET, DATA, BENCH (all), LAB (options of jupyter lab), PYTHON (python3). CONTRIBUTING.md has more.
 
 PYTHON ?= python3
 STUDY  ?= all
@@ -34,6 +36,7 @@ TARGET ?=
 DATA   ?= $(MUSICMTL_DATA)
 BENCH  ?= all
 DEVICE ?= cpu
+LAB    ?=
 
 VENV  := .venv
 PY    := $(VENV)/bin/python
@@ -45,7 +48,7 @@ QUIET := TQDM_DISABLE=1 OMP_NUM_THREADS=1
 export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
 export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 
-.PHONY: help setup study claims real report docs bench reliability test test-long test-fast test-sync test-notebooks test-studies test-papers test-core test-rooms test-long-studies test-long-others test-long-notebooks clean-runs
+.PHONY: help setup study claims real report docs lab bench reliability test test-long test-fast test-sync test-notebooks test-studies test-papers test-core test-rooms test-long-studies test-long-others test-long-notebooks clean-runs
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
 
@@ -91,6 +94,14 @@ report: setup
 docs: setup
 	@echo "docs: from notebooks to pages (minutes the first time, then what has changed)"
 	@$(QUIET) $(PY) nbs/docs/make_docs.py
+
+# Kernel and trust (without which Jupyter shows no players) are kept in the environment, not in the home of the user.
+lab: export JUPYTER_DATA_DIR = $(CURDIR)/$(VENV)/share/jupyter
+lab: export JUPYTERLAB_WORKSPACES_DIR = $(CURDIR)/$(VENV)/share/jupyter/workspaces
+lab: setup
+	@$(PY) -m ipykernel install --sys-prefix --name python3 --display-name "Python (musicmtl)" > /dev/null
+	@find nbs -name '*.ipynb' -not -path '*/.ipynb_checkpoints/*' -exec $(VENV)/bin/jupyter-trust {} + > /dev/null
+	@$(VENV)/bin/jupyter-lab $(LAB) nbs/start.ipynb
 
 # One notebook at a time, with as many threads as nbs/bench/full.yaml gives it.
 bench: setup

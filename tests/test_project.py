@@ -61,6 +61,21 @@ def test_outputs_name_no_place_of_this_machine(notebook):
             assert str(ROOT) not in text and "site-packages" not in text and "/tmp/" not in text
 
 
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda file: str(file.relative_to(ROOT / "nbs")))
+def test_outputs_need_no_kernel(notebook):
+    "A widget's model is gone with its kernel: what is committed is the picture."
+    for cell in code_cells(notebook):
+        assert not any("jupyter.widget" in kind for output in cell["outputs"] for kind in output.get("data", {}))
+
+
+def test_lab_opens_a_page_whose_links_lead_somewhere():
+    command = subprocess.run(["make", "-n", "lab"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    page = ROOT / re.search(r"jupyter-lab .*?(\S+\.ipynb)", command)[1]
+    prose = "".join("".join(cell["source"]) for cell in json.loads(page.read_text(encoding="utf-8"))["cells"])
+    links = re.findall(r"\]\(([^)#]+)", prose)
+    assert len(links) > 10 and [link for link in links if not (page.parent / link).exists()] == []
+
+
 def test_only_the_lists_that_nbdev_wraps_are_wider_than_120_columns():
     "Cells are checked by ruff; generated modules also hold a summary from the notebook's prose, and `__all__`."
     wide = []

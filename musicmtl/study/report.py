@@ -15,7 +15,7 @@ from pathlib import Path
 from string import Template
 from urllib.parse import quote
 import numpy as np
-import pandas as pd, yaml
+import pandas as pd
 from ..core import ParamsError, RunError, atomic, repo_root
 from .claims import CLAIM_COLUMNS, MARGIN_COLUMNS, TESTS, VERDICTS
 from musicmtl.study.findings import (
@@ -40,6 +40,8 @@ from musicmtl.study.findings import (
 from .registry import claims_of, figures_folder, find_study, number, published
 from .registry import studies as known_studies
 from .results import RESULT_COLUMNS, by_question, result_table
+from .results import caption as _caption
+from .results import captions_of as _captions
 from musicmtl.viz import (
     NAMES,
     Names,
@@ -564,32 +566,6 @@ def _unmatched_section(scores: pd.DataFrame, published: pd.DataFrame, names: Nam
         return ""
     table = _html_table(["Where", "Variant", "Metric", "Paper"], rows)
     return _details(f"Numbers of the paper that have no counterpart here yet ({len(rows)})", table)
-
-# %% ../../nbs/study/53_report.ipynb #3fb41947
-def _captions(folder: Path) -> dict:  # File name -> text
-    "Captions of a folder's pictures."
-    file = folder / "captions.yaml"
-    return (yaml.safe_load(file.read_text(encoding="utf-8")) or {}) if file.exists() else {}
-
-
-def _of_known(known: str, name: str) -> re.Match | None:  # Groups corpus and n
-    "Whether a file's name is a known one after a corpus, perhaps with another number of classes: msd_accuracy_5.png."
-    pattern = re.sub(r"_\d+(?=\\\.)", r"_(?P<n>\\d+)", re.escape(known))
-    return re.fullmatch(rf"(?:(?P<corpus>.+)_)?{pattern}", name)
-
-
-def _caption(captions: dict, name: str, names: Names) -> str:
-    "Caption of a file; of another corpus than Miniature, or of other numbers of classes, that of Miniature."
-    if name in captions:
-        return str(captions[name])
-    found = [(known, match) for known in captions if (match := _of_known(known, name))]
-    if not found:
-        return names.label(Path(name).stem)
-    known, match = max(found, key=lambda pair: len(pair[0]))
-    text, n = str(captions[known]), match.groupdict().get("n")
-    if n:
-        text = re.sub(r"\b\d+ classes", f"{n} classes", text)
-    return f"{names.label(match['corpus'])}. {text}" if match["corpus"] else text
 
 # %% ../../nbs/study/53_report.ipynb #a1dd6e57
 def _picture(file: Path, text: str, link: str) -> str:

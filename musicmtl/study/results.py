@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['RUN_COLUMNS', 'RESULT_COLUMNS', 'KEY', 'TIME_COLUMNS', 'result_table', 'collect', 'machine', 'asked_of',
-           'by_question', 'figure_file', 'save_figures', 'best_rows', 'rows_of_run', 'in_order']
+           'by_question', 'figure_file', 'save_figures', 'captions_of', 'caption', 'best_rows', 'rows_of_run',
+           'in_order']
 
 # %% ../../nbs/study/47_results.ipynb #49d1f159
-import math, os, platform
+import math, os, platform, re
 from collections.abc import Callable
 from pathlib import Path
-import numpy as np, pandas as pd
+import numpy as np, pandas as pd, yaml
 from ..core import CorpusError, RunError, atomic, locked, repo_root
 from ..tables import nfc, read_table
 
@@ -203,6 +204,38 @@ def save_figures(
     for name, axes in figures.items():
         viz.save_figure(axes, figure_file(folder, corpus, f"{name}.png"))
     return sorted(figures)
+
+# %% ../../nbs/study/47_results.ipynb #9dc602af
+def captions_of(
+    folder: Path,  # `figures/<study>`
+) -> dict:  # File name -> text
+    "Captions of a folder's pictures."
+    file = folder / "captions.yaml"
+    return (yaml.safe_load(file.read_text(encoding="utf-8")) or {}) if file.exists() else {}
+
+
+def _of_known(known: str, name: str) -> re.Match | None:  # Groups corpus and n
+    "Whether a file's name is a known one after a corpus, perhaps with another number of classes: msd_accuracy_5.png."
+    pattern = re.sub(r"_\d+(?=\\\.)", r"_(?P<n>\\d+)", re.escape(known))
+    return re.fullmatch(rf"(?:(?P<corpus>.+)_)?{pattern}", name)
+
+
+def caption(
+    captions: dict,  # Of `captions_of`
+    name: str,  # Of a picture or page, with its ending
+    names,  # `viz.Names`, for what has no caption
+) -> str:
+    "Caption of a file; of another corpus than Miniature, or of other numbers of classes, that of Miniature."
+    if name in captions:
+        return str(captions[name])
+    found = [(known, match) for known in captions if (match := _of_known(known, name))]
+    if not found:
+        return names.label(Path(name).stem)
+    known, match = max(found, key=lambda pair: len(pair[0]))
+    text, n = str(captions[known]), match.groupdict().get("n")
+    if n:
+        text = re.sub(r"\b\d+ classes", f"{n} classes", text)
+    return f"{names.label(match['corpus'])}. {text}" if match["corpus"] else text
 
 # %% ../../nbs/study/47_results.ipynb #f0d81d7f
 def best_rows(

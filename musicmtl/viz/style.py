@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['TASKS', 'METHODS', 'PROTOCOLS', 'VERDICTS', 'METRICS', 'CORPORA', 'RIVALS', 'NAMES', 'CLASS_COLOURS', 'GREY', 'BLUE',
-           'DASHED', 'DOTTED', 'SLANTED', 'style', 'use_style', 'Names', 'label', 'colour', 'class_marks', 'drawable',
-           'is_score', 'shown', 'quantity', 'paper_number', 'axes_or_new', 'need_columns', 'one_value', 'legend_above',
-           'log_axis', 'title_above', 'save_figure', 'notebook_figures', 'show_only']
+           'DASHED', 'DOTTED', 'SLANTED', 'pyplot', 'style', 'use_style', 'Names', 'label', 'colour', 'class_marks',
+           'drawable', 'is_score', 'shown', 'quantity', 'paper_number', 'axes_or_new', 'need_columns', 'one_value',
+           'legend_above', 'log_axis', 'title_above', 'save_figure', 'notebook_figures', 'show_only']
 
 # %% ../../nbs/viz/30_style.ipynb #3e8d6d95
 import contextlib, io, re, sys, unicodedata
@@ -68,12 +68,18 @@ def _settings() -> dict:
     return {**sns.axes_style("ticks"), **_STYLE, "font.sans-serif": _fonts()}
 
 # %% ../../nbs/viz/30_style.ipynb #be5fc955
+def pyplot():  # -> module
+    "`matplotlib.pyplot` with its backend loaded: one that a notebook loads within a style would lose its own settings."
+    import matplotlib.pyplot as plt
+
+    plt.draw_if_interactive()  # loads the backend, which in a notebook switches `interactive` on
+    return plt
+
+
 @contextlib.contextmanager
 def style():
     "The one style of all figures, as a context or decorator; texts are drawn as they are, `$` included."
-    import matplotlib as mpl
-
-    with mpl.rc_context(_settings() | {"text.parse_math": False}):
+    with pyplot().rc_context(_settings() | {"text.parse_math": False}):
         yield
 
 

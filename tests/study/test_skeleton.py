@@ -1,9 +1,11 @@
 "A study that fills in the blanks gets plan, tables, summary, verdicts, effects and figures."
 
+import base64
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import musicmtl.papers
 import numpy as np
 import pandas as pd
@@ -245,3 +247,72 @@ def test_networks_of_other_code_are_trained_again_unless_they_are_to_be_kept(hom
     assert len(log.read_text().splitlines()) == before and "other" not in kept.base["code"]
     assert "other" in STUDY.run(DATA, settings).base["code"]
     assert len(log.read_text().splitlines()) == 2 * before
+
+
+@pytest.fixture
+def shell():
+    "A notebook's shell."
+    from IPython.core.interactiveshell import InteractiveShell
+
+    yield InteractiveShell.instance()
+    InteractiveShell.instance().history_manager.end_session()
+    InteractiveShell.clear_instance()
+
+
+def shown(function, *names):
+    "What is displayed, a bundle each."
+    from IPython.utils.capture import capture_output
+
+    with capture_output() as found:
+        function(*names)
+    return [output.data for output in found.outputs], found.stdout
+
+
+def test_figures_are_drawn_without_being_shown_and_shown_with_their_captions(outcome, shell):
+    before = plt.get_fignums()
+    outcome.draw()
+    assert plt.get_fignums() == before
+    (picture, caption), _ = shown(outcome.show, "accu*")
+    assert base64.b64decode(picture["image/png"]) == (outcome.folder / "raters" / "items_accuracy.png").read_bytes()
+    assert "accuracy" in caption["text/html"]
+
+
+def test_a_study_notebook_that_ends_with_show_has_shown_everything(outcome, shell):
+    def two(outcome):
+        return {name: plt.subplots(figsize=(1, 1))[1] for name in ("first", "second")}
+
+    other = replace(STUDY, figures=(*STUDY.figures, two)).run(DATA, SETTINGS)
+    other.tables = outcome.tables
+    other.draw()
+    shown(other.show, "second")
+    assert other.not_shown == ["accuracy", "first"]
+    bundles, _ = shown(other.show)
+    assert len(bundles) == 4 and other.not_shown == []
+
+
+def test_a_figure_that_was_not_drawn_is_named(outcome, shell):
+    outcome.draw()
+    bundles, said = shown(outcome.show, "gains")
+    assert bundles == [] and "gains: not drawn" in said
+
+
+def test_an_interactive_page_is_shown_and_one_of_an_earlier_run_is_not(outcome, shell):
+    folder = outcome.folder / "raters"
+    (folder / "items_old_3d.html").write_text("old")
+
+    def map_3d(outcome):
+        (folder / "items_map_3d.html").write_text("new")
+        return {}
+
+    other = replace(STUDY, figures=(map_3d,)).run(DATA, SETTINGS)
+    other.tables = outcome.tables
+    other.draw()
+    assert list(other.drawn) == ["map_3d"]
+    (page, _), _ = shown(other.show, "map_3d")
+    assert "map_3d.html" in page["text/html"]
+
+
+def test_outside_of_a_notebook_it_is_said_where_a_figure_lies(outcome, capsys):
+    outcome.draw()
+    outcome.show("accuracy")
+    assert capsys.readouterr().out.startswith("items_accuracy.png: ")

@@ -1,5 +1,7 @@
 "Names, colours, units and saving."
 
+import warnings
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -212,3 +214,19 @@ def test_a_short_logarithmic_axis_has_numbers_to_read_it_by(values, shown):
     low, high = ax.get_ylim()
     assert {round(tick, 6) for tick in ax.get_yticks() if low <= tick <= high} >= shown
     plt.close("all")
+
+
+def test_a_users_own_plot_appears_after_one_of_ours():
+    "In a new notebook, whose backend our figure is the first to load."
+    from nbclient import NotebookClient
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    ours = (
+        "from musicmtl import viz\nwith viz.style():\n    import matplotlib.pyplot as plt\n    plt.close(plt.figure())"
+    )
+    notebook = new_notebook(cells=[new_code_cell(ours), new_code_cell("plt.plot([1, 2]);")])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the kernel's connection
+        NotebookClient(notebook).execute()
+    (shown,) = notebook.cells[1].outputs
+    assert "image/png" in shown["data"]
