@@ -19,7 +19,6 @@ from musicmtl.viz.style import (
     Names,
     axes_or_new,
     drawable,
-    is_score,
     quantity,
     shown,
     style,
@@ -295,13 +294,13 @@ def score_heatmap(
     title: str = "",
     ax: "Axes | None" = None,  # To draw into
 ) -> "Axes":
-    "Table of scores as a heat map, with the numbers in the cells; an empty cell is grey."
+    "Table of scores as a heat map, the darker the larger, with the numbers in the cells; an empty cell is grey."
     values, unit = shown(metric, table.to_numpy(float))
     if diverging:
         limit = max(float(np.nanmax(np.abs(values), initial=0)), 1e-9)
         look, form, words = dict(cmap="RdBu_r", vmin=-limit, vmax=limit), "+.1f", "Change of "
     else:
-        look, form, words = dict(cmap="Blues" if is_score(metric) else "Blues_r"), ".1f" if unit == "%" else ".2f", ""
+        look, form, words = dict(cmap="Blues"), ".1f" if unit == "%" else ".2f", ""
     if limits is not None:
         look |= dict(zip(("vmin", "vmax"), shown(metric, limits)[0].tolist(), strict=True))
     texts = [[f"{value:{form}}" for value in row] for row in values]
