@@ -71,7 +71,9 @@ def tsne(
 
 # %% ../../nbs/viz/34_maps.ipynb #5ab99e80
 _RINGS, _ANGLES = np.arange(0.0, 14.0), np.linspace(0, 2 * np.pi, 16, endpoint=False)
-_PLACES = np.stack([np.outer(_RINGS, f(_ANGLES)).ravel() for f in (np.sin, np.cos)], 1)  # Around a point; above it first
+_PLACES = np.stack(
+    [np.outer(_RINGS, f(_ANGLES)).ravel() for f in (np.sin, np.cos)], 1
+)  # Around a point; above it first
 
 
 def _within(points: np.ndarray, centres: np.ndarray, half) -> np.ndarray:
@@ -157,7 +159,7 @@ def _draw_spokes(ax, points: np.ndarray, hue: str) -> None:
 
 # %% ../../nbs/viz/34_maps.ipynb #5fe80f3e
 def _most_frequent(labels: np.ndarray, most: int | None, rest: str | None) -> tuple[np.ndarray, str]:
-    "Labels in which all but the `most` frequent classes are one, and what that is called; \"\" where there is none."
+    'Labels in which all but the `most` frequent classes are one, and what that is called; "" where there is none.'
     named = pd.Series(labels[labels != rest]).value_counts().sort_index().sort_values(ascending=False, kind="stable")
     if most is None or len(named) <= most:
         return labels, ""
@@ -232,7 +234,7 @@ def _layout() -> dict:
 def small_clip(
     wave: np.ndarray,  # Mono [T], -1…1
     sr: int,  # Sample rate, Hz: 16, 22.05 or 24 kHz
-) -> bytes:  # MP3 of about 2 kB per second
+) -> bytes:  # MP3 of about 3 kB per second
     "Sound as a file so small that a page can hold hundreds; the same sound gives the same bytes."
     import soundfile
 

@@ -64,6 +64,7 @@ def test_a_papers_names_add_to_the_generic_ones_and_change_none_of_them():
 
 def test_class_marks_are_all_different():
     marks = viz.class_marks([f"c{i}" for i in range(60)])
+    assert len({hue for hue, _ in list(marks.values())[:18]}) == 18
     assert len(set(marks.values())) == 60
 
 
@@ -211,4 +212,23 @@ def test_a_short_logarithmic_axis_has_numbers_to_read_it_by(values, shown):
     ax = viz.training_curves(pd.DataFrame(dict(epoch=[1, 2, 3], value=values)), log=True)
     low, high = ax.get_ylim()
     assert {round(tick, 6) for tick in ax.get_yticks() if low <= tick <= high} >= shown
+    plt.close("all")
+
+
+def test_a_title_says_corpus_and_preset_once():
+    def titled(title, words="Commons (preset commons)", size=(7, 1)):
+        ax = plt.subplots(figsize=size)[1]
+        ax.set_title(title, loc="left")
+        viz.say_where(ax, words)
+        return ax.get_title("left")
+
+    assert titled("Recall") == "Recall · Commons (preset commons)"
+    assert titled("Recall (preset claims)") == "Recall (preset claims) · Commons"
+    assert titled("") == "Commons (preset commons)"
+    assert titled("Recall", size=(2, 1)) == "Recall\nCommons (preset commons)"
+    panels = plt.subplots(1, 2)[1]
+    viz.say_where(panels, "Commons")
+    assert panels[0].figure.get_suptitle() == "Commons"
+    viz.say_where(panels, "again")
+    assert panels[0].figure.get_suptitle() == "Commons · again"
     plt.close("all")

@@ -402,10 +402,14 @@ def time_figure(outcome: Outcome) -> dict:  # name -> Axes
     if not names:
         return {}
     ax = new_axes(7, 1.2 + 0.22 * len(names))
-    ax.scatter(means[names], range(len(names)), color=NAMES.colour("corrected"), label="Here: small networks, few clips")
+    ax.scatter(
+        means[names], range(len(names)), color=NAMES.colour("corrected"), label="Here: small networks, few clips"
+    )
     both = [(paper[name, "training_s"][0], i) for i, name in enumerate(names) if (name, "training_s") in paper]
     if both:
-        ax.scatter(*zip(*both, strict=True), marker="D", s=24, color="black", label="Report: whole networks, MagnaTagATune")
+        ax.scatter(
+            *zip(*both, strict=True), marker="D", s=24, color="black", label="Report: whole networks, MagnaTagATune"
+        )
     ax.set_yticks(range(len(names)), [_size_words(outcome, name) for name in names])
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set(xlabel="Training [s], machines and sizes differ")
