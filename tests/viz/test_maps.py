@@ -121,7 +121,7 @@ def test_a_point_of_the_3d_page_plays_its_own_clip(tmp_path):
     found = json.loads(re.search(r"clips = ({.*?});", page)[1])
     assert {int(i): base64.b64decode(clip) for i, clip in found.items()} == {1: clips[1], 3: clips[3]}
     without, with_clip = figure.data
-    assert with_clip.customdata.tolist() == [1, 3] and list(with_clip.meta) == ["x", "z"]
+    assert list(with_clip.customdata) == [1, 3] and list(with_clip.meta) == ["x", "z"]
     assert max(without.marker.size) < min(with_clip.marker.size)
 
 
