@@ -74,6 +74,19 @@ def _on_its_cluster(prepare: Callable) -> Callable:
 
     return prepared
 
+# %% ../../nbs/study/50_skeleton.ipynb #fde3b085
+def _with_place(draw: Callable) -> Callable:
+    "A figure function whose figures say corpus and preset in their titles."
+
+    @wraps(draw)
+    def drawn(outcome: "Outcome") -> dict:
+        figures, names = draw(outcome), outcome.study.names or viz.NAMES
+        for axes in figures.values():
+            viz.say_where(axes, f"{names.label(outcome.of_corpus)} (preset {outcome.settings.preset})")
+        return figures
+
+    return drawn
+
 # %% ../../nbs/study/50_skeleton.ipynb #301443ed
 @dataclass(frozen=True)
 class Study:
@@ -107,6 +120,7 @@ class Study:
 
     def __post_init__(self):
         object.__setattr__(self, "prepare", _on_its_cluster(self.prepare))
+        object.__setattr__(self, "figures", tuple(map(_with_place, self.figures)))
 
     @property
     def scoring(self) -> str:
@@ -354,6 +368,7 @@ def learning_curves(self: Outcome) -> pd.DataFrame:  # network, epoch, part, los
     return own.assign(settled=settled).sort_values(["variant", "network", "seed", "part", "epoch"])
 
 
+@_with_place
 def _learning_figure(outcome: Outcome) -> dict:
     "Learning curves of every network under the main protocol."
     own = outcome.learning_curves()

@@ -295,13 +295,13 @@ def score_heatmap(
     title: str = "",
     ax: "Axes | None" = None,  # To draw into
 ) -> "Axes":
-    "Table of scores as a heat map, with the numbers in the cells; an empty cell is grey."
+    "Table of scores as a heat map, the darker the larger, with the numbers in the cells; an empty cell is grey."
     values, unit = shown(metric, table.to_numpy(float))
     if diverging:
         limit = max(float(np.nanmax(np.abs(values), initial=0)), 1e-9)
         look, form, words = dict(cmap="RdBu_r", vmin=-limit, vmax=limit), "+.1f", "Change of "
     else:
-        look, form, words = dict(cmap="Blues" if is_score(metric) else "Blues_r"), ".1f" if unit == "%" else ".2f", ""
+        look, form, words = dict(cmap="Blues"), ".1f" if unit == "%" else ".2f", ""
     if limits is not None:
         look |= dict(zip(("vmin", "vmax"), shown(metric, limits)[0].tolist(), strict=True))
     texts = [[f"{value:{form}}" for value in row] for row in values]
@@ -312,6 +312,16 @@ def score_heatmap(
     return ax
 
 # %% ../../nbs/viz/31_matrices.ipynb #42f8c957
+_LEAST_SPAN = 0.1  # Of a score, from white to full colour: what is less may be noise, and should not look like more
+
+
+def _colour_ends(cells: np.ndarray, metric: str) -> tuple[float, float]:
+    "The lowest and the highest colour for some scores."
+    low, high = np.nanmin(cells), np.nanmax(cells)
+    missing = max(0.0, _LEAST_SPAN - (high - low)) / 2 if is_score(metric) else 0.0
+    return low - missing, high + missing
+
+
 @style()
 def score_heatmaps(
     tables: dict,  # Title -> table, as for `score_heatmap`
@@ -330,7 +340,7 @@ def score_heatmaps(
     fig, axes = plt.subplots(1, len(tables), figsize=size, squeeze=False)
     axes = axes[0]
     cells = np.concatenate([table.to_numpy(float).ravel() for table in tables.values()])
-    limits = np.nanmin(cells), np.nanmax(cells)
+    limits = _colour_ends(cells, metric)
     for ax, name, table in zip(axes, titles, tables.values(), strict=True):
         score_heatmap(table, metric, limits=limits, bar=ax is axes[-1], names=names, title=name, ax=ax)
     first = next(iter(tables.values()))

@@ -109,18 +109,29 @@ def _papers_numbers(table: pd.DataFrame) -> pd.Series:
     return table.dropna(subset=["paper_value"]).groupby("variant").paper_value.first()
 
 
-def _baseline_lines(ax, table: pd.DataFrame, metric: str, names: Names) -> None:
-    "Dashed lines for the majority class, dotted ones for chance; by protocol where these differ."
+def _reference_of(references: pd.DataFrame, variant: str, protocol: str, kind: str) -> float:
+    "What a variant is compared with: the reference of its task under its protocol, or the only one; NaN for none."
+    named = references.variant.str.removeprefix(kind).str.removeprefix("_")
+    of_task = np.array([not task or variant == task or variant.endswith(f"_{task}") for task in named], bool)
+    own = references[references.variant.str.startswith(kind) & of_task]
+    same = own[own.protocol == protocol]
+    known = (same if len(same) else own).value
+    return float(known.iloc[0]) if known.nunique() == 1 else np.nan
+
+
+def _baseline_steps(ax, table: pd.DataFrame, metric: str, rows: dict, names: Names) -> None:
+    "Grey lines through the rows of what they are the reference of: dashed for the majority class, dotted for chance."
     references = table[_is_reference(table.variant)]
-    for (variant, protocol), rows in references.groupby(["variant", "protocol"], sort=False):
-        alike = references[references.variant == variant].value.nunique() == 1
-        of_protocol = names.label(protocol).lower().removesuffix(" protocol")
-        words = names.label(variant) + ("" if alike else f", {of_protocol}")
-        if words in [line.get_label() for line in ax.lines]:
-            continue
-        look = dict(ls=DASHED if variant.startswith("majority") else DOTTED, lw=1.1, zorder=0)
-        hue = names.colour(variant if alike else protocol)
-        ax.axvline(float(shown(metric, rows.value.iloc[0])[0]), label=words, color=hue, **look)
+    for kind, dashes in (("majority", DASHED), ("chance", DOTTED)):
+        x, y = [], []
+        for (variant, protocol), (top, bottom) in rows.items():
+            value = float(shown(metric, _reference_of(references, variant, protocol, kind))[0])
+            if x and value == x[-1]:
+                y[-1] = bottom
+            else:
+                x, y = [*x, np.nan, value, value], [*y, top, top, bottom]
+        if np.isfinite(x).any():
+            ax.plot(x, y, color="#777777", ls=dashes, lw=1.3, zorder=0, label=names.label(kind))
 
 # %% ../../nbs/viz/33_scores.ipynb #eb53f9b4
 def _paper_lines(ax, table: pd.DataFrame, metric: str) -> None:
@@ -132,9 +143,8 @@ def _paper_lines(ax, table: pd.DataFrame, metric: str) -> None:
         ax.axvline(value, color="black", lw=1.3, zorder=1, label=words)
 
 
-def _add_references(ax, table: pd.DataFrame, metric: str, variants: list, names: Names) -> None:
-    "Lines and marks that the scores are compared with."
-    _baseline_lines(ax, table, metric, names)
+def _add_paper(ax, table: pd.DataFrame, metric: str, variants: list) -> None:
+    "The paper's numbers: a mark in each row, or a line where there is one for all."
     numbers = _papers_numbers(table)
     if numbers.nunique() > 1:
         x = [paper_number(metric, value) for value in numbers]
@@ -144,12 +154,20 @@ def _add_references(ax, table: pd.DataFrame, metric: str, variants: list, names:
         _paper_lines(ax, table, metric)
 
 # %% ../../nbs/viz/33_scores.ipynb #9c153dba
-def _protocol_points(ax, scores: pd.DataFrame, means: pd.DataFrame, metric: str, variants: list, names: Names) -> None:
+def _lanes(scores: pd.DataFrame, variants: list) -> dict:  # (variant, protocol) -> top and bottom
+    "Where each variant's row is, divided among the protocols that it has."
+    order, lanes = list(dict.fromkeys(scores.protocol)), {}
+    for i, variant in enumerate(variants):
+        own = sorted(set(scores.protocol[scores.variant == variant]), key=order.index)
+        edges = np.linspace(i - 0.5, i + 0.5, len(own) + 1)
+        lanes |= {(variant, protocol): ends for protocol, *ends in zip(own, edges[:-1], edges[1:], strict=True)}
+    return lanes
+
+
+def _protocol_points(ax, scores: pd.DataFrame, means: pd.DataFrame, metric: str, lanes: dict, names: Names) -> None:
     "Means with intervals, and trainings as thin ticks where there are several, a little apart for each protocol."
-    protocols = list(dict.fromkeys(scores.protocol))
-    for k, protocol in enumerate(protocols):
-        beside = (k - (len(protocols) - 1) / 2) * 0.7 / len(protocols)
-        row = {variant: i + beside for i, variant in enumerate(variants)}
+    for protocol in dict.fromkeys(scores.protocol):
+        row = {variant: sum(ends) / 2 for (variant, of), ends in lanes.items() if of == protocol}
         hue = names.colour(protocol)
         mean, seeds = means[means.protocol == protocol], scores[scores.protocol == protocol]
         several = seeds[seeds.variant.isin(mean.variant[mean.n > 1])]
@@ -193,15 +211,20 @@ def score_bars(
         one_value(table, "corpus", "score_bars")
     scores = table[~_is_reference(table.variant)]
     means, variants = seed_summary(scores), list(dict.fromkeys(scores.variant))
-    ax = axes_or_new(ax, 7.5, 1.5 + 0.22 * len(variants) * (scores.protocol.nunique() + 0.6))
-    _protocol_points(ax, scores, means, metric, variants, names)
-    _add_references(ax, table, metric, variants, names)
+    ax = axes_or_new(ax, 7.5, 1.3 + (0.1 + 0.085 * scores.protocol.nunique()) * len(variants))
+    lanes = _lanes(scores, variants)
+    for i in range(1, len(variants), 2):  # which point belongs to which name
+        ax.axhspan(i - 0.5, i + 0.5, color="#f2f2f2", lw=0, zorder=-1)
+    _protocol_points(ax, scores, means, metric, lanes, names)
+    _baseline_steps(ax, table, metric, lanes, names)
+    _add_paper(ax, table, metric, variants)
     ax.set_yticks(range(len(variants)), [names.label(variant) for variant in variants])
     ax.set_ylim(len(variants) - 0.5, -0.5)
     better = "larger" if is_score(metric) else "smaller"
     ax.set_xlabel(f"{quantity(metric, names)}, {better} is better\n{_interval_words(means.n)}")
     ax.set_xlim(left=_left_end(metric, means))
-    legend_above(ax, title, len(ax.get_legend_handles_labels()[0]), 3)
+    ax.tick_params(axis="y", length=0)
+    legend_above(ax, title or names.label(metric), len(ax.get_legend_handles_labels()[0]), 5)
     return ax
 
 # %% ../../nbs/viz/33_scores.ipynb #f79aeced
@@ -256,11 +279,17 @@ def _panel_axis(ax, table: pd.DataFrame, places: list | None) -> None:
 
 # %% ../../nbs/viz/33_scores.ipynb #59f23425
 def _panel_lines(ax, metric: str, across: dict, upright: dict, names: Names) -> None:
-    "Dotted lines across at scores, upright lines at places of the axis."
+    "Dotted lines across at scores, upright lines at places of the axis; what lies beyond its ends is said in words."
     for name, value in across.items():
         look = dict(color=names.colour(name), ls=DOTTED, label=names.label(name))
         ax.axhline(shown(metric, value)[0], zorder=0, **look)
+    low, high = ax.get_xlim()
     for name, place in upright.items():
+        if not low <= place <= high:
+            side, words = ("left", f"← {name}") if place < low else ("right", f"{name} →")
+            look = dict(ha=side, va="bottom", fontsize=7.5, transform=ax.transAxes)
+            ax.text(0.02 if place < low else 0.98, 0.02, words, **look)
+            continue
         look = dict(color="black", ls="-") if name.startswith("Paper") else dict(color=GREY, ls=DASHED)
         ax.axvline(place, lw=1.1, zorder=0, label=name, **look)
 
@@ -325,9 +354,9 @@ def score_panels(
         if zero:
             ax.axhline(0, color=GREY, lw=0.8, zorder=0)
         _panel_points(ax, table, looks, metric, places, names)
-        _panel_lines(ax, metric, across.get(name, {}), upright.get(name, {}), names)
         _panel_marks(ax, metric, paper.get(name, {}), places)
         _panel_axis(ax, table, places)
+        _panel_lines(ax, metric, across.get(name, {}), upright.get(name, {}), names)
         ax.set(xlabel=xlabel, title=name)
     axes[0, 0].set_ylabel(f"{quantity(metric, names)}, {bars}")
     _common_legend(fig, axes[0])

@@ -6,10 +6,10 @@
 __all__ = ['TASKS', 'METHODS', 'PROTOCOLS', 'VERDICTS', 'METRICS', 'CORPORA', 'RIVALS', 'NAMES', 'CLASS_COLOURS', 'GREY', 'BLUE',
            'DASHED', 'DOTTED', 'SLANTED', 'pyplot', 'style', 'use_style', 'Names', 'label', 'colour', 'class_marks',
            'drawable', 'is_score', 'shown', 'quantity', 'paper_number', 'axes_or_new', 'need_columns', 'one_value',
-           'legend_above', 'log_axis', 'title_above', 'save_figure', 'notebook_figures', 'show_only']
+           'legend_above', 'log_axis', 'title_above', 'say_where', 'save_figure', 'notebook_figures', 'show_only']
 
 # %% ../../nbs/viz/30_style.ipynb #3e8d6d95
-import contextlib, io, re, sys, unicodedata
+import contextlib, io, itertools, re, sys, unicodedata
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -346,6 +346,14 @@ CLASS_COLOURS = (
     "#999933",
     "#882255",
     "#555555",
+    "#00C864",
+    "#E14DFF",
+    "#703010",
+    "#1A1AFF",
+    "#F08080",
+    "#000000",
+    "#C9B27C",
+    "#B20095",
 )
 _MARKERS = "o^sDvPX*"
 
@@ -353,12 +361,9 @@ _MARKERS = "o^sDvPX*"
 def class_marks(
     classes,  # Class names, in the order of the legend
 ) -> dict:  # Name -> (colour, marker)
-    "A colour and a marker for each class; up to 80 classes all differ."
-    marks = {}
-    for i, name in enumerate(classes):
-        row, column = divmod(i, len(CLASS_COLOURS))
-        marks[name] = CLASS_COLOURS[column], _MARKERS[row % len(_MARKERS)]
-    return marks
+    "A colour and a marker for each class: up to 18 classes have a colour of their own, up to 72 a pair."
+    looks = zip(classes, itertools.cycle(CLASS_COLOURS), itertools.cycle(_MARKERS), strict=False)
+    return {name: (hue, marker) for name, hue, marker in looks}
 
 # %% ../../nbs/viz/30_style.ipynb #93b2c3e6
 _WITHOUT_PICTURE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # Unicode's categories
@@ -499,6 +504,31 @@ def title_above(
     "Title of a figure with several panels."
     if title:
         fig.suptitle(title, x=0.01, ha="left", fontsize=10)
+
+# %% ../../nbs/viz/30_style.ipynb #6abab8bc
+def say_where(
+    axes,  # Axes, or array of Axes of one figure
+    words: str,  # Corpus and preset
+) -> None:
+    "Add to a figure's title what it was drawn from; on a line of its own where the title is long."
+    from matplotlib.text import Text
+
+    first, several = np.ravel(axes)[0], np.size(axes) > 1
+    fig, above = first.figure, first.figure.get_suptitle()
+    if several and not above:
+        title_above(fig, words)
+        return
+    title = above or first.get_title("left")
+    place = words.partition(" (preset")[0] if "preset" in title else words  # once is enough
+    line = f"{title} · {place}" if title else place
+    if len(line) > 13 * fig.get_figwidth():
+        line = f"{title}\n{place}"
+    if not title:
+        first.set_title(line)
+    for text in fig.findobj(Text) if title else ():
+        if text.get_text() == title:
+            text.set_text(line)
+            return
 
 # %% ../../nbs/viz/30_style.ipynb #35c1455c
 @contextlib.contextmanager

@@ -11,8 +11,8 @@ from PIL import Image
 
 from musicmtl import report, viz
 from musicmtl.core import ParamsError, RunError
-from musicmtl.study import CLAIM_COLUMNS, MARGIN_COLUMNS, RESULT_COLUMNS, Study, claims_of, find_study, main_studies
-from musicmtl.study import published
+from musicmtl.study import CLAIM_COLUMNS, MARGIN_COLUMNS, RESULT_COLUMNS, VERDICTS, Study, claims_of, find_study
+from musicmtl.study import main_studies, published
 from musicmtl.study import findings as findings_module
 from musicmtl.study.findings import findings, rival_sentences, stale_words, verdict_table
 from musicmtl.study.report import _caption, said_to_be_stale
@@ -139,7 +139,8 @@ def test_pages_are_whole_stable_and_point_nowhere_else(figures):
             assert file.is_file() and figures in file.parents, (place, link)
         undated = re.sub(r"Changed, 20\d\d-\d\d-\d\d:", "", text)  # when a rule was changed, from claims.yaml
         assert str(figures.parent) not in text and not re.search(r"20\d\d-\d\d-\d\d", undated)
-        assert not re.search(r"@import|url\(|<script|<link|data:|https?:", text)
+        assert not re.search(r"@import|url\(|<link|data:|https?:", text)
+        assert text.count("<script") == 1 and "<script>\n// What is shown" in text  # the filter, and nothing else
         assert "123456" not in text and len(text.encode()) < 1.5e6
     assert Page(pages["report/agf.html"]).refs.count("../agf/weights.png") == 1
     assert "step_time" not in pages["report/agf.html"]  # the picture of wall times stays out
@@ -172,7 +173,8 @@ def test_names_from_outside_stay_text_and_files_being_written_stay_out(figures):
     pages = written(figures)
     assert len(pages) == 7 and not any("data" in place for place in pages)
     for text in pages.values():
-        assert "<script" not in text and "<b>, " not in text and "picture.png" not in text
+        assert text.count("<script") == 1 and "alert(1)</script>" not in text
+        assert "<b>, " not in text and "picture.png" not in text
     assert hostile in "".join(Page(pages["report/agf-tables.html"]).text)
     refs = Page(pages["report/agf.html"]).refs
     assert [ref for ref in refs if ref.startswith("../agf/") and ref.endswith("html")] == [
@@ -182,11 +184,36 @@ def test_names_from_outside_stay_text_and_files_being_written_stay_out(figures):
     assert sum(ref.endswith(".png") for ref in refs) == 1
 
 
+def test_every_section_is_in_the_bar_and_the_filter_knows_study_corpus_and_verdict(figures):
+    pages = written(figures)
+    for place, text in pages.items():
+        contents = re.search('<nav aria-label="on this page">(.*?)</nav>', text)[1]
+        assert re.findall('href="#([a-z-]+)"', contents) == re.findall('<h2 id="([a-z-]+)"', text), place
+        assert len(set(re.findall('<h2 id="([a-z-]+)"', text))) == text.count("<h2"), place
+        assert '<form class="filter" aria-label="filter" hidden>' in text  # only a script shows it
+    counts = re.findall('<tr data-study="([^"]+)" data-corpus="([^"]+)" data-verdict="([^"]*)">', pages["report.html"])
+    assert ("Artist group factors", "Miniature") in {pair[:2] for pair in counts}
+    assert set("|".join(row[2] for row in counts).split("|")) <= set(VERDICTS)
+    study = pages["report/agf.html"]
+    assert '<section data-corpus="Miniature"><h3>Miniature</h3>' in study
+    row = study[study.index("<b>A2</b>") - 80 : study.index("<b>A2</b>")]
+    assert 'data-verdict="not resolved|holds"' in row
+
+
+def test_on_a_narrow_screen_every_cell_says_what_it_is(figures):
+    page = written(figures)["report.html"]
+    (table,) = re.findall('<table class="counts">.*?</table>', page, re.S)
+    assert table.count('data-label="Corpus"') == table.count('data-label="Preset"') == table.count("<tr data-study")
+    assert 'data-label="✓ holds"' in table and 'data-label="Study"' not in table
+
+
 def test_claims_have_a_row_each_in_natural_order_with_both_protocols_preset_and_trainings(figures):
     page = written(figures)["report/agf.html"]
-    rows = re.findall("<tr><td><b>(A[0-9]+)</b>.*?</tr>", page.split("What would change our mind")[0])
+    claims_part = page.split('<h2 id="what-the-paper-says">')[1].split("<h2")[0]
+    rows = re.findall("<tr[^>]*><td><b>(A[0-9]+)</b>.*?</tr>", claims_part)
     assert rows == ["A2", "A3", "A4", "A9", "A10"]
-    row = page[page.index("<tr><td><b>A2</b>") : page.index("<tr><td><b>A3</b>")]
+    row = claims_part[claims_part.index("<b>A2</b>") : claims_part.index("<b>A3</b>")].partition("<tr data-verdict")[0]
+    row = "<table><tr><td>" + row[: row.rindex("</tr>")] + "</tr></table>"
     text = " ".join("".join(Page(row).text).split())
     assert "not resolved−0.5 points [−2.0, 1.0]" in text and "holds+2.5 points [1.0, 4.0]" in text
     assert text.count("preset mini, 5 trainings, 16 test groups") == 2
@@ -196,7 +223,7 @@ def test_claims_have_a_row_each_in_natural_order_with_both_protocols_preset_and_
 
 
 def test_what_would_change_a_verdict_follows_from_the_tables(figures):
-    changes = written(figures)["report/agf.html"].split("What would change our mind")[1]
+    changes = written(figures)["report/agf.html"].split('<h2 id="what-would-change-our">')[1]
     text = "".join(Page(changes[changes.index("</h2>") + 5 : changes.index("</main>")]).text)
     assert "About 23 trainings instead of 5, if the effect is the paper's." in text
     assert "A second training: one says nothing of another." in text

@@ -1,6 +1,9 @@
 "Maps of an embedding: neighbours stay neighbours, names do not overlap, the page works offline."
 
+import base64
 import itertools
+import json
+import re
 
 import numpy as np
 import pytest
@@ -54,7 +57,8 @@ def test_tsne_refuses_what_it_cannot_place(x, message):
 def test_names_on_the_map_do_not_overlap():
     rng = np.random.default_rng(2)
     names = np.repeat([f"Class number {i}" for i in range(18)], 6)
-    ax = viz.tsne_map(rng.normal(size=(108, 2)), names, rare=("Class number 3",), loose=("Class number 4",))
+    points = np.repeat(rng.normal(size=(18, 2)), 6, axis=0) + rng.normal(0, 0.2, (108, 2))
+    ax = viz.tsne_map(points, names, rare=("Class number 3",), loose=("Class number 4",))
     ax.figure.canvas.draw()
     boxes = [t.get_window_extent() for t in ax.texts]
     assert len(boxes) == 18 and not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
@@ -64,10 +68,28 @@ def test_names_on_the_map_do_not_overlap():
     assert "Class number 3 (6), rare" in legend and "Class number 4 (6), loose" in legend
 
 
-def test_what_belongs_to_no_class_is_grey_and_nameless_and_spokes_lead_to_the_centre():
+def test_a_name_hides_few_points_and_what_does_not_lie_together_has_none():
+    points = np.stack([np.repeat(np.arange(10.0), 8), np.tile(np.linspace(0, 0.3, 8), 10)], 1)
+    names = np.repeat(list("abcdefghij"), 8)
+    ax = viz.tsne_map(points, names)
+    ax.figure.canvas.draw()
+    places = ax.transData.transform(points)
+    hidden = sum(text.get_window_extent().contains(*place) for text in ax.texts for place in places)
+    assert len(ax.texts) == 10 and hidden <= 3
+    mixed = viz.tsne_map(np.random.default_rng(0).permutation(points), names)
+    assert len(mixed.texts) < 5
+
+
+def test_only_the_most_frequent_classes_have_a_colour():
+    labels = np.repeat(list("abcde"), [10, 10, 8, 7, 5])
+    ax = viz.tsne_map(POINTS, labels, most=2, rest="c", spokes=True)
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["a (10)", "b (10)", "2 others (12)", "c (8)"]
+    assert sum(line.get_color() == "#dddddd" for line in ax.lines) == 12
+
+
+def test_what_belongs_to_no_class_is_grey_and_spokes_lead_to_the_centre():
     labels = np.repeat(list("abcd"), 10)
     ax = viz.tsne_map(POINTS, labels, rest="b", spokes=True)
-    assert sorted(t.get_text() for t in ax.texts) == ["a", "c", "d"]
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["a (10)", "c (10)", "d (10)", "b (10)"]
     spokes = [line for line in ax.lines if line.get_alpha() == 0.6]
     assert len(spokes) == 30  # what belongs to no class has no centre
@@ -83,8 +105,24 @@ def test_the_3d_page_is_whole_offline_and_the_same_every_time(tmp_path):
     page = (tmp_path / "x.html").read_bytes()
     assert page == (tmp_path / "y.html").read_bytes()
     assert b"<script src=" not in page and b"track 29" in page and b"cdn.plot.ly" not in page[:2000]
+    assert b"<title>t-SNE in three dimensions</title>" in page and b'name="viewport"' in page
+    assert page.count(b'<button data-trace="') == 3 and b"plays its clip" in page.replace(b"<span hidden>", b"")
     with pytest.raises(ParamsError, match=r"\[30, 3\]"):
         viz.tsne_map_3d(points[:, :2], names, tmp_path / "z.html")
+
+
+def test_a_point_of_the_3d_page_plays_its_own_clip(tmp_path):
+    points, names = np.random.default_rng(3).normal(size=(4, 3)), ["a", "b", "a", "b"]
+    tone = np.sin(np.arange(16_000) / 9)
+    clips = [None, viz.small_clip(tone, 16_000), None, viz.small_clip(0.5 * tone, 16_000)]
+    assert max(len(clip) for clip in clips if clip) < 4000 and clips[1] != clips[3]
+    figure = viz.tsne_map_3d(points, names, tmp_path / "x.html", texts=list("wxyz"), clips=clips)
+    page = (tmp_path / "x.html").read_text(encoding="utf-8")
+    found = json.loads(re.search(r"clips = ({.*?});", page)[1])
+    assert {int(i): base64.b64decode(clip) for i, clip in found.items()} == {1: clips[1], 3: clips[3]}
+    without, with_clip = figure.data
+    assert list(with_clip.customdata) == [1, 3] and list(with_clip.meta) == ["x", "z"]
+    assert max(without.marker.size) < min(with_clip.marker.size)
 
 
 def test_points_of_which_many_are_equal_have_finite_places():
@@ -104,4 +142,4 @@ def test_names_in_the_3d_page_stay_text(tmp_path):
     page = (tmp_path / "x.html").read_text(encoding="utf-8")
     assert "<script>alert" not in page and "<b>bold" not in page
     assert {trace.name for trace in figure.data} >= {"&lt;b&gt;bold&lt;/b&gt; (3)"}
-    assert figure.layout.title.text == "&lt;i&gt;t&lt;/i&gt;"
+    assert page.count("&lt;i&gt;t&lt;/i&gt;") == 2 and "<i>t" not in page  # the heading and the tab

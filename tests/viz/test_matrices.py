@@ -122,3 +122,15 @@ def test_cells_of_a_table_hold_its_numbers_and_the_axes_its_names():
     a, b = viz.score_heatmaps({"a": table, "b": table + 0.1}, "accuracy")
     assert a.images[0].get_clim() == b.images[0].get_clim() == pytest.approx((40, 73.4))
     assert [t.get_text() for t in b.get_yticklabels()] == ["", ""]  # the same rows as in the first
+
+
+def test_a_small_difference_between_scores_does_not_look_like_a_large_one():
+    def ends(*values, metric="accuracy"):
+        table = pd.DataFrame([values], ["row"], [f"c{i}" for i in range(len(values))])
+        return viz.score_heatmaps({"a": table}, metric)[0].images[0].get_clim()
+
+    assert ends(0.50, 0.52) == pytest.approx((46, 56))
+    assert ends(0.2, 0.8) == pytest.approx((20, 80))
+    assert ends(0.50, 0.52, metric="epoch_s") == pytest.approx((0.50, 0.52))
+    dark = viz.score_heatmap(pd.DataFrame([[1.0, 9.0]], ["row"], ["few", "many"]), "epoch_s").images[0]
+    assert sum(dark.cmap(dark.norm(9.0))[:3]) < sum(dark.cmap(dark.norm(1.0))[:3])  # dark is much

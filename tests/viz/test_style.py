@@ -66,6 +66,7 @@ def test_a_papers_names_add_to_the_generic_ones_and_change_none_of_them():
 
 def test_class_marks_are_all_different():
     marks = viz.class_marks([f"c{i}" for i in range(60)])
+    assert len({hue for hue, _ in list(marks.values())[:18]}) == 18
     assert len(set(marks.values())) == 60
 
 
@@ -230,3 +231,22 @@ def test_a_users_own_plot_appears_after_one_of_ours():
         NotebookClient(notebook).execute()
     (shown,) = notebook.cells[1].outputs
     assert "image/png" in shown["data"]
+
+
+def test_a_title_says_corpus_and_preset_once():
+    def titled(title, words="Commons (preset commons)", size=(7, 1)):
+        ax = plt.subplots(figsize=size)[1]
+        ax.set_title(title, loc="left")
+        viz.say_where(ax, words)
+        return ax.get_title("left")
+
+    assert titled("Recall") == "Recall · Commons (preset commons)"
+    assert titled("Recall (preset claims)") == "Recall (preset claims) · Commons"
+    assert titled("") == "Commons (preset commons)"
+    assert titled("Recall", size=(2, 1)) == "Recall\nCommons (preset commons)"
+    panels = plt.subplots(1, 2)[1]
+    viz.say_where(panels, "Commons")
+    assert panels[0].figure.get_suptitle() == "Commons"
+    viz.say_where(panels, "again")
+    assert panels[0].figure.get_suptitle() == "Commons · again"
+    plt.close("all")

@@ -9,6 +9,7 @@ __all__ = ['NAMES', 'INITIALS', 'study', 'best_known_weights', 'calmest_and_wild
 # %% ../../../nbs/papers/agf/figures.ipynb #1a9dfa69
 import numpy as np, pandas as pd
 from ... import viz
+from ...audio import load_audio
 from .claims import BOTH, CLAIMS, LOOSE, MODEL, comparisons, jump, reported
 from musicmtl.papers.agf.experiment import (
     PARTS,
@@ -74,24 +75,25 @@ def calmest_and_wildest(
 
 # %% ../../../nbs/papers/agf/figures.ipynb #92457a8b
 def weight_figures(outcome: Outcome) -> dict:  # name -> Axes
-    "Figs 4, 6 and 7, and the two choices of L(0) that the paper does not draw."
+    "Figs 4 and 6, and Fig. 7 with the two choices of L(0) that the paper does not draw."
     table, source = best_known_weights(outcome)
-    own, wanted, calm = table[table.variant == MODEL], {}, None
+    own, of_epoch, initial, calm = table[table.variant == MODEL], {}, {}, None
     if len(own):
         calm, wild = calmest_and_wildest(own)
-        wanted["weights_epoch_calm"] = (own, calm, "L(0) per epoch, the calmest seed")
+        of_epoch["The calmest seed"] = (own, calm)
         if wild != calm:
-            wanted["weights_epoch_wild"] = (own, wild, "L(0) per epoch, the wildest seed")
-    for initial, title in INITIALS.items():
-        curves = table[table.variant == f"gradnorm_{initial}"]
-        if len(curves):
-            seed = calm if calm in set(curves.seed) else curves.seed.min()  # the same training where there is one
-            wanted[f"weights_{initial}"] = (curves, seed, title)
+            of_epoch["The wildest seed"] = (own, wild)
+    for name, title in INITIALS.items():
+        curves = table[table.variant == f"gradnorm_{name}"]
+        if len(curves):  # the same training where there is one
+            initial[title] = (curves, calm if calm in set(curves.seed) else curves.seed.min())
     figures = {}
-    for name, (curves, seed, title) in wanted.items():
-        n = curves.seed.nunique()
-        title += f" ({n} seed{'s' if n > 1 else ''}, {source})"
-        figures[name] = viz.weight_curves(curves, seed=seed, title=title, names=NAMES)
+    wanted = {"weights_epoch": ("L(0) of each epoch", of_epoch), "weights_initial": ("Other choices of L(0)", initial)}
+    for name, (title, panels) in wanted.items():
+        if panels:
+            n = max(curves.seed.nunique() for curves, _ in panels.values())
+            title = f"{title} ({n} seed{'s' if n > 1 else ''}, {source})"
+            figures[name] = viz.weight_panels(panels, title=title, names=NAMES)
     return figures
 
 # %% ../../../nbs/papers/agf/figures.ipynb #fdcaefae
@@ -144,6 +146,21 @@ def switch_figure(outcome: Outcome) -> dict:  # name -> Axes
     return {"switches": viz.protocol_effects(effects, title="What each published mistake adds", names=NAMES)}
 
 # %% ../../../nbs/papers/agf/figures.ipynb #fc4d448b
+_HEARD, _SR, _CLIP_S = 12, 16_000, 2.0  # Songs of a class that have a clip; its sample rate [Hz] and length [s]
+
+
+def _clips(data, classes: np.ndarray) -> list | None:  # A clip or None for each song
+    "From the middle of the first songs of each class: of made-up music, which may be passed on; None for all other."
+    if data.name != "miniature":
+        return None
+    heard = pd.Series(classes).groupby(classes).cumcount() < _HEARD
+    middles = data.corpus.table.start_s.fillna(0) + data.corpus.table.duration_s / 2
+    return [
+        viz.small_clip(load_audio(data.corpus.path(row), _SR, start_s=middle, duration_s=_CLIP_S), _SR) if own else None
+        for row, (middle, own) in enumerate(zip(middles, heard, strict=True))
+    ]
+
+
 def map_figure(outcome: Outcome) -> dict:  # name -> Axes
     "t-SNE of the predictor's hidden units, a point per song; the interactive page in 3-D is written beside it."
     reading, _ = first_reading(outcome)
@@ -155,8 +172,11 @@ def map_figure(outcome: Outcome) -> dict:  # name -> Axes
     look = {"loose": LOOSE, "rare": [name for name, n in sizes if n < len(data.corpus) / 50]}
     title, flat = "Hidden units of the predictor, whole songs", viz.tsne(reading.hidden, 2, seed=0)
     page = figure_file(outcome.folder / outcome.study.name, outcome.of_corpus, "tsne_3d.html")
-    words = [f"{name}, {'trained on' if known else 'not'}" for name, known in zip(classes, trained, strict=True)]
-    viz.tsne_map_3d(viz.tsne(reading.hidden, 3, seed=0), classes, page, texts=words, title=title)
+    known = np.where(trained, "trained on", "not trained on")
+    words = data.corpus.table.artist + ": " + data.corpus.table.title + " (" + classes + ", " + known + ")"
+    where = f"{NAMES.label(outcome.of_corpus)} (preset {outcome.settings.preset})"
+    look_3d = {"texts": words, "clips": _clips(data, classes), "title": f"{title} · {where}"}
+    viz.tsne_map_3d(viz.tsne(reading.hidden, 3, seed=0), classes, page, **look_3d)
     parts = {"tsne": (trained, "that were trained on"), "tsne_held_out": (~trained, "that were not trained on")}
     return {
         name: viz.tsne_map(flat[own], classes[own], title=f"{title} {which}", **look)

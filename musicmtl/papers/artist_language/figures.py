@@ -206,7 +206,7 @@ def map_figures(outcome: Outcome) -> dict:  # name -> Axes
     artist, second = (pd.Series([*one.classes, "unknown"])[one.codes % (len(one) + 1)] for one in of)
     return {
         "tsne_artist": viz.tsne_map(
-            points, artist, rest="unknown", spokes=True, title=f"{title}, lines join an artist's songs"
+            points, artist, rest="unknown", most=10, spokes=True, title=f"{title}, lines join an artist's songs"
         ),
         f"tsne_{named}": viz.tsne_map(points, second, rest="unknown", title=f"{title}, by {in_words(named)}"),
     }

@@ -329,7 +329,7 @@ def score_figures(outcome: Outcome) -> dict:  # name -> Axes
         for metric in ("accuracy", "log_loss", "calibrated_log_loss", "calibration_error", "macro_f1"):
             if metric not in set(selected.metric):
                 continue  # under `published` alone
-            title = f"{classes} classes"
+            title = f"{NAMES.label(metric)}, {classes} classes"
             axes[f"{metric}_{classes}"] = viz.score_bars(selected, metric=metric, names=NAMES, title=title)
     return axes
 

@@ -41,17 +41,19 @@ def test_curves_of_many_seeds_come_from_claims_and_say_so():
 def test_each_figure_of_weights_counts_its_own_seeds():
     other = weights("claims", [0], [0.1]).assign(variant="gradnorm_first")
     table = pd.concat([weights("claims", [0, 1, 2], [0.1, 0.2, 0.3]), other])
-    titles = {name: ax.get_title(loc="left") for name, ax in figures.weight_figures(outcome(table)).items()}
-    assert "(3 seeds, preset claims)" in titles["weights_epoch_calm"]
-    assert "(1 seed, preset claims)" in titles["weights_first"]
+    drawn = figures.weight_figures(outcome(table))
+    titles = {name: axes[0].figure.get_suptitle() for name, axes in drawn.items()}
+    assert "(3 seeds, preset claims)" in titles["weights_epoch"]
+    assert "(1 seed, preset claims)" in titles["weights_initial"]
 
 
 def test_the_wildest_seed_is_drawn_only_where_it_is_another():
     one = figures.weight_figures(outcome(weights("mini", [0], [0.1])))
-    assert set(one) == {"weights_epoch_calm"}
+    assert set(one) == {"weights_epoch"} and len(one["weights_epoch"]) == 1
     two = figures.weight_figures(outcome(weights("mini", [0, 1], [0.1, 0.3])))
-    assert set(two) == {"weights_epoch_calm", "weights_epoch_wild"}
-    assert "wildest" in two["weights_epoch_wild"].get_title(loc="left")
+    assert [ax.get_title(loc="left") for ax in two["weights_epoch"]] == ["The calmest seed", "The wildest seed"]
+    calm, wild = two["weights_epoch"]
+    assert calm.get_ylim() == wild.get_ylim()
 
 
 def test_the_study_is_found_with_all_its_claims():
@@ -68,12 +70,16 @@ def test_songs_that_were_trained_on_have_a_map_of_their_own(monkeypatch, tmp_pat
     codes = np.repeat([0, 1], [100 - n, n])
     labels = SimpleNamespace(classes=("Rock", "Polka"), codes=codes, counts=np.array([100 - n, n]))
     corpus = type("Corpus", (), {"labels": lambda self, column: labels, "__len__": lambda self: 100})()
+    corpus.table = pd.DataFrame({"artist": "Ann", "title": [f"Song {i}" for i in range(100)]})
     data = SimpleNamespace(corpus=corpus, target="genre", name="demo")
     one = SimpleNamespace(hidden=np.zeros((100, 4)), part=np.arange(100) % 3)
     board = SimpleNamespace(readings=lambda *a: [one])
-    run = SimpleNamespace(data=data, board=board, folder=tmp_path, settings=SimpleNamespace(main_protocol="corrected"))
+    settings = SimpleNamespace(main_protocol="corrected", preset="mini")
+    run = SimpleNamespace(data=data, board=board, folder=tmp_path, settings=settings)
     run.study, run.of_corpus = figures.study, "demo"
     assert set(figures.map_figure(run)) == {"tsne", "tsne_held_out"}
     (trained, _, look), (held_out, _, _) = drawn
     assert trained[:, 0].tolist() == list(range(0, 100, 3)) and len(held_out) == 66
-    assert ("Polka" in look["rare"]) == rare and texts["texts"][:2] == ["Rock, trained on", "Rock, not"]
+    assert ("Polka" in look["rare"]) == rare and texts["clips"] is None  # music of others
+    assert list(texts["texts"][:2]) == ["Ann: Song 0 (Rock, trained on)", "Ann: Song 1 (Rock, not trained on)"]
+    assert texts["title"].endswith("· Demo (preset mini)")

@@ -76,7 +76,9 @@ def test_figures_show_what_the_tables_have(outcome, monkeypatch):
     rows = [label.get_text() for label in table7_figure(outcome)["table7"][0].get_yticklabels()]
     assert rows[:12] == list(reported_recalls().index) and "Mel statistics" in rows[12:]
     areas, _ = areas_by_tag(outcome)
-    assert set(areas.columns) == {*set(TAG_FIGURE) & set(outcome.settings.variants), "notion"}
+    assert set(areas.columns) == {*set(TAG_FIGURE) & set(outcome.settings.variants), "notion", "clips"}
+    positives = outcome.tables["tags"].query("protocol == 'corrected'").groupby("tag").positives.first()
+    assert areas.clips.tolist() == positives[areas.index].tolist() and areas.clips.min() > 0
     assert areas.notion.tolist() == sorted(tag_notions(areas.index)) == sorted(areas.notion)
     assert best_embedding(outcome).trial.variant == "embed_linear_disentangled"
 
