@@ -120,7 +120,9 @@ class _Names(dict):
 def _has(module: str, name: str) -> bool:
     "Whether a module of this project defines a name itself, or passes it on."
     names = glance(module).names if source_of(module) else None
-    return names is not None and (name in names.own or name in names.imports or _passed_on(names, name) is not None)
+    if names is None:
+        return False
+    return any(name in known for known in (names, names.own, names.imports)) or _passed_on(names, name) is not None
 
 
 def _passed_on(names: _Names, name: str) -> str | None:

@@ -7,7 +7,9 @@ import os
 import signal
 import sys
 import time
+import types
 import warnings
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -36,6 +38,7 @@ from musicmtl.study import (
     read_history,
     run_jobs,
 )
+from musicmtl.study.jobs import LOG_COLUMNS, training_log, write_log
 from musicmtl.study.runs import open_run
 
 JOBS = [Guess(*names) for names in EIGHT]
@@ -354,6 +357,65 @@ def test_a_history_survives_the_file(tmp_path_factory, values, prefix):
     np.savez(file, other=np.zeros(2), **history_arrays(history, prefix))
     with np.load(file, allow_pickle=False) as arrays:
         pd.testing.assert_frame_equal(read_history(dict(arrays), prefix), history)
+
+
+def test_what_a_training_went_through_lies_beside_its_result(tmp_path):
+    "A row per step and task, and per epoch and task of validation; nothing of what learnt in no steps."
+    steps = {"epoch": [0, 0], "step": [0, 0], "task": ["genre", "mfcc"], "loss": [2.0, 3.0]}
+    history = pd.DataFrame(steps | {"weight": [1.0, 0.5], "norm": [0.1, 0.2]})
+    valid = pd.DataFrame({"epoch": [0], "task": ["genre"], "loss": [1.5]})
+    write_log(history_arrays(history) | history_arrays(valid, "valid") | {"seconds": np.array(1.0)}, tmp_path)
+    table = pd.read_csv(tmp_path / "log.csv")
+    assert list(table.columns) == LOG_COLUMNS and list(table.part) == ["train", "train", "valid"]
+    assert list(table.norm[:2]) == [0.1, 0.2] and list(table.loss) == [2.0, 3.0, 1.5] and table.step.isna()[2]
+    write_log({"train": np.zeros(3), "x": np.zeros((2, 2))}, tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_means_of_epochs_are_a_log_too():
+    arrays = {"workers": np.array(["a", "b"]), "train": np.array([[1.0, 2.0], [3.0, 4.0]])}
+    log = training_log(arrays | {"valid": arrays["train"] + 10, "weight": arrays["train"] / 10})
+    train = log[log.part == "train"]
+    assert list(zip(train.epoch, train.task, train.loss, train.weight, strict=True))[2] == (1, "a", 3.0, 0.3)
+    assert list(log[log.part == "valid"].loss) == [11.0, 12.0, 13.0, 14.0]
+
+
+class Writer:
+    "Stands for TensorBoard's."
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self.folder.mkdir()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def add_scalar(self, name, value, place):
+        with open(self.folder / "events", "a") as file:
+            file.write(f"{name} {value} {place}\n")
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_tensorboard_gets_the_same_where_it_is_installed(installed, tmp_path, monkeypatch):
+    fake = types.SimpleNamespace(SummaryWriter=Writer) if installed else None
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
+    steps = {"epoch": [0, 3], "step": [7, 8], "task": ["genre", "genre"], "loss": [2.0, 3.0], "weight": [1.0, None]}
+    for _ in range(2):  # written anew
+        write_log(history_arrays(pd.DataFrame(steps)), tmp_path)
+    assert (tmp_path / "log.csv").exists() and (tmp_path / "tensorboard").exists() == installed
+    if installed:
+        lines = (tmp_path / "tensorboard" / "events").read_text().splitlines()
+        assert lines == ["train/loss/genre 2.0 7", "train/loss/genre 3.0 8", "train/weight/genre 1.0 7"]
+
+
+def test_a_stage_tells_how_many_were_there_and_each_that_ends(tmp_path):
+    told = []
+    run_jobs(JOBS[:2], DATA, settings(), tmp_path, ended=told.append)
+    run_jobs(JOBS[:3], DATA, settings(), tmp_path, ended=told.append)
+    assert told == [0, 1, 1, 2, 1]
 
 
 def test_runs_that_train_in_the_same_way_share_their_jobs(tmp_path):

@@ -537,3 +537,9 @@ def test_verdicts_of_other_code_are_said_beside_rows():
     now.claims.loc[now.claims.study == "agf", "code"] = "old-old"
     words = said_to_be_stale(now)
     assert words.startswith("Verdicts that") and "Artist group factors" in words and "Tagging" not in words
+
+
+def test_the_report_reads_and_writes_where_the_environment_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("MUSICMTL_FIGURES", str(tmp_path / "mine"))
+    with pytest.raises(ParamsError, match=f"no folder {re.escape(str(tmp_path / 'mine' / 'data'))}"):
+        report.write_report()

@@ -1,6 +1,8 @@
 "The strict door: what a study's parameters may be, and what follows from them."
 
 import json
+import re
+import typing
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
@@ -8,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musicmtl.core import ParamsError, RunError, repo_root
+from musicmtl.core import CorpusError, ParamsError, RunError, repo_root
 from musicmtl.study import (
+    comments,
     CommonSettings,
     check,
     describe,
@@ -161,7 +164,8 @@ def test_a_notebooks_names_are_its_parameters():
 def test_the_first_cells_of_a_study_can_be_run_twice(notebook):
     "With variables of the reader's in between, some of them called as settings are."
     cells = [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
-    parameters_cell, settings_cell = ("".join(cell["source"]) for cell in cells[:2])
+    parameters_cell, *others = ("".join(cell["source"]) for cell in cells[:3])
+    settings_cell = "\n".join(others)
     scope = {"__name__": "__main__"}
     exec(parameters_cell, scope)
     exec(settings_cell, scope)
@@ -330,3 +334,41 @@ def test_study_notebooks_keep_their_shape(notebook):
     for cell in json.loads(notebook.read_text())["cells"]:
         if cell["cell_type"] == "code":
             assert not any(line.startswith(("def ", "class ", "if ", "while ")) for line in cell["source"])
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda file: file.stem)
+def test_papermills_help_explains_every_parameter_and_says_where_the_others_are(notebook):
+    "The cell has words for each; every choice and every preset is named, and the command for the rest."
+    from papermill.inspection import inspect_notebook
+
+    settings, shown = find_study(notebook.stem).settings, inspect_notebook(str(notebook))
+    kinds = typing.get_type_hints(settings)
+    assert list(shown) == list(parameter_cell(notebook)) and all(one["help"] for one in shown.values())
+    for name, one in shown.items():
+        choices = {text for text in re.findall(r"'(\w+)'", str(kinds[name])) if typing.get_args(kinds[name])}
+        assert choices - {"auto"} <= set(re.findall(r"\w+", one["help"])), name
+    presets = {file.stem.partition("-")[2] for file in (notebook.parent / "presets").glob(f"{notebook.stem}-*.yaml")}
+    assert presets == presets & set(re.findall(r"\w+", shown["preset"]["help"]))
+    command = f"python -m musicmtl.runs {notebook.stem} --help"
+    assert any(one["help"].endswith(command) for one in shown.values())
+    text = describe(settings, notebook.stem)
+    assert all(f"      {words}" in text for words in comments(settings).values())
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda file: file.stem)
+def test_a_notebook_says_what_is_wrong_before_it_loads_its_study(notebook, tmp_path):
+    "The cells up to the first that imports the study, as plain papermill runs them."
+    cells = [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
+    own, checks, imports = ("".join(cell["source"]) for cell in cells[:3])
+    assert "musicmtl.papers" not in own + checks and "musicmtl.papers" in imports
+    injected = "# Parameters\nsede = 1\n"
+    scope = {"In": ["", own, injected]}
+    exec(own + "\n" + injected, scope)
+    with pytest.raises(ParamsError, match="unknown name 'sede'"):
+        exec(checks, scope)
+    injected = f"# Parameters\nroot = {str(tmp_path / 'nowhere')!r}\n"
+    if "root" in parameter_cell(notebook):
+        scope = {"In": ["", own, injected]}
+        exec(own + "\n" + injected, scope)
+        with pytest.raises(CorpusError, match="nowhere does not exist"):
+            exec(checks, scope)
