@@ -123,13 +123,14 @@ def watched(browser, address, complaints):
     context = browser.new_context(viewport=PHONE)
     tab = context.new_page()
 
-    def complain(what):
-        complaints.append(f"{tab.url}: {what}")
+    def complain(what, of=""):
+        if not of.endswith("/favicon.ico"):  # a browser asks every server for one
+            complaints.append(f"{tab.url}: {what}")
 
-    tab.on("console", lambda said: said.type in ("error", "warning") and complain(said.text))
+    tab.on("console", lambda said: said.type in ("error", "warning") and complain(said.text, said.location["url"]))
     tab.on("pageerror", lambda error: complain(error))
     tab.on("requestfailed", lambda request: complain(f"failed: {request.url}"))
-    tab.on("response", lambda answer: answer.status >= 400 and complain(f"{answer.status}: {answer.url}"))
+    tab.on("response", lambda answer: answer.status >= 400 and complain(f"{answer.status}: {answer.url}", answer.url))
     inside = (address, "data:", "blob:")
     tab.on("request", lambda request: request.url.startswith(inside) or complain(f"elsewhere: {request.url[:200]}"))
     yield tab
