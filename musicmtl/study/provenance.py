@@ -147,7 +147,7 @@ def _counts(module: str) -> bool:
     "Whether a module can change a number."
     return not any(module == name or module.startswith(f"{name}.") for name in LEFT_OUT)
 
-
+# %% ../../nbs/study/39_provenance.ipynb #afec5207
 def _resolve(module: str, name: str) -> list[tuple]:  # (module, name) of the definition
     "Where a name of a module is defined, through whatever passes it on."
     found = _module(module)

@@ -39,7 +39,7 @@ from musicmtl.study.findings import (
 )
 from .registry import claims_of, figures_folder, find_study, number, published
 from .registry import studies as known_studies
-from .results import RESULT_COLUMNS, asked_of, by_question, result_table
+from .results import RESULT_COLUMNS, asked_of, by_question, of_known, result_table
 from .results import caption as _caption
 from .results import captions_of as _captions
 from musicmtl.viz import (
@@ -203,7 +203,7 @@ def _natural(text) -> list:
     "Sort key that puts A2 before A10."
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(text))]
 
-
+# %% ../../nbs/study/53_report.ipynb #78df49cb
 @dataclass(frozen=True)
 class Row:
     "A row of a table: its cells, or one text as wide as the table; and what the page's filter knows it by."
@@ -604,7 +604,7 @@ def _picture(file: Path, text: str, link: str) -> str:
 
 def _corpus_of(captions: dict, name: str) -> str:
     "Corpus of a picture: what stands before a name that has a caption; Miniature's names are the captions'."
-    found = [match["corpus"] or "" for known in captions if (match := _of_known(known, name))]
+    found = [match["corpus"] or "" for known in captions if (match := of_known(known, name))]
     return min(found, key=len, default="") or "miniature"
 
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RUN_COLUMNS', 'RESULT_COLUMNS', 'KEY', 'TIME_COLUMNS', 'result_table', 'collect', 'machine', 'asked_of',
-           'by_question', 'figure_file', 'save_figures', 'captions_of', 'caption', 'best_rows', 'rows_of_run',
-           'in_order']
+           'by_question', 'figure_file', 'save_figures', 'captions_of', 'of_known', 'caption', 'best_rows',
+           'rows_of_run', 'in_order']
 
 # %% ../../nbs/study/47_results.ipynb #49d1f159
 import math, os, platform, re
@@ -214,7 +214,7 @@ def captions_of(
     return (yaml.safe_load(file.read_text(encoding="utf-8")) or {}) if file.exists() else {}
 
 
-def _of_known(known: str, name: str) -> re.Match | None:  # Groups corpus and n
+def of_known(known: str, name: str) -> re.Match | None:  # Groups corpus and n
     "Whether a file's name is a known one after a corpus, perhaps with another number of classes: msd_accuracy_5.png."
     pattern = re.sub(r"_\d+(?=\\\.)", r"_(?P<n>\\d+)", re.escape(known))
     return re.fullmatch(rf"(?:(?P<corpus>.+)_)?{pattern}", name)
@@ -228,7 +228,7 @@ def caption(
     "Caption of a file; of another corpus than Miniature, or of other numbers of classes, that of Miniature."
     if name in captions:
         return str(captions[name])
-    found = [(known, match) for known in captions if (match := _of_known(known, name))]
+    found = [(known, match) for known in captions if (match := of_known(known, name))]
     if not found:
         return names.label(Path(name).stem)
     known, match = max(found, key=lambda pair: len(pair[0]))

@@ -532,7 +532,7 @@ def _hosting(settings):
         n, _ = n_devices(settings.device, n)
     return hosting(n, settings.num_nodes)
 
-
+# %% ../../nbs/study/49_runs.ipynb #c2749f3b
 def _main(argv):
     "Command line of `run`; leaves by `SystemExit` where something is wrong."
     with explained("musicmtl.runs"):

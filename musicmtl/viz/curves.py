@@ -71,7 +71,7 @@ def weight_curves(
     legend_above(ax, title, len(tasks))
     return ax
 
-
+# %% ../../nbs/viz/32_curves.ipynb #b719fb38
 @style()
 def weight_panels(
     panels: dict,  # Title -> (table for `weight_curves`, the seed in full colour)

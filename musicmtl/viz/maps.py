@@ -173,7 +173,7 @@ def _centre(points: np.ndarray, all_points: np.ndarray) -> np.ndarray | None:
     spread, of_all = (np.median(np.hypot(*(some - np.median(some, 0)).T)) for some in (points, all_points))
     return middle if spread < 0.6 * of_all else None
 
-
+# %% ../../nbs/viz/34_maps.ipynb #045a16aa
 @style()
 def tsne_map(
     points,  # Positions [N, 2], from `tsne`
@@ -187,7 +187,7 @@ def tsne_map(
     title: str = "",
     ax: "Axes | None" = None,  # To draw into
 ) -> "Axes":
-    "Map of an embedding (AGF paper, Fig. 5); up to 50 classes have a legend, of 9 to 30 those that lie together their names."
+    "Map of an embedding (AGF, Fig. 5); up to 50 classes have a legend, of 9 to 30 those that lie together their names."
     points, labels = np.asarray(points, float), _texts(labels)
     _class_counts(points, labels, 2)
     every, (labels, others) = labels, _most_frequent(labels, most, rest)

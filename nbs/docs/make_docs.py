@@ -29,7 +29,7 @@ from musicmtl.study.registry import find_study, main_studies, studies
 
 ROOT = repo_root(Path(__file__).parent)
 PAGES = Path(__file__).resolve().parent
-OF_PAPERS = ("model", "data", "metric", "experiment", "claims", "figures", "tagger", "truth")  # as they are read
+OF_PAPERS = "model data metric experiment claims figures tagger library encoder truth".split()  # as they are read
 REPORT = "figures/report.html"
 
 
@@ -349,7 +349,7 @@ PARTS = {
 
 def part(book: Notebook) -> str:
     "The part of the library that a module belongs to."
-    number = int(Path(book.path).name.partition("_")[0])
+    number = int((re.match(r"\d\d", Path(book.path).name) or ["99"])[0])
     return PARTS[next(end for end in PARTS if number < end)]
 
 
