@@ -48,5 +48,7 @@ def write_sixth(
     notebook = json.loads((repo_root() / "nbs" / "studies" / "agf.ipynb").read_text(encoding="utf-8"))
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert code[0]["metadata"]["tags"] == ["parameters"]
-    code[0]["source"], code[1]["source"] = cells["parameters"], cells["settings"]
+    assert "check_parameters(" in "".join(code[1]["source"]) and "import study" in "".join(code[2]["source"])
+    code[0]["source"], code[2]["source"] = cells["parameters"], cells["settings"]
+    notebook["cells"].remove(code[1])  # knows the studies of the package
     (root / "studies" / "sixth.ipynb").write_text(json.dumps(notebook), encoding="utf-8")

@@ -45,11 +45,6 @@ def test_a_command_is_there(command):
     assert all(flag in shown for flag in arguments if flag.startswith("--"))
 
 
-@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!http)([^)#\s]+)", TEXT))))
-def test_a_link_leads_somewhere(link):
-    assert (ROOT / link).exists()
-
-
 @pytest.mark.long
 def test_the_first_look_prints_what_readme_shows(tmp_path, monkeypatch):
     "But for what a machine takes, and where its files lie."

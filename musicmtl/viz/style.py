@@ -524,7 +524,7 @@ def say_where(
     if len(line) > 13 * fig.get_figwidth():
         line = f"{title}\n{place}"
     if not title:
-        first.set_title(line)
+        first.set_title(line, loc="left")
     for text in fig.findobj(Text) if title else ():
         if text.get_text() == title:
             text.set_text(line)

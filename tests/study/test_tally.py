@@ -1,5 +1,6 @@
 "How far a study is, in a file and on two bars."
 
+import builtins
 import io
 import json
 import sys
@@ -48,6 +49,7 @@ class Terminal(io.StringIO):
 
 
 def test_nothing_is_drawn_where_nobody_looks(tmp_path, monkeypatch):
+    monkeypatch.delattr(builtins, "__IPYTHON__", raising=False)  # left by a test that has made a shell
     for out, variable, quiet in ((io.StringIO(), "0", True), (Terminal(), "1", True), (Terminal(), "0", False)):
         monkeypatch.setattr(sys, "stderr", out)
         monkeypatch.setenv("TQDM_DISABLE", variable)
