@@ -17,7 +17,7 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 from .. import viz
 from ..inventory import save_inventory, with_inventory
-from ..core import repo_root
+from ..core import RunError, repo_root
 from musicmtl.study.board import (
     BALANCER_COLUMNS,
     RIVAL_COLUMNS,
@@ -484,10 +484,19 @@ class Picture:
         return {"text/html": _framed(self.file), "text/plain": self.file.name}
 
 
+def _checkout() -> Path | None:
+    "The checkout around the current folder; a wheel's studies run without one."
+    try:
+        return repo_root()
+    except RunError:
+        return None
+
+
 def _framed(page: Path) -> str:  # html
     "An interactive page within a notebook, which stands in `nbs/studies`; Jupyter serves what lies in the checkout."
     link = quote(os.path.relpath(page, Path.cwd()))
-    if not page.resolve().is_relative_to(repo_root()):
+    checkout = _checkout()
+    if checkout is None or not page.resolve().is_relative_to(checkout):
         return f"<p>{html.escape(page.name)} lies beside the study's figures.</p>"
     frame = (
         f'<iframe src="{link}" width="100%" height="620" style="border: 0" title="{html.escape(page.name)}"></iframe>'
@@ -502,7 +511,9 @@ def picture(
 ) -> Picture:
     "A figure with its caption."
     file = self.drawn[name]
-    folder = file.parent if (file.parent / "captions.yaml").exists() else repo_root() / "figures" / self.study.name
+    folder, checkout = file.parent, _checkout()
+    if checkout is not None and not (folder / "captions.yaml").exists():
+        folder = checkout / "figures" / self.study.name
     return Picture(file, caption(captions_of(folder), file.name, self.study.names or viz.NAMES))
 
 # %% ../../nbs/study/50_skeleton.ipynb #fdbb1467

@@ -272,7 +272,8 @@ def test_wrong_parameters_get_one_sentence(study, name, value, message, monkeypa
     arguments = ["--preset", value] if name == "preset" else ["-p", name, value]
     assert main([study, *arguments]) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 and lines[0].startswith(f"{study}: {message}")
+    assert len(lines) == 2 and lines[0].startswith(f"{study}: {message}")
+    assert lines[1].startswith(f"{study}: nothing was started")  # and what to do
     with pytest.raises(ParamsError, match=re.escape(message)):
         execute(study, {name: value})
     assert not list(tmp_path.iterdir())
