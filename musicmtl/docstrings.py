@@ -9,6 +9,7 @@ __all__ = ['document', 'document_on_import']
 import ast, dataclasses, inspect, sys, tokenize
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
+from .glance import patched_class
 
 # %% ../nbs/docstrings.ipynb #b8f9a601
 def _comments(lines: list[str], first: int, end: int) -> dict[int, str]:
@@ -123,19 +124,11 @@ def _of_class(node: ast.ClassDef, lines: list[str], cls: type) -> list[str]:
 _KINDS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def _patches(node: ast.FunctionDef) -> str | None:
-    "The class that a patched function belongs to."
-    names = [ast.unparse(decorator).partition("(")[0] for decorator in node.decorator_list]
-    arguments = node.args.args
-    is_method = "patch" in names and arguments and arguments[0].annotation is not None
-    return ast.unparse(arguments[0].annotation) if is_method else None
-
-
 def _targets(tree: ast.Module, module: ModuleType):  # (object, its node)
     "What in a module gets a longer docstring."
     for node in tree.body:
         if isinstance(node, _KINDS):
-            owner = vars(module).get(_patches(node) or "", module)
+            owner = vars(module).get(patched_class(node) or "", module)
             yield vars(owner).get(node.name), node
         elif isinstance(node, ast.ClassDef):
             found = vars(module).get(node.name)
@@ -188,7 +181,9 @@ class _Finder:
 def document_on_import(
     package: str,  # Its name
 ):
-    "Document this module, and every module of a package that is imported from now on."
+    "Document every module of a package: those that are loaded, and those that are imported from now on."
     if not any(isinstance(finder, _Finder) and finder.package == package for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder(package))
-        document(sys.modules[__name__])
+        for name, module in list(sys.modules.items()):
+            if name.startswith(f"{package}.") and type(module.__spec__.loader) is SourceFileLoader:
+                document(module)

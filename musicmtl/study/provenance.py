@@ -14,35 +14,11 @@ from importlib.util import find_spec, resolve_name
 from pathlib import Path
 import musicmtl.papers
 from ..core import atomic, cache_dir, stable_hash
-from ..glance import source_of
+from ..glance import called, defined, patched_class, source_of
 
 # %% ../../nbs/study/39_provenance.ipynb #4e5b5b93
 _SCOPE = "musicmtl"  # Other packages have versions, which a run's manifest keeps
 _PURE = ("patch", "dataclass", "lru_cache", "cache", "contextmanager", "wraps", "total_ordering", "cached_property")
-
-
-def _called(node: ast.expr) -> str:
-    "Name of a decorator, or of what is called."
-    node = node.func if isinstance(node, ast.Call) else node
-    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
-
-
-def _patched_class(node: ast.stmt) -> str | None:
-    "Class that a function is added to by `patch`."
-    if not isinstance(node, ast.FunctionDef) or "patch" not in map(_called, node.decorator_list):
-        return None
-    first = next(iter(node.args.posonlyargs + node.args.args), None)
-    return first.annotation.id if first is not None and isinstance(first.annotation, ast.Name) else None
-
-
-def _defined(node: ast.stmt) -> list[str]:
-    "Names that a statement of a module defines."
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return [node.name]
-    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-    if not isinstance(node, ast.Assign | ast.AnnAssign):
-        return []
-    return [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
 
 # %% ../../nbs/study/39_provenance.ipynb #66753781
 class _Bare(ast.NodeTransformer):
@@ -94,11 +70,11 @@ class _Module:
                 self.stars += [module for module, what in _imports(node, package).values() if what == "*"]
                 self.imported |= _imports(node, package)
                 continue
-            owner = _patched_class(node)
-            names = _defined(node) if owner is None else [owner] if owner not in self.imported else []
+            owner = patched_class(node)
+            names = defined(node) if owner is None else [owner] if owner not in self.imported else []
             for found in names:
                 self.own.setdefault(found, []).append(node)
-            if not names or any(_called(d) not in _PURE for d in getattr(node, "decorator_list", ())):
+            if not names or any(called(d) not in _PURE for d in getattr(node, "decorator_list", ())):
                 self.effects.append(node)
 
     @cached_property
@@ -238,7 +214,7 @@ def code_hash(
 
 # %% ../../nbs/study/39_provenance.ipynb #c77edc7a
 def _bases(node: ast.stmt) -> set:
-    return {_called(base) for base in node.bases} if isinstance(node, ast.ClassDef) else set()
+    return {called(base) for base in node.bases} if isinstance(node, ast.ClassDef) else set()
 
 
 def _job_classes(modules: list[_Module]) -> list[tuple]:  # (module, name)

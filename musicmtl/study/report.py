@@ -39,9 +39,7 @@ from musicmtl.study.findings import (
 )
 from .registry import claims_of, figures_folder, find_study, number, published
 from .registry import studies as known_studies
-from .results import RESULT_COLUMNS, asked_of, by_question, of_known, result_table
-from .results import caption as _caption
-from .results import captions_of as _captions
+from .results import RESULT_COLUMNS, asked_of, by_question, caption, captions_of, of_known, result_table
 from musicmtl.viz import (
     NAMES,
     Names,
@@ -610,11 +608,11 @@ def _corpus_of(captions: dict, name: str) -> str:
 
 def _pictures(folder: Path, link: str, names: Names) -> dict:  # Corpus -> ([pictures that the paper has], [others])
     "Pictures by corpus, Miniature's first; wall times stay out."
-    captions, found = _captions(folder), {"miniature": ([], [])}
+    captions, found = captions_of(folder), {"miniature": ([], [])}
     for file in sorted(folder.glob("[!.]*.png"), key=lambda file: _natural(file.name)):
         if file.stem.endswith("_time"):
             continue
-        text = _caption(captions, file.name, names)
+        text = caption(captions, file.name, names)
         beside = re.search(r"(paper|report)['’]s (Figs?\.?|Table|Figure)|Table \d", text)
         of_corpus = found.setdefault(_corpus_of(captions, file.name), ([], []))
         of_corpus[0 if beside else 1].append(_picture(file, text, link))
@@ -627,7 +625,7 @@ def figures_section(
     names: Names = NAMES,  # For captions that are missing
 ) -> str:  # html
     "Pictures as links with their captions, the first corpus' that the paper has unfolded; links to interactive pages."
-    captions, pages, parts = _captions(folder), [], []
+    captions, pages, parts = captions_of(folder), [], []
     for corpus, (papers, others) in _pictures(folder, link, names).items():
         words, content = names.label(corpus), "\n".join(papers)
         if parts and papers:
@@ -638,7 +636,7 @@ def figures_section(
     if parts:
         parts.insert(0, "<h2>The paper's figures, ours on their axes</h2>")
     for file in sorted(folder.glob("[!.]*.html")):
-        text = _text(_caption(captions, file.name, names))
+        text = _text(caption(captions, file.name, names))
         pages.append(f'<li><a href="{_text(quote(f"{link}/{file.name}"))}">{text}</a></li>')
     if pages:
         parts.append(f"<p>Interactive, beside this page:</p><ul>{''.join(pages)}</ul>")

@@ -313,7 +313,7 @@ def _execute(self: Run, notebook: Path, given: dict):
         "extra_arguments": ["--log-level=CRITICAL"],  # it warns of its connection, and of the interrupt at its end
     }
     failed = None
-    with atomic(executed) as tmp, _absolute_places(), watched(self.root, self.study):
+    with atomic(executed) as tmp, watched(self.root, self.study), _absolute_places():
         try:
             papermill.execute_notebook(notebook, tmp, given, **options)
         except (papermill.PapermillExecutionError, DeadKernelError) as error:

@@ -17,7 +17,6 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 from .. import viz
 from ..inventory import save_inventory, with_inventory
-from ..core import RunError, repo_root
 from musicmtl.study.board import (
     BALANCER_COLUMNS,
     RIVAL_COLUMNS,
@@ -47,7 +46,7 @@ from musicmtl.study.results import (
 from .preparation import name_in_tables
 from .provenance import row_code, scoring_code, training_code
 from .runs import Run, Tally, open_run, output_folder
-from .registry import published
+from .registry import published, working_folder
 from .settings import CommonSettings, resolve
 from .settings import parameters as _parameters
 
@@ -64,7 +63,7 @@ class Table:
     key: tuple = ("protocol", "variant", "seed")  # Rows with the same corpus, preset and key are replaced
 
 # %% ../../nbs/study/50_skeleton.ipynb #676a9325
-def _on_its_cluster(prepare: Callable) -> Callable:
+def _with_care(prepare: Callable) -> Callable:
     "`prepare` that extracts features where the settings want the jobs to run, and takes stock of a folder."
 
     @wraps(prepare)
@@ -119,7 +118,7 @@ class Study:
     names: object = None  # `viz.Names`: how its variants are shown
 
     def __post_init__(self):
-        object.__setattr__(self, "prepare", _on_its_cluster(self.prepare))
+        object.__setattr__(self, "prepare", _with_care(self.prepare))
         object.__setattr__(self, "figures", tuple(map(_with_place, self.figures)))
 
     @property
@@ -484,19 +483,10 @@ class Picture:
         return {"text/html": _framed(self.file), "text/plain": self.file.name}
 
 
-def _checkout() -> Path | None:
-    "The checkout around the current folder; a wheel's studies run without one."
-    try:
-        return repo_root()
-    except RunError:
-        return None
-
-
 def _framed(page: Path) -> str:  # html
     "An interactive page within a notebook, which stands in `nbs/studies`; Jupyter serves what lies in the checkout."
     link = quote(os.path.relpath(page, Path.cwd()))
-    checkout = _checkout()
-    if checkout is None or not page.resolve().is_relative_to(checkout):
+    if not page.resolve().is_relative_to(working_folder()):
         return f"<p>{html.escape(page.name)} lies beside the study's figures.</p>"
     frame = (
         f'<iframe src="{link}" width="100%" height="620" style="border: 0" title="{html.escape(page.name)}"></iframe>'
@@ -511,9 +501,8 @@ def picture(
 ) -> Picture:
     "A figure with its caption."
     file = self.drawn[name]
-    folder, checkout = file.parent, _checkout()
-    if checkout is not None and not (folder / "captions.yaml").exists():
-        folder = checkout / "figures" / self.study.name
+    own = (file.parent / "captions.yaml").exists()
+    folder = file.parent if own else working_folder() / "figures" / self.study.name
     return Picture(file, caption(captions_of(folder), file.name, self.study.names or viz.NAMES))
 
 # %% ../../nbs/study/50_skeleton.ipynb #fdbb1467

@@ -15,7 +15,8 @@ from musicmtl.study import CLAIM_COLUMNS, MARGIN_COLUMNS, RESULT_COLUMNS, VERDIC
 from musicmtl.study import main_studies, published
 from musicmtl.study import findings as findings_module
 from musicmtl.study.findings import findings, rival_sentences, stale_words, verdict_table
-from musicmtl.study.report import _caption, said_to_be_stale
+from musicmtl.study.report import said_to_be_stale
+from musicmtl.study.results import caption
 
 
 VALUES = {"single_task": 0.5, "equal": 0.55, "gradnorm_epoch": 0.6, "gradnorm_epoch_alpha_0.15": 0.58}
@@ -508,12 +509,12 @@ def test_the_command_line(figures, capsys, tmp_path):
 
 def test_a_picture_of_another_corpus_has_the_caption_of_miniatures():
     captions = {"micro_f1.png": "Micro F1 by window.", "f1.png": "F1."}
-    assert _caption(captions, "micro_f1.png", viz.NAMES) == "Micro F1 by window."
+    assert caption(captions, "micro_f1.png", viz.NAMES) == "Micro F1 by window."
     assert (
-        _caption(captions, "commons_sources_micro_f1.png", viz.NAMES)
+        caption(captions, "commons_sources_micro_f1.png", viz.NAMES)
         == "Commons, whole sources held out. Micro F1 by window."
     )
-    assert _caption(captions, "albums_map.png", viz.NAMES) == "Albums map"
+    assert caption(captions, "albums_map.png", viz.NAMES) == "Albums map"
 
 
 def test_a_caption_is_that_of_another_number_of_classes():
@@ -521,10 +522,10 @@ def test_a_caption_is_that_of_another_number_of_classes():
         "accuracy_10.png": "Accuracy, 10 classes (fifteen bins of 10).",
         "accuracy_25.png": "Accuracy, 25 classes.",
     }
-    assert _caption(captions, "accuracy_25.png", viz.NAMES) == "Accuracy, 25 classes."
-    assert _caption(captions, "accuracy_5.png", viz.NAMES) == "Accuracy, 5 classes (fifteen bins of 10)."
+    assert caption(captions, "accuracy_25.png", viz.NAMES) == "Accuracy, 25 classes."
+    assert caption(captions, "accuracy_5.png", viz.NAMES) == "Accuracy, 5 classes (fifteen bins of 10)."
     expected = "Million Song Dataset. Accuracy, 5 classes (fifteen bins of 10)."
-    assert _caption(captions, "msd_accuracy_5.png", viz.NAMES) == expected
+    assert caption(captions, "msd_accuracy_5.png", viz.NAMES) == expected
 
 
 def test_verdicts_of_other_code_are_said_beside_rows():

@@ -1,5 +1,6 @@
 "A run has a folder and a manifest; the driver refuses before anything starts, and says why in one sentence."
 
+import io
 import json
 import os
 import runpy
@@ -172,6 +173,34 @@ def test_a_run_outside_a_checkout_keeps_its_files_where_the_caller_stands(home, 
     this = run("agf", preset="mini")
     assert this.root.parent == home / "away" / "runs" / "agf" and places == [str(home / "away")]
     assert output_folder(this) == home / "away" / "figures"
+
+
+def test_a_terminal_sees_bars_and_the_kernel_draws_none(home, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    class Recorder:
+        def __init__(self, what):
+            seen.append(what)
+
+        def show(self, found):
+            pass
+
+        def close(self):
+            seen.append("closed")
+
+    def pretend(notebook, executed, given, **options):
+        seen.append(os.environ["TQDM_DISABLE"])
+        Path(executed).write_text("{}")
+
+    seen = []
+    monkeypatch.setattr("musicmtl.study.runs.Bars", Recorder)
+    monkeypatch.setattr("papermill.execute_notebook", pretend)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TQDM_DISABLE", "0")
+    run("agf", preset="mini")
+    assert seen == ["agf", "1", "closed"] and os.environ["TQDM_DISABLE"] == "0"
 
 
 def test_the_command_line_is_a_module(home, monkeypatch, capsys):
