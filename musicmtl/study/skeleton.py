@@ -75,7 +75,9 @@ def _with_care(prepare: Callable) -> Callable:
 
 # %% ../../nbs/study/50_skeleton.ipynb #fde3b085
 def _with_place(draw: Callable) -> Callable:
-    "A figure function whose figures say corpus and preset in their titles."
+    "A figure function whose figures say corpus and preset in their titles; one with `says_where` does so itself."
+    if getattr(draw, "says_where", False):
+        return draw
 
     @wraps(draw)
     def drawn(outcome: "Outcome") -> dict:

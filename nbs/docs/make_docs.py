@@ -23,8 +23,6 @@ import yaml
 from sphinx.cmd.build import build_main
 
 from musicmtl.core import repo_root
-from musicmtl.study.findings import findings
-from musicmtl.study.report import read_results
 from musicmtl.study.registry import find_study, main_studies, studies
 
 ROOT = repo_root(Path(__file__).parent)
@@ -305,14 +303,6 @@ def paper_of(name: str) -> str:
     return f"{people}, *{one['title']}*"
 
 
-def found_words() -> str:
-    "The first finding of all studies, as the report has it."
-    tables = read_results(ROOT / "figures" / "data")
-    first, *_ = findings(tables.scores, tables.claims, tables.margins)
-    title, text, place = (re.sub(r"([*_<\[\]])", r"\\\1", words) for words in (first.title, first.text, first.place))
-    return f"**{title}.** {text} ({place})"
-
-
 def paper_page(name: str, books: list[Notebook]) -> str:
     "The page of a paper: the story in the order in which it is read, and the studies."
     own = [book for book in books if book.path.startswith(f"nbs/papers/{name}/")]
@@ -417,7 +407,6 @@ def gathered() -> dict[str, str]:  # File that Sphinx reads -> text
     lists = {
         "papers": "\n".join(f"- [{find_study(name).title}](papers/{name}.md): {paper_of(name)}" for name in papers),
         "reports": "\n".join(f"- [{find_study(name).title}]({SITE.format(report_of(name))})" for name in studies()),
-        "finding": found_words(),
     }
     texts |= {f"papers/{name}.md": paper_page(name, books) for name in papers}
     texts |= {"library.md": library_page(books), "measured.md": measured_page(books), "api.md": reference_index(books)}

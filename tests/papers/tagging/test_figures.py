@@ -134,6 +134,9 @@ def test_what_was_not_trained_has_no_figure(outcome, monkeypatch):
 def test_the_public_lists_are_shown_beside_what_is_like_them(corpus, shown):
     figures = overlap_figure(SimpleNamespace(of_corpus=corpus))
     assert set(figures) == ({"overlap"} if shown else set())
+    (own,) = [function for function in study.figures if function.__name__ == "overlap_figure"]
+    for ax in own(SimpleNamespace(of_corpus=corpus)).values():
+        assert ax.get_title("left") == "MagnaTagATune's public splits"  # of no run's corpus
     plt.close("all")
 
 
