@@ -6,7 +6,7 @@
 __all__ = ['MADE_UP', 'AudioError', 'CorpusError', 'ParamsError', 'RunError', 'InUse', 'PretrainedMissing', 'repo_root',
            'cache_dir', 'locked', 'sweep', 'temporary_beside', 'atomic', 'save_tensors', 'read_json', 'seed_everything',
            'stable_hash', 'generator', 'whole_number', 'end_with', 'limit_threads', 'workers', 'lost_worker',
-           'side_by_side', 'progress', 'is_quiet', 'made_up']
+           'side_by_side', 'progress', 'is_quiet', 'exit_status', 'made_up']
 
 # %% ../nbs/00_core.ipynb #2c7aed33
 import builtins, contextlib, errno, fcntl, hashlib, io, json, os, random, re, shutil, sys, threading, time
@@ -518,6 +518,26 @@ def is_quiet() -> bool:
     "Whether nobody would see a progress bar: $TQDM_DISABLE, or an output that is neither a terminal nor a notebook."
     silent = os.environ.get("TQDM_DISABLE", "0") not in ("", "0")
     return silent or not (sys.stderr.isatty() or hasattr(builtins, "__IPYTHON__"))
+
+# %% ../nbs/00_core.ipynb #175b620d
+@contextlib.contextmanager
+def exit_status(
+    program: str,  # Whose command line it is
+    advise: Callable = lambda error: "",  # error -> what to do, for a line of its own
+) -> Iterator[None]:
+    "Leave a command line by `SystemExit`: 2 for an error that its message explains, 130 where it was interrupted."
+    try:
+        yield
+    except (ParamsError, CorpusError, AudioError, RunError) as error:
+        print(*(f"{program}: {line}" for line in (error, advise(error)) if str(line)), sep="\n", file=sys.stderr)
+        raise SystemExit(2) from None
+    except OSError as error:
+        where, what = f"{error.filename}: " if error.filename else "", error.strerror or error
+        print(f"{program}: {where}{what}; the same command goes on once that is mended", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        raise SystemExit(130) from None
 
 # %% ../nbs/00_core.ipynb #36dd2960
 MADE_UP = "made-up-by-musicmtl.json"  # The marker: what was rendered into its folder, and from what

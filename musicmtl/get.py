@@ -9,13 +9,23 @@ __all__ = ['FMA_SMALL', 'FMA_MEDIUM', 'MAGNATAGATUNE', 'OPENMIC', 'MSD_SUBSET', 
 
 # %% ../nbs/28_get.ipynb #0671f413
 import argparse, contextlib, hashlib, json, sys, textwrap, warnings, zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 import pandas as pd
 from fastcore.basics import patch
 from .audio import load_audio
-from .core import AudioError, CorpusError, ParamsError, RunError, atomic, locked, progress, read_json
+from musicmtl.core import (
+    AudioError,
+    CorpusError,
+    ParamsError,
+    RunError,
+    atomic,
+    exit_status,
+    locked,
+    progress,
+    read_json,
+)
 from .corpus import Corpus
 from .download import Remote, check_room, fetch, size_text, unpack
 from .loaders import BALLROOM, MUSIC, load_corpus
@@ -681,27 +691,10 @@ def _list() -> str:
     return "\n".join(lines)
 
 # %% ../nbs/28_get.ipynb #149fd2be
-@contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    "Turn an error that its message explains into an exit status."
-    try:
-        yield
-    except (ParamsError, RunError, CorpusError) as error:
-        print(f"musicmtl.get: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"musicmtl.get: {where}{error.strerror or error}; the same command goes on", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("musicmtl.get: interrupted; the same command goes on where it stopped", file=sys.stderr)
-        raise SystemExit(130) from None
-
-
 def _main(argv: list[str]) -> None:
     "Leaves by `SystemExit` where something is wrong."
     args = _parser().parse_args(argv)
-    with _explained():
+    with exit_status("musicmtl.get"):
         if args.list or (args.corpus is None and not args.check):
             print(_list())
             return

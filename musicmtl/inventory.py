@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 import pandas as pd
 from .audio import stream_audio
-from .core import AudioError, CorpusError, ParamsError, atomic
+from .core import AudioError, CorpusError, ParamsError, atomic, exit_status
 from .corpus import Corpus
 from .folder import FolderWarning, listing, load_folder, originals, printable
 from .tables import there
@@ -227,28 +227,32 @@ def known(
     return "known: " + ("; ".join(parts) or "neither artist nor album, genre, tags or language")
 
 # %% ../nbs/37_inventory.ipynb #f5a77fb8
-def main(
-    argv: list[str] | None = None,  # Arguments; the command line's by default
-) -> int:  # Exit status
-    "Command line: what a folder of music holds, before any study."
+def _main(argv: list[str] | None) -> None:
+    "Leaves by `SystemExit` where something is wrong."
     parser = argparse.ArgumentParser("musicmtl.inventory", description="Say what a folder of music holds.")
     parser.add_argument("root", help="a folder with music, or with a tracks.csv")
     parser.add_argument("--csv", metavar="FILE", help="write the whole list")
     args = parser.parse_args(argv)
-    try:
+    with exit_status("musicmtl.inventory"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FolderWarning)  # the list says it
         if not Path(args.root).is_dir():
             raise ParamsError(f"root: expected a folder, found {args.root!r}")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FolderWarning)  # the list says it
-            corpus = load_folder(Path(args.root))
-    except (CorpusError, ParamsError) as error:
-        print(f"musicmtl.inventory: {error}", file=sys.stderr)
-        return 2
-    found = inventory(corpus)
-    print(found, known(corpus), *(f"note: {note}" for note in corpus.notes), sep="\n")
-    if args.csv:
-        with atomic(Path(args.csv)) as temporary:
-            found.files.to_csv(temporary, index=False)
+        corpus = load_folder(Path(args.root))
+        found = inventory(corpus)
+        print(found, known(corpus), *(f"note: {note}" for note in corpus.notes), sep="\n")
+        if args.csv:
+            with atomic(Path(args.csv)) as temporary:
+                found.files.to_csv(temporary, index=False)
+
+
+def main(
+    argv: list[str] | None = None,  # Arguments; the command line's by default
+) -> int:  # Exit status: 0; 2 for an error that the message explains; 130 where it was interrupted
+    "Command line: what a folder of music holds, before any study."
+    try:
+        _main(argv)
+    except SystemExit as stop:
+        return stop.code
     return 0
 
 # %% ../nbs/37_inventory.ipynb #bd39eac3

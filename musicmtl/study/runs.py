@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from fastcore.basics import patch
-from ..core import CorpusError, ParamsError, RunError, atomic, is_quiet, locked, progress, read_json, repo_root
+from ..core import ParamsError, RunError, atomic, exit_status, is_quiet, locked, progress, read_json, repo_root
 from musicmtl.study.registry import (
     figures_folder,
     main_studies,
@@ -499,23 +499,9 @@ def _advice(error, study: str, begun: Run | None) -> str:
     return f"what was trained is kept, and the same command goes on once that is mended{where}"
 
 # %% ../../nbs/study/49_runs.ipynb #cfb97135
-@contextlib.contextmanager
 def explained(what):
     "Turn an error that its message explains into an exit status; the last line says what to do."
-    try:
-        yield
-    except (ParamsError, CorpusError, RunError) as error:
-        print(f"{what}: {error}\n{what}: {_advice(error, what, getattr(error, 'run', None))}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(
-            f"{what}: {where}{error.strerror or error}; the same command goes on once that is mended", file=sys.stderr
-        )
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print(f"{what}: interrupted; the same command goes on where it stopped", file=sys.stderr)
-        raise SystemExit(130) from None
+    return exit_status(what, lambda error: _advice(error, what, getattr(error, "run", None)))
 
 # %% ../../nbs/study/49_runs.ipynb #342dae67
 def _hosting(settings):

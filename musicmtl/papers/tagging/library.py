@@ -6,7 +6,7 @@
 __all__ = ['tag_library', 'main']
 
 # %% ../../../nbs/papers/tagging/library.ipynb #f79c3c4d
-import argparse, json, sys, warnings
+import argparse, json, warnings
 from collections.abc import Iterator
 from functools import partial
 from hashlib import blake2b
@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd, torch
 from torch import Tensor, nn
 from ...audio import LengthWarning, SilenceWarning
-from ...core import AudioError, ParamsError, RunError, atomic, locked, progress, stable_hash
+from ...core import AudioError, ParamsError, atomic, exit_status, locked, progress, stable_hash
 from ...folder import Listing, listing, printable
 from .tagger import Tagger
 
@@ -181,23 +181,25 @@ def _asked(args: argparse.Namespace) -> Tagger:
     return Tagger.load(**weights, classes=classes, device=args.device)
 
 # %% ../../../nbs/papers/tagging/library.ipynb #2fa0c47e
-def main(
-    argv: list[str] | None = None,  # Arguments; the command line's by default
-) -> int:  # Exit status: 0; 2 for an error that the message explains; 130 where it was interrupted
-    "Command line of `tag_library`."
+def _main(argv: list[str] | None) -> None:
+    "Leaves by `SystemExit` where something is wrong."
     args = _parser().parse_args(argv)
-    try:
+    with exit_status("musicmtl.tag"):
         table = tag_library(args.library, args.out, _asked(args), hop_s=args.hop, embeddings=args.embeddings)
-    except (ParamsError, RunError, OSError) as error:
-        print(f"musicmtl.tag: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("musicmtl.tag: interrupted; the same command goes on where it stopped", file=sys.stderr)
-        return 130
     left = table[table.status != "tagged"]
     print(f"{len(table)} files: {len(table) - len(left)} tagged, {len(left)} left out; {args.out}")
     for row in left.head(10).itertuples():
         print(f"  {row.file}: {row.reason}")
     if len(left) > 10:
         print(f"  and {len(left) - 10} more, in the table")
+
+
+def main(
+    argv: list[str] | None = None,  # Arguments; the command line's by default
+) -> int:  # Exit status: 0; 2 for an error that the message explains; 130 where it was interrupted
+    "Command line of `tag_library`."
+    try:
+        _main(argv)
+    except SystemExit as stop:
+        return stop.code
     return 0
