@@ -8,7 +8,7 @@ __all__ = ['FMA_SMALL', 'FMA_MEDIUM', 'MAGNATAGATUNE', 'OPENMIC', 'MSD_SUBSET', 
            'get', 'Fault', 'Checked', 'check', 'main']
 
 # %% ../nbs/28_get.ipynb #0671f413
-import argparse, contextlib, hashlib, json, sys, textwrap, warnings, zlib
+import argparse, hashlib, json, sys, textwrap, warnings, zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
