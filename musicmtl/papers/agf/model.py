@@ -74,7 +74,20 @@ def descriptive_features(
 class ArtistGroupFactors:
     """Groups of artists (paper, §2.1): frames become words by K-means, artists bags of words, and LDA finds the topics.
 
-    Raises `ParamsError` for an unknown target or too few clusters, topics or passes."""
+    Raises `ParamsError` for an unknown target or too few clusters, topics or passes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> artist = [0, 1, 0, 1]  # number of each track's artist
+    >>> tracks = [rng.normal(5 * a, size=(50, 4)) for a in artist]  # frames [F, C] of each track
+    >>> factors = ArtistGroupFactors(n_clusters=4, n_topics=2).fit(tracks, artist)
+    >>> factors.bags(tracks, artist).sum(1).tolist()  # words that were heard of each artist
+    [100, 100]
+    >>> factors.transform(tracks, artist).shape  # the target of each track
+    (4, 2)
+    """
 
     def __init__(
         self,
@@ -919,7 +932,16 @@ def _top(n, n_out):
 
 
 class SharedLayerNet(_Branched):
-    "The multi-task network: one shared layer, then a branch and a head for each task (paper, §3, Fig. 3)."
+    """The multi-task network: one shared layer, then a branch and a head for each task (paper, §3, Fig. 3).
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = SharedLayerNet((16, 40, 40), width_divisor=8)  # genre and two artist group factors
+    >>> genre, first, second = net(torch.zeros(2, 1, 128, 64))
+    >>> genre.shape, first.shape
+    (torch.Size([2, 16]), torch.Size([2, 40]))
+    """
 
     def __init__(
         self,

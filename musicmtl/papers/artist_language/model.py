@@ -94,7 +94,16 @@ class Block(nn.Module):
 
 # %% ../../../nbs/papers/artist_language/model.ipynb #dbf8e2a5
 class FiveBlockCNN(nn.Module):
-    "Five blocks that all tasks share, and a dense layer per task (section 2, Fig. 1). Raises `ParamsError`."
+    """Five blocks that all tasks share, and a dense layer per task (section 2, Fig. 1). Raises `ParamsError`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = FiveBlockCNN((68, 17), width_divisor=8)  # artists, languages
+    >>> artist, language = net(torch.zeros(2, *net.input_shape))
+    >>> artist.shape, language.shape
+    (torch.Size([2, 68]), torch.Size([2, 17]))
+    """
 
     def __init__(
         self,
@@ -196,7 +205,13 @@ def segment_starts(
     per_piece: int = 20,  # Segments of a one-minute piece
     coarse: int = 1,  # Of the front end
 ) -> np.ndarray:  # First frame of each segment, ascending; none for a song that is shorter than a segment
-    "Segments of 187 frames side by side: as many as fit into each piece, and at least one per song."
+    """Segments of 187 frames side by side: as many as fit into each piece, and at least one per song.
+
+    Examples
+    --------
+    >>> segment_starts(2000, per_piece=3).tolist()
+    [0, 374, 748, 1000, 1374, 1748]
+    """
     starts, segment = [], SEGMENT // coarse
     for first, length in song_pieces(frames, coarse):
         n = length // segment

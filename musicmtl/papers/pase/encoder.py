@@ -19,7 +19,13 @@ SMALL_ENCODER = Path(files("musicmtl.papers.pase")) / "small_encoder.pt"  # A na
 
 
 def small_encoder() -> nn.Module:  # [B, T] -> [B, 128, T/160], in evaluation mode
-    "The trained PASE+ of the package, an eighth as wide as the paper's; `small_encoder.md` beside it says what it is."
+    """The trained PASE+ of the package, an eighth as wide as the paper's; `small_encoder.md` beside it says what it is.
+
+    Examples
+    --------
+    >>> small_encoder()(torch.zeros(1, 16000)).shape
+    torch.Size([1, 128, 100])
+    """
     return load_encoder(SMALL_ENCODER)
 
 # %% ../../../nbs/papers/pase/encoder.ipynb #33e959e5

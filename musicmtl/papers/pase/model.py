@@ -45,7 +45,14 @@ def _mel_edges(n, sr, first_hz=30.0):
 
 # %% ../../../nbs/papers/pase/model.ipynb #a2afacda
 class SincConv(nn.Module):
-    "Band-pass filters with learned edges (Ravanelli and Bengio 2018). Raises `ParamsError` for an even kernel."
+    """Band-pass filters with learned edges (Ravanelli and Bengio 2018). Raises `ParamsError` for an even kernel.
+
+    Examples
+    --------
+    >>> import torch
+    >>> SincConv(16)(torch.zeros(1, 1600)).shape  # at the rate of the sound
+    torch.Size([1, 16, 1600])
+    """
 
     def __init__(
         self,
@@ -545,7 +552,15 @@ def check_wave(
 
 # %% ../../../nbs/papers/pase/model.ipynb #243f44b2
 class PASE(_Encoder):
-    "Problem-agnostic speech encoder (Pascual et al. 2019; the paper, section 3.1): blocks, projection, batch norm."
+    """Problem-agnostic speech encoder (Pascual et al. 2019; the paper, section 3.1): blocks, projection, batch norm.
+
+    Examples
+    --------
+    >>> import torch
+    >>> encoder = PASE(emb_dim=100, width_divisor=8).eval()  # random weights
+    >>> encoder(torch.zeros(1, 16000)).shape  # a hundred frames of a second
+    torch.Size([1, 100, 100])
+    """
 
     def __init__(
         self,
@@ -666,7 +681,15 @@ class Skips(nn.ModuleList):
 
 # %% ../../../nbs/papers/pase/model.ipynb #98b12274
 class PASEPlus(_Encoder):
-    "PASE+ (Ravanelli et al. 2020; the paper, section 3.1): blocks, QRNN, projection, skips, batch norm."
+    """PASE+ (Ravanelli et al. 2020; the paper, section 3.1): blocks, QRNN, projection, skips, batch norm.
+
+    Examples
+    --------
+    >>> import torch
+    >>> encoder = PASEPlus(emb_dim=256, width_divisor=8).eval()  # random weights
+    >>> encoder(torch.zeros(1, 16000)).shape
+    torch.Size([1, 256, 100])
+    """
 
     def __init__(
         self,
@@ -749,7 +772,13 @@ LETTERS = {name[0].upper(): name for name in WORKERS}
 def worker_set(
     letters: str = "WLPMCT",  # As in the paper's figures: "WLP", "WLP+MT"; each letter once, in any order
 ) -> tuple[str, ...]:  # Names, in the order of `WORKERS`
-    "Names of the workers that letters stand for. Raises `ParamsError` for an unknown or repeated letter, or none."
+    """Names of the workers that letters stand for. Raises `ParamsError` for an unknown or repeated letter, or none.
+
+    Examples
+    --------
+    >>> worker_set("WLP+MT")
+    ('waveform', 'lps', 'prosody', 'mfcc', 'tempogram')
+    """
     found = letters.replace("+", "")
     if not found or len(set(found)) < len(found) or not set(found) <= set(LETTERS):
         raise ParamsError(f"workers: expected letters of {''.join(LETTERS)}, each at most once, found {letters!r}")

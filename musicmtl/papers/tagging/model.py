@@ -230,7 +230,13 @@ class LinearEmbedding(MelNet):
 
 # %% ../../../nbs/papers/tagging/model.ipynb #cb3cc8ca
 class CNNEmbedding(MelNet):
-    "The 2D-CNN's layers with another last width (Table 4, CNN)."
+    """The 2D-CNN's layers with another last width (Table 4, CNN).
+
+    Examples
+    --------
+    >>> CNNEmbedding(width_divisor=8)(torch.zeros(2, 48000)).shape  # three seconds at 16 kHz
+    torch.Size([2, 256])
+    """
 
     def __init__(
         self,

@@ -295,7 +295,16 @@ SMALL_TAGGER = Path(files("musicmtl.papers.tagging")) / "small_tagger.pt"  # A n
 
 
 class Tagger:
-    "Tags and embeddings of sound files."
+    """Tags and embeddings of sound files.
+
+    Examples
+    --------
+    >>> tagger = Tagger.load()  # the small one of the package
+    >>> tagger
+    Tagger(Musicnn, 50 tags)
+    >>> tagger.names[:3]
+    ('guitar', 'classical', 'slow')
+    """
 
     def __init__(
         self,
