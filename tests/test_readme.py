@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
@@ -31,6 +32,13 @@ def test_a_snippet_prints_what_stands_below_it(code, printed, tmp_path):
     assert found.stdout == printed
 
 
+@cache
+def helped(module, *words):
+    "What a module says when it is asked for help."
+    asked = [sys.executable, "-m", module, *words, "--help"]
+    return subprocess.run(asked, capture_output=True, text=True, cwd=ROOT, check=True).stdout
+
+
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_a_command_is_there(command):
     words = shlex.split(command)
@@ -39,9 +47,8 @@ def test_a_command_is_there(command):
         assert made.returncode == 0, made.stderr
         return
     module, arguments = words[2], words[3:]
-    asked = [sys.executable, "-m", module, *arguments[: "sweep" in arguments], "--help"]
-    assert subprocess.run(asked, capture_output=True, text=True, cwd=ROOT).returncode == 0
-    shown = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, cwd=ROOT).stdout
+    assert helped(module, *arguments[: "sweep" in arguments])
+    shown = helped(module)
     assert all(flag in shown for flag in arguments if flag.startswith("--"))
 
 
