@@ -207,6 +207,7 @@ def fail_or_wait():
     time.sleep(600)
 
 
+@pytest.mark.long
 def test_an_error_of_one_process_ends_the_others(tmp_path):
     with pytest.raises(RunError, match="the second process has failed"):
         ranks.launch(2, 1, tmp_path, fail_or_wait)

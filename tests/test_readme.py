@@ -1,9 +1,12 @@
 "Every snippet of README runs as it stands and prints what stands below it; its commands are there."
 
+import io
 import re
+import runpy
 import shlex
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from functools import cache
 
 import pytest
@@ -26,17 +29,26 @@ def test_each_part_has_a_snippet_with_its_output():
 
 
 @pytest.mark.parametrize("code, printed", SNIPPETS, ids=["gradnorm", "features", "tags", "embeddings"])
-def test_a_snippet_prints_what_stands_below_it(code, printed, tmp_path):
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
-    assert found.returncode == 0, found.stderr
-    assert found.stdout == printed
+def test_a_snippet_prints_what_stands_below_it(code, printed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with redirect_stdout(io.StringIO()) as shown:
+        exec(compile(code, "README", "exec"), {"__name__": "__main__"})
+    assert shown.getvalue() == printed
 
 
 @cache
 def helped(module, *words):
     "What a module says when it is asked for help."
-    asked = [sys.executable, "-m", module, *words, "--help"]
-    return subprocess.run(asked, capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    with (
+        redirect_stdout(io.StringIO()) as shown,
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(SystemExit) as left,
+    ):
+        patch.setattr(sys, "argv", [module, *words, "--help"])
+        patch.delitem(sys.modules, module, raising=False)
+        runpy.run_module(module, run_name="__main__")
+    assert not left.value.code
+    return shown.getvalue()
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))

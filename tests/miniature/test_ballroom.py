@@ -11,9 +11,10 @@ from musicmtl.miniature import DANCES, miniature, render_track, world
 PAIRS = (("Foxtrot", "Quickstep"), ("Waltz", "Viennese waltz"))
 
 
-@pytest.mark.parametrize(
-    "size, each, n_dances", [("smoke", 9, 4), ("mini", 48, 9), ("claims", 100, 9), ("paper", 450, 9)]
-)
+LARGE = [pytest.param(size, each, 9, marks=pytest.mark.long) for size, each in (("claims", 100), ("paper", 450))]
+
+
+@pytest.mark.parametrize("size, each, n_dances", [("smoke", 9, 4), ("mini", 48, 9), *LARGE])
 def test_dances_are_balanced(size, each, n_dances):
     corpus = miniature("ballroom", size, render=False)
     labels, table = corpus.labels("genre"), corpus.table

@@ -61,6 +61,7 @@ def test_every_player_is_on_the_record(band):
             assert (notes[part][:, 0] < 9).sum() >= 2, (i, part)
 
 
+@pytest.mark.long
 def test_instruments_are_heard_in_tracks_of_artists_that_were_never_heard():
     "A linear model ranks tracks with an instrument above others, three standard errors above chance, not perfectly."
     from sklearn.metrics import roc_auc_score

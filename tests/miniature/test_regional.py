@@ -77,6 +77,7 @@ def heard(some):
     return statistics(some)
 
 
+@pytest.mark.long
 def test_languages_are_heard_in_singers_that_were_never_heard(some, heard):
     "A linear model knows a new singer's language, and which of a language's singers sings a new song."
     X, artist, song = heard, some.tracks["artist_id"].to_numpy(), np.arange(72) % 3

@@ -184,6 +184,7 @@ def test_sizes_have_the_promised_counts():
     assert world(TagatuneSize(), view="tagatune") is world("mini", view="tagatune")
 
 
+@pytest.mark.long
 def test_every_split_of_claims_has_every_tag():
     claims = miniature("tagatune", "claims", render=False)
     y = tag_matrix(claims)

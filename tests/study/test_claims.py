@@ -226,6 +226,7 @@ def test_a_verdict_among_many_has_to_stand_among_them():
     assert corrected(other).verdict[0] == "holds"  # another corpus is another family
 
 
+@pytest.mark.long
 def test_of_claims_at_their_bounds_few_are_judged():
     "A thousand families of twenty claims of which none is true or false: verdicts in at most 5 % of the families."
     rng = np.random.default_rng(0)

@@ -335,6 +335,7 @@ def test_intervals_cover_as_often_as_they_say(trainings, groups):
         assert 0.93 <= coverage(2000, trainings, groups, spread) <= 0.99, spread
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("margins", [1, 2, 3, 5, 9])
 @pytest.mark.parametrize("correlation", [0.0, 0.8])
 def test_verdicts_are_false_as_rarely_as_they_say(margins, correlation):

@@ -117,6 +117,7 @@ def undisturbed(tmp_path_factory):
     return bytes_of(root)
 
 
+@pytest.mark.long
 def test_two_processes_share_the_jobs(undisturbed, tmp_path):
     for process in [fork(run_slowly, tmp_path, 1) for _ in range(2)]:
         end_of(process)

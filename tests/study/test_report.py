@@ -528,6 +528,7 @@ def test_a_caption_is_that_of_another_number_of_classes():
     assert caption(captions, "msd_accuracy_5.png", viz.NAMES) == expected
 
 
+@pytest.mark.long
 def test_verdicts_of_other_code_are_said_beside_rows():
     table = pd.DataFrame({"study": ["agf", "agf"], "code": ["a-b", "c-d"]})
     assert (

@@ -130,6 +130,7 @@ def test_the_embedding_keeps_the_taggers_trunk():
 # Training
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", TAGGERS)
 def test_every_tagger_learns_to_tell_tones_from_noise(kind, tmp_path):
     random = torch.Generator().manual_seed(0)
