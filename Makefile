@@ -118,7 +118,7 @@ SIDE_BY_SIDE = cache=$$(mktemp -d) && trap 'rm -rf "$$cache"' EXIT && MUSICMTL_T
 
 test: setup
 	@echo "test: sync, notebooks, whole studies, and tests of rooms, core and papers (two parts side by side)"
-	+@$(SIDE_BY_SIDE) test-notebooks test-core test-rooms test-papers test-studies test-sync
+	+@$(SIDE_BY_SIDE) test-notebooks test-core test-studies test-rooms test-papers test-sync
 
 test-long: setup
 	@echo "test-long: studies and processes that are killed, long trainings, measurements (two parts side by side)"

@@ -32,7 +32,7 @@ from musicmtl.study.runs import main
 pytestmark = pytest.mark.studies
 ALL, MAIN = list(studies()), main_studies()
 # A run at preset smoke takes half a minute of one core, or more: `make test` runs agf's, `make test-long` these.
-LONG = ("artist_language", "lstm_ensemble", "pase", "tagging")
+LONG = tuple(name for name in ALL if name != "agf")
 
 
 def of_studies(names, long=LONG):
