@@ -127,7 +127,7 @@ def watched(browser, address, complaints):
         if not of.endswith("/favicon.ico"):  # a browser asks every server for one
             complaints.append(f"{tab.url}: {what}")
 
-    tab.on("console", lambda said: said.type in ("error", "warning") and complain(said.text, said.location["url"]))
+    tab.on("console", lambda said: said.type == "error" and complain(said.text, said.location["url"]))
     tab.on("pageerror", lambda error: complain(error))
     tab.on("requestfailed", lambda request: complain(f"failed: {request.url}"))
     tab.on("response", lambda answer: answer.status >= 400 and complain(f"{answer.status}: {answer.url}", answer.url))
