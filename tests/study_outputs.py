@@ -1,12 +1,14 @@
 """Fill a study notebook with the outputs of a run, small enough to be read as a diff.
 
 `python tests/study_outputs.py agf artist_language` takes each study's newest finished run of preset mini on Miniature
-below runs/ (or $MUSICMTL_RUNS): outputs go to the cells of the same id, and the parameters stay as they are.
+below runs/ (or $MUSICMTL_RUNS): outputs go to the cells of the same id, and the parameters stay as they are. Where a
+study draws more pictures than fit, cells keep their first ones, and of the others name and caption.
 """
 
 import argparse
 import base64
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -23,7 +25,8 @@ from musicmtl.core import ParamsError, RunError, repo_root
 
 # Scale and colours of a picture, the best first, and what all pictures of a notebook may have, each: bytes.
 LOOKS = [(1.0, 64), (0.85, 48), (0.75, 32), (0.65, 32), (0.55, 32), (0.5, 32), (0.45, 32), (0.4, 24), (0.4, 12)]
-SHARES = [32_000, 24_000, 20_000, 17_000, 14_000, 12_000, 10_000, 9_000, 8_000, 7_000, 6_000, 5_000, 4_000, 3_000]
+SHARES = [32_000, 24_000, 20_000, 17_000, 14_000, 12_000, 10_000, 9_000]
+PER_CELL = [99, 2, 1]  # Pictures that a cell may keep, the most that fit
 
 
 @cache
@@ -56,6 +59,7 @@ def within(
 def kept(
     outputs: list,  # Of a cell
     most: int,  # Bytes of a picture
+    pictures: int = PER_CELL[0],  # How many; of the others only the name is left
 ) -> list:
     "Outputs without warnings and counters, pictures small."
     found = []
@@ -65,7 +69,9 @@ def kept(
         output = {key: value for key, value in output.items() if key != "execution_count"}
         if output["output_type"] == "execute_result":
             output["execution_count"] = None
-        if "image/png" in output.get("data", {}):
+        if "image/png" in output.get("data", {}) and (pictures := pictures - 1) < 0:
+            output = {**output, "data": {kind: data for kind, data in output["data"].items() if kind != "image/png"}}
+        elif "image/png" in output.get("data", {}):
             small = within("".join(output["data"]["image/png"]).replace("\n", ""), most)
             output = {**output, "data": {**output["data"], "image/png": small}}
         found.append(output)
@@ -76,6 +82,7 @@ def filled(
     notebook: dict,
     executed: dict,  # The same after a run
     most: int = SHARES[0],  # Bytes of a picture
+    pictures: int = PER_CELL[0],  # Of a cell
 ) -> dict:
     "The notebook with the outputs of the cells of the same id. Raises `ParamsError` where one was not run."
     outputs = {cell.get("id"): cell["outputs"] for cell in executed["cells"] if cell["cell_type"] == "code"}
@@ -86,7 +93,7 @@ def filled(
                 raise ParamsError(
                     f"cell {cell['id']}: expected it in the executed notebook, found a run of other cells"
                 )
-            cell = {**cell, "execution_count": None, "outputs": kept(outputs[cell["id"]], most)}
+            cell = {**cell, "execution_count": None, "outputs": kept(outputs[cell["id"]], most, pictures)}
         cells.append(cell)
     return {**notebook, "cells": cells}
 
@@ -98,8 +105,8 @@ def fill(
 ) -> int:  # Bytes that each picture may have
     "Write the outputs of a run into a notebook. Raises `ParamsError` where they do not fit even as small pictures."
     plain, ran = json.loads(notebook.read_text(encoding="utf-8")), json.loads(executed.read_text(encoding="utf-8"))
-    for most in SHARES:
-        text = json.dumps(filled(plain, ran, most), indent=1, ensure_ascii=False) + "\n"
+    for pictures, most in itertools.product(PER_CELL, SHARES):
+        text = json.dumps(filled(plain, ran, most, pictures), indent=1, ensure_ascii=False) + "\n"
         if len(text.encode()) <= limit:
             notebook.write_text(text, encoding="utf-8")
             return most

@@ -69,6 +69,15 @@ def test_a_run_of_another_notebook_is_refused(both):
         filled(plain, ran)
 
 
+def test_of_more_pictures_than_fit_a_cell_keeps_the_first_and_the_names_of_the_others(both):
+    plain, ran = both
+    shown = ran["cells"][3]["outputs"]
+    shown += [{**shown[0], "data": {**shown[0]["data"], "text/plain": [f"{k}.png"]}} for k in (2, 3)]
+    found = [output["data"] for output in filled(plain, ran, pictures=2)["cells"][2]["outputs"]]
+    assert ["image/png" in data for data in found] == [True, True, False]
+    assert [data["text/plain"] for data in found] == [["mel.png"], ["2.png"], ["3.png"]]
+
+
 def test_a_picture_fits_its_share_as_well_as_it_can():
     sizes = [len(within(png(), most)) for most in (SHARES[0], 16_000)]
     assert sizes[0] <= SHARES[0] and sizes[1] <= 16_000 and sizes[1] < sizes[0]
