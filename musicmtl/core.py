@@ -6,7 +6,7 @@
 __all__ = ['MADE_UP', 'AudioError', 'CorpusError', 'ParamsError', 'RunError', 'InUse', 'PretrainedMissing', 'repo_root',
            'cache_dir', 'locked', 'sweep', 'temporary_beside', 'atomic', 'save_tensors', 'read_json', 'seed_everything',
            'stable_hash', 'generator', 'whole_number', 'end_with', 'limit_threads', 'workers', 'lost_worker',
-           'side_by_side', 'progress', 'is_quiet', 'exit_status', 'made_up']
+           'side_by_side', 'progress', 'is_quiet', 'exit_status', 'replaceable', 'made_up']
 
 # %% ../nbs/00_core.ipynb #2c7aed33
 import builtins, contextlib, errno, fcntl, hashlib, io, json, os, random, re, shutil, sys, threading, time
@@ -538,6 +538,23 @@ def exit_status(
     except KeyboardInterrupt:
         print(f"{program}: interrupted; the same command goes on where it stopped", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def replaceable(
+    file: str | Path,  # That a command is to write
+    begins: str,  # How its tables begin
+) -> Path:
+    "A file that is not there yet, or is an earlier table of the kind. Raises `ParamsError` for anything else."
+    file = Path(file)
+    if file.is_dir():
+        raise ParamsError(f"{file}: expected a file to write to, found a folder")
+    if file.exists():
+        with open(file, "rb") as opened:
+            head = opened.read(len(begins.encode()))
+        if head and head != begins.encode():
+            expected = f"expected no file yet, or an earlier table, which begins with {begins!r}"
+            raise ParamsError(f"{file}: {expected}; found another file, which stays as it is")
+    return file
 
 # %% ../nbs/00_core.ipynb #36dd2960
 MADE_UP = "made-up-by-musicmtl.json"  # The marker: what was rendered into its folder, and from what

@@ -521,8 +521,11 @@ class Checked:
     faults: tuple[Fault, ...]
 
     def __str__(self) -> str:
-        missing = sum(fault.what == "missing" for fault in self.faults)
-        bad = f", {missing:,} missing, {len(self.faults) - missing:,} damaged or wrong" if self.faults else ""
+        of_files = [fault.what == "missing" for fault in self.faults if fault.path]
+        missing, wrong = sum(of_files), len(of_files) - sum(of_files)
+        bad = f", {missing:,} missing, {wrong:,} damaged or wrong" if of_files else ""
+        more = "what else is missing" if of_files else "what is missing"
+        bad += f"; {more} cannot be told" if len(of_files) < len(self.faults) else ""
         return f"{self.name}: {self.n_whole:,} file{'s' if self.n_whole != 1 else ''} whole{bad}"
 
 # %% ../nbs/28_get.ipynb #b594b1d8

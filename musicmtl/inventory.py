@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 import pandas as pd
 from .audio import stream_audio
-from .core import AudioError, CorpusError, ParamsError, atomic, exit_status
+from .core import AudioError, CorpusError, ParamsError, atomic, exit_status, replaceable
 from .corpus import Corpus
 from .folder import FolderWarning, listing, load_folder, originals, printable
 from .tables import there
@@ -160,7 +160,7 @@ def inventory(
         rows += [(path, "no row", "") for path in found.paths if path not in {row[0] for row in rows}]
     rows += [(path, "format", "") for path in found.left_out.get("undecodable", ())]
     rows += [(path, "unreadable", why) for kind, why in _LOST.items() for path in found.left_out.get(kind, ())]
-    files = pd.DataFrame(rows, columns=COLUMNS[:3]).assign(file=lambda table: table.file.map(printable))
+    files = pd.DataFrame([(printable(path), *what) for path, *what in rows], columns=COLUMNS[:3])
     about = corpus.table.drop_duplicates("path").set_index("path")[COLUMNS[3:]].rename(index=printable)
     files = files.join(about, on="file").sort_values("file", ignore_index=True)
     files = files.astype(object).where(files.notna(), None)
@@ -237,6 +237,8 @@ def _main(argv: list[str] | None) -> None:
         warnings.simplefilter("ignore", FolderWarning)  # the list says it
         if not Path(args.root).is_dir():
             raise ParamsError(f"root: expected a folder, found {args.root!r}")
+        if args.csv:
+            replaceable(args.csv, ",".join(COLUMNS[:3]))
         corpus = load_folder(Path(args.root))
         found = inventory(corpus)
         print(found, known(corpus), *(f"note: {note}" for note in corpus.notes), sep="\n")

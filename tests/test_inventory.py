@@ -1,5 +1,6 @@
 "A folder says what became of each of its files, before a study and after it."
 
+import os
 import shutil
 import sys
 
@@ -106,3 +107,21 @@ def test_the_command_says_what_there_is(music, tmp_path, capsys):
     assert any(line.startswith("known: artist of 7 (3 in all, 1 with three files or more)") for line in said)
     assert len(pd.read_csv(tmp_path / "list.csv")) == 13
     assert main([str(tmp_path / "nowhere")]) == 2 and "expected a folder" in capsys.readouterr().err
+
+
+def test_a_name_that_is_not_utf_8_is_listed(tmp_path, capsys):
+    name = os.fsencode(tmp_path) + b"/lat\xe4in.ogg"
+    try:
+        open(name, "wb").close()
+    except OSError:
+        pytest.skip("this disk takes no such name")
+    assert main([str(tmp_path)]) == 0
+    assert "lat\\xe4in.ogg" in capsys.readouterr().out
+
+
+def test_no_song_is_replaced_by_the_list(tmp_path, capsys):
+    song = tmp_path / "song.ogg"
+    song.write_bytes(b"OggS and more")
+    assert main([str(tmp_path), "--csv", str(song)]) == 2
+    assert "found another file, which stays as it is" in capsys.readouterr().err
+    assert song.read_bytes() == b"OggS and more"

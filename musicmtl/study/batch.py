@@ -385,7 +385,7 @@ def gather_logs(
 def _list(argv):
     parser = argparse.ArgumentParser("musicmtl.runs list", description="All runs: state, age, main result.")
     parser.add_argument("study", nargs="?", choices=list(studies()), metavar="STUDY", help="only this one's")
-    parser.add_argument("--state", help="only runs in this state: done, failed, running, interrupted")
+    parser.add_argument("--state", choices=["done", "failed", "running", "interrupted"], help="only runs in this state")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", dest="form", action="store_const", const="json", help="for scripts")
     form.add_argument("--csv", dest="form", action="store_const", const="csv", help="for scripts and tables")

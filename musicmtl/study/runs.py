@@ -7,7 +7,7 @@ __all__ = ['WAIT_S', 'STUDY_BAR', 'STAGE_BAR', 'Run', 'open_run', 'output_folder
            'split_pairs', 'in_words', 'given_pairs', 'result_in_words', 'explained', 'main']
 
 # %% ../../nbs/study/49_runs.ipynb #1431ef14
-import argparse, contextlib, dataclasses, json, logging, os, platform, shlex, subprocess, sys, tempfile
+import argparse, contextlib, dataclasses, json, logging, os, platform, re, shlex, subprocess, sys, tempfile
 import threading, time, typing
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from fastcore.basics import patch
 from ..core import ParamsError, RunError, atomic, exit_status, is_quiet, locked, progress, read_json, repo_root
+from ..core import stable_hash
 from musicmtl.study.registry import (
     figures_folder,
     main_studies,
@@ -334,6 +335,20 @@ def _try_to_write(self: Run):
         pass
 
 
+def _state_of_folder(settings: CommonSettings) -> str | None:
+    "Changes with names, sizes and times of the files of a user's own folder; None for any other corpus."
+    if settings.corpus != "folder":
+        return None
+    found = []
+    for folder, _, names in os.walk(settings.root):
+        for name in names:
+            with contextlib.suppress(OSError):  # a link that leads nowhere, or a file that has just gone
+                file = os.path.join(folder, name)
+                info = os.stat(file)
+                found.append((os.fsencode(os.path.relpath(file, settings.root)).hex(), info.st_size, info.st_mtime_ns))
+    return f"{stable_hash(*sorted(found)):016x}"
+
+
 @contextlib.contextmanager
 def _noting(this: Run):
     "Note in the manifest how a run ended, if it can be noted."
@@ -354,7 +369,7 @@ def run(
     again: bool = False,  # Run even if it is done
     **given,  # The study's settings, as text or not; None: as the preset says
 ) -> Run:
-    """Execute a study with papermill.
+    """Execute a study with papermill; one that is done, where the music in its folder has changed since, or `again`.
 
     Raises `ParamsError` and `CorpusError` before anything starts, `RunError` with the notebook's own error, and
     `OSError` where a folder cannot be written.
@@ -363,11 +378,11 @@ def run(
     check_root(settings)
     notebook = notebooks_folder(study) / f"{study}.ipynb"
     parameter_cell(notebook)  # fails now where papermill would put the parameters behind everything else
-    this = open_run(study, settings)
-    if this.done and not again:
+    this, folder = open_run(study, settings), _state_of_folder(settings)
+    if this.done and not again and this.manifest.get("folder", folder) == folder:
         return this
     with _noting(this):
-        this._note(status="running")
+        this._note(status="running", **({"folder": folder} if folder else {}))
         this._try_to_write()
         started = time.time()
         this._execute(notebook, _injected(settings, given))
@@ -456,7 +471,7 @@ def words(
 ) -> str:  # Four lines
     "What a run that is done has used, what it left out and why, what came out, and where it lies."
     found = self.manifest
-    notes = list(found.get("notes", ()))
+    notes = [note for note in found.get("notes", ()) if not re.fullmatch(r"(\d+) files?: \1 used", note)]
     kept = [note for note in notes if "remain" in note]
     networks = found.get("networks") or {}
     trained = f"; {networks['trained']} networks trained, {networks['read']} read from earlier runs" if networks else ""

@@ -351,3 +351,26 @@ def test_the_same_names_through_papermill_itself(home):
     given = {name: _resolve_type(text) for name, text in {"root": "2024", "seeds": "2", "variants": "equal"}.items()}
     settings = resolve(find_study("agf").settings, "agf", given)
     assert settings.root.endswith("/2024") and settings.corpus == "folder" and settings.variants == ("equal",)
+
+
+def test_a_run_that_is_done_is_run_again_where_its_folder_has_changed(home, monkeypatch):
+    music, executed = home / "music", []
+    music.mkdir()
+    (music / "one.wav").write_bytes(b"RIFF")
+
+    def execute(self, notebook, parameters):
+        executed.append(self.id)
+        self.finish()
+
+    monkeypatch.setattr("musicmtl.study.runs.Run._execute", execute)
+
+    def after(change=lambda: None):
+        change()
+        run("agf", preset="smoke", corpus="folder", root=str(music))
+        return len(executed)
+
+    assert [after(), after()] == [1, 1]
+    assert after(lambda: (music / "two.wav").write_bytes(b"RIFF")) == 2
+    assert after(lambda: (music / "two.wav").write_bytes(b"RIFX and more")) == 3
+    assert after(lambda: (music / "one.wav").unlink()) == 4
+    assert [after(), len(set(executed))] == [4, 1]  # one run, whose networks know their own data

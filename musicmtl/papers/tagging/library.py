@@ -14,12 +14,14 @@ from pathlib import Path
 import pandas as pd, torch
 from torch import Tensor, nn
 from ...audio import LengthWarning, SilenceWarning
-from ...core import AudioError, ParamsError, atomic, exit_status, locked, progress, stable_hash
+from ...core import AudioError, ParamsError, RunError, atomic, exit_status, locked, progress, replaceable
+from ...core import stable_hash
 from ...folder import Listing, listing, printable
 from .tagger import Tagger
 
 # %% ../../../nbs/papers/tagging/library.ipynb #ca6f31c4
 _TOP = 5  # Tags named in the column `top`
+_BEGINS = "file,status,reason"  # A table
 
 
 def _tags_and_embedding(net: nn.Module, wave: Tensor) -> Tensor:  # [B, T] -> [B, C + D]
@@ -92,7 +94,7 @@ def _stamp(path: Path) -> list[int]:
 
 
 def _journal(file: Path, question: str) -> dict:  # File -> (stamp, row)
-    "What an earlier call has done; nothing where it was asked something else."
+    "What an earlier call has done. Raises `ParamsError` where it was asked something else."
     if not file.exists():
         return {}
     entries = []
@@ -101,8 +103,12 @@ def _journal(file: Path, question: str) -> dict:  # File -> (stamp, row)
             entries.append(json.loads(line))
         except ValueError:
             break
-    if not entries or entries[0] != {"question": question}:
+    if not entries or list(entries[0]) != ["question"]:  # not of this command, or cut off at once
         return {}
+    if entries[0]["question"] != question:
+        asked = "--weights, --classes, --hop and --embeddings"
+        expected = f"expected the same {asked} as when it was stopped after {len(entries) - 1} files"
+        raise ParamsError(f"{file}: {expected}, found others; remove it, or name another table, to begin anew")
     return {entry["path"]: (entry["stamp"], entry["row"]) for entry in entries[1:]}
 
 # %% ../../../nbs/papers/tagging/library.ipynb #c9e56e93
@@ -142,9 +148,11 @@ def tag_library(
 ) -> pd.DataFrame:  # A row per file: file, status, reason, windows, top, a column per tag, one per dimension
     """Tag all files of a library; stopped, the same call goes on.
 
-    Raises `ParamsError` where there is no folder or no sound in it, and `InUse` where another process is at the same
-    table. What cannot be decoded is a row with its reason."""
-    root, out, tagger = Path(root), Path(out), Tagger.load() if tagger is None else tagger
+    Raises `ParamsError` where there is no folder or no sound in it, where `out` is a file of another kind or what was
+    stopped was asked something else, and `InUse` where another process is at the same table. What cannot be decoded
+    is a row with its reason."""
+    root, out, tagger = Path(root), replaceable(out, _BEGINS), Tagger.load() if tagger is None else tagger
+    tagger.hop(hop_s)
     if not root.is_dir():
         raise ParamsError(f"root: expected a folder, found {str(root)!r}")
     found = listing(root, rendered=False)
@@ -175,10 +183,20 @@ def _parser() -> argparse.ArgumentParser:
 
 def _asked(args: argparse.Namespace) -> Tagger:
     "The tagger of a command line."
-    classes = Path(args.classes).read_text(encoding="utf-8").split("\n") if args.classes else None
-    classes = classes and [name.strip() for name in classes if name.strip()]
     weights = {} if args.weights is None else {"path": args.weights}
-    return Tagger.load(**weights, classes=classes, device=args.device)
+    try:
+        text = Path(args.classes).read_text(encoding="utf-8") if args.classes else ""
+        classes = [name.strip() for name in text.split("\n") if name.strip()]
+        if len(classes) > 1_000:
+            raise ParamsError(f"{args.classes}: expected names of tags, one a line, found {len(classes)} lines")
+        return Tagger.load(**weights, classes=classes or None, device=args.device)
+    except UnicodeDecodeError as error:
+        raise ParamsError(f"{args.classes}: expected names of tags, one a line, found no text") from error
+    except RunError:
+        raise
+    except (AssertionError, RuntimeError) as error:  # of torch
+        why = str(error).split("\n")[0]
+        raise ParamsError(f"--device {args.device}: expected a device that torch has here ({why})") from error
 
 # %% ../../../nbs/papers/tagging/library.ipynb #2fa0c47e
 def _main(argv: list[str] | None) -> None:

@@ -7,6 +7,7 @@ __all__ = ['PUBLIC', 'KINDS', 'SMALL_TAGGER', 'ChoiFCN', 'CRNN', 'SampleCNN', 'a
            'save_net', 'load_net', 'stream_windows', 'OverTime', 'Tagger']
 
 # %% ../../../nbs/papers/tagging/tagger.ipynb #c30a96c1
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
@@ -358,6 +359,20 @@ def _apply(
 
 
 @patch
+def hop(
+    self: Tagger,
+    hop_s: float | None,  # Between the starts of windows, s; None: their length
+) -> int:  # Samples
+    "From one window to the next. Raises `ParamsError` where sound between them would not be heard."
+    length = self.net.window
+    known = isinstance(hop_s, int | float) and math.isfinite(hop_s)
+    hop = length if hop_s is None else round(hop_s * SR) if known else 0
+    if not 0 < hop <= length:
+        raise ParamsError(f"hop_s: expected seconds above 0 and up to {length / SR:g}, found {hop_s!r}")
+    return hop
+
+
+@patch
 def _over_time(
     self: Tagger,
     function: Callable,  # Waveforms [b, 48000] -> [b, C]
@@ -368,10 +383,7 @@ def _over_time(
     is_tags: bool,
 ) -> OverTime:
     "What a function says about the windows of a file."
-    length = self.net.window
-    hop = length if hop_s is None else round(hop_s * SR) if isinstance(hop_s, (int, float)) else 0
-    if not 0 < hop <= length:
-        raise ParamsError(f"hop_s: expected seconds above 0 and up to {length / SR:g}, found {hop_s!r}")
+    length, hop = self.net.window, self.hop(hop_s)
     outputs, batch = [], []
     for window in stream_windows(stream_audio(path, SR, block_s=block_s), length, hop):
         batch.append(window.copy())  # the block it is part of may go

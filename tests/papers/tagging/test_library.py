@@ -84,10 +84,47 @@ def test_a_line_cut_off_a_changed_file_and_other_weights_are_heard_again(library
     tag_library(library, tmp_path / "changed.csv", again := counting())
     assert again.heard == ["one.ogg", "three.flac", "words.mp3"]
 
-    stopped("other.csv")
-    other = Counting(Musicnn(width_divisor=32), Tagger.load().classes)
-    tag_library(library, tmp_path / "other.csv", other)
-    assert len(other.heard) == 5
+
+def test_what_was_stopped_is_not_lost_to_another_question(library, tmp_path):
+    "Nor to an option that cannot be."
+    with pytest.raises(KeyboardInterrupt):
+        tag_library(library, tmp_path / "tags.csv", counting(stop_after=4))
+    before = (journal := tmp_path / "tags.csv.journal").read_bytes()
+    other = Tagger(Musicnn(width_divisor=32), Tagger.load().classes)
+    for options in ({"tagger": other}, {"embeddings": True}, {"hop_s": 1.0}):
+        with pytest.raises(ParamsError, match="expected the same --weights.* after 3 files, found others; remove it"):
+            tag_library(library, tmp_path / "tags.csv", **options)
+    for hop_s in (5.0, float("nan"), "1"):
+        with pytest.raises(ParamsError, match="hop_s: expected seconds above 0 and up to 3"):
+            tag_library(library, tmp_path / "tags.csv", hop_s=hop_s)
+    assert journal.read_bytes() == before
+    tag_library(library, tmp_path / "tags.csv", again := counting())
+    assert again.heard[0] == "three.flac"
+
+
+def test_no_file_but_an_earlier_table_is_replaced(library, tmp_path, capsys):
+    song, before = str(library / "three.flac"), (library / "three.flac").read_bytes()
+    for out, words in ((song, "found another file, which stays as it is"), (str(tmp_path), "found a folder")):
+        assert main([str(library), "--out", out]) == 2
+        assert words in capsys.readouterr().err
+    assert (library / "three.flac").read_bytes() == before and not list(tmp_path.glob("*.journal"))
+    assert len(tag_library(library, tmp_path / "tags.csv")) == len(tag_library(library, tmp_path / "tags.csv")) == 6
+
+
+@pytest.mark.parametrize(
+    "option, words",
+    [
+        (("--device", "toaster"), "--device toaster: expected a device that torch has here"),
+        (("--classes", "three.flac"), "three.flac: expected names of tags, one a line, found no text"),
+        (("--classes", "many.txt"), "many.txt: expected names of tags, one a line, found 1001 lines"),
+        (("--hop", "nan"), "hop_s: expected seconds above 0 and up to 3, found nan"),
+    ],
+)
+def test_an_impossible_option_is_one_sentence(option, words, library, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(library)
+    (library / "many.txt").write_text("\n".join(map(str, range(1001))))
+    assert main([str(library), "--out", str(tmp_path / "tags.csv"), *option]) == 2
+    assert words in capsys.readouterr().err
 
 
 def test_a_journal_of_something_else_is_no_obstacle(library, tmp_path):
