@@ -12,6 +12,7 @@ def band():
     return world("mini", view="openmic")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size, seed, least", [("mini", 0, 30), ("mini", 1, 30), ("claims", 0, 60), ("smoke", 0, 3)])
 def test_every_instrument_is_known_to_play_often_enough(size, seed, least):
     tracks, corpus = world(size, seed, "openmic").tracks, miniature("openmic", size, seed=seed, render=False)

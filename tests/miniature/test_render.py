@@ -57,6 +57,7 @@ def test_an_interrupted_rendering_goes_on(tmp_path, monkeypatch):
         miniature(size=SMALL, seed=1, root=tmp_path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("view, n_files", [("openmic", 60), ("ballroom", 36), ("tagatune", 42)])
 def test_every_kind_of_world_is_rendered_by_workers(tmp_path, view, n_files):
     size = {"base": "smoke", "duration_s": 1.0}

@@ -97,6 +97,7 @@ def test_impossible_noise_is_refused(mini, noise):
 # The world ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(3))
 def test_every_tag_can_be_learnt_and_tested(seed):
     corpus = miniature("tagatune", "mini", seed=seed, render=False)

@@ -31,7 +31,7 @@ from musicmtl.study.runs import main
 
 pytestmark = pytest.mark.studies
 ALL, MAIN = list(studies()), main_studies()
-# A run at preset smoke takes half a minute of one core, or more: `make test` runs agf's, `make test-long` these.
+# A run at preset smoke takes half a minute of one core, or more: `make test` runs agf's on Miniature, others are long.
 LONG = tuple(name for name in ALL if name != "agf")
 
 
@@ -44,7 +44,7 @@ def of_studies(names, long=LONG):
 
 every_study, every_main_study = (of_studies(names, long=()) for names in (ALL, MAIN))  # which is not run
 every_run, every_main_run = of_studies(ALL), of_studies(MAIN)
-every_folder = of_studies(MAIN, long=MAIN[1:])
+every_folder = of_studies(MAIN, long=MAIN)
 
 # Songs that a study can use at preset smoke; `write_folder` has the default.
 FOLDERS = {

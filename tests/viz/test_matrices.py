@@ -24,6 +24,7 @@ FIGURES = dict(
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_is_the_same_file_every_time_and_its_style_does_not_leak(name, tmp_path):
     assert_drawn_alike(FIGURES[name], tmp_path)

@@ -177,6 +177,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", HOSTILE, ids=ascii)
 def test_names_from_outside_are_drawn_as_text_on_one_short_line(name, tmp_path):
     points, names = (
