@@ -6,7 +6,7 @@
 __all__ = ['MADE_UP', 'AudioError', 'CorpusError', 'ParamsError', 'RunError', 'InUse', 'PretrainedMissing', 'repo_root',
            'cache_dir', 'locked', 'sweep', 'temporary_beside', 'atomic', 'save_tensors', 'read_json', 'seed_everything',
            'stable_hash', 'generator', 'whole_number', 'end_with', 'limit_threads', 'workers', 'lost_worker',
-           'side_by_side', 'progress', 'is_quiet', 'exit_status', 'replaceable', 'made_up']
+           'side_by_side', 'progress', 'is_quiet', 'exit_status', 'status_of', 'replaceable', 'made_up']
 
 # %% ../nbs/00_core.ipynb #2c7aed33
 import builtins, contextlib, errno, fcntl, hashlib, io, json, os, random, re, shutil, sys, threading, time
@@ -538,6 +538,17 @@ def exit_status(
     except KeyboardInterrupt:
         print(f"{program}: interrupted; the same command goes on where it stopped", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def status_of(
+    command: Callable,  # Leaves by `SystemExit`, or returns a status; None: 0
+    *given,  # What it takes
+) -> int:
+    "Exit status of a command line, for who calls it from Python."
+    try:
+        return command(*given) or 0
+    except SystemExit as stop:
+        return stop.code or 0
 
 
 def replaceable(

@@ -25,6 +25,7 @@ from musicmtl.core import (
     locked,
     progress,
     read_json,
+    status_of,
 )
 from .corpus import Corpus
 from .download import Remote, check_room, fetch, size_text, unpack
@@ -717,11 +718,7 @@ def main(
     argv: list[str] | None = None,  # Arguments; the command line's by default
 ) -> int:  # Exit status: 0; 2 for an error that the message explains; 130 where it was interrupted
     "Command line of `get` and `check`."
-    try:
-        _main(sys.argv[1:] if argv is None else argv)
-    except SystemExit as stop:
-        return stop.code
-    return 0
+    return status_of(_main, sys.argv[1:] if argv is None else argv)
 
 # %% ../nbs/28_get.ipynb #f9563ea8
 if __name__ == "__main__" and "__file__" in globals():  # a notebook has no file

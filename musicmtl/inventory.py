@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 import pandas as pd
 from .audio import stream_audio
-from .core import AudioError, CorpusError, ParamsError, atomic, exit_status, replaceable
+from .core import AudioError, CorpusError, ParamsError, atomic, exit_status, replaceable, status_of
 from .corpus import Corpus
 from .folder import FolderWarning, listing, load_folder, originals, printable
 from .tables import there
@@ -251,11 +251,7 @@ def main(
     argv: list[str] | None = None,  # Arguments; the command line's by default
 ) -> int:  # Exit status: 0; 2 for an error that the message explains; 130 where it was interrupted
     "Command line: what a folder of music holds, before any study."
-    try:
-        _main(argv)
-    except SystemExit as stop:
-        return stop.code
-    return 0
+    return status_of(_main, argv)
 
 # %% ../nbs/37_inventory.ipynb #bd39eac3
 if __name__ == "__main__" and "__file__" in globals():  # not in a notebook

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from fastcore.basics import patch
-from ..core import ParamsError, RunError, atomic, read_json
+from ..core import ParamsError, RunError, atomic, read_json, replaceable, status_of
 from ..glance import argument_in
 from .provenance import training_code
 from .registry import figures_folder, module_of, runs_folder, settings_of, studies
@@ -376,7 +376,7 @@ def gather_logs(
     if not logs:
         raise RunError(f"{folder}: expected trainings of run {run.id} with a history, found none")
     table = pd.concat(logs, names=["job"]).reset_index(level="job")
-    file = Path(file or run.root / "log.csv")
+    file = replaceable(file or run.root / "log.csv", "job,")
     with atomic(file) as temporary:
         table.to_csv(temporary, index=False)
     return file, len(logs), len(table)
@@ -449,8 +449,9 @@ def main(
     argv = sys.argv[1:] if argv is None else list(argv)
     if not argv or argv[0] not in COMMANDS:
         return run_one(argv)
-    try:
-        with explained(f"musicmtl.runs {argv[0]}"):
-            return COMMANDS[argv[0]](argv[1:]) or 0
-    except SystemExit as stop:
-        return stop.code or 0
+
+    @explained(f"musicmtl.runs {argv[0]}")
+    def command():
+        return COMMANDS[argv[0]](argv[1:])
+
+    return status_of(command)

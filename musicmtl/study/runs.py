@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from fastcore.basics import patch
 from ..core import ParamsError, RunError, atomic, exit_status, is_quiet, locked, progress, read_json, repo_root
-from ..core import stable_hash
+from ..core import stable_hash, status_of
 from musicmtl.study.registry import (
     figures_folder,
     main_studies,
@@ -72,7 +72,10 @@ class Run:
 
     @property
     def done(self) -> bool:
-        return self.manifest.get("status") == "done"
+        "Whether it has ended, and the user's own folder, if it is of one, still holds what it held."
+        found = self.manifest
+        same = "folder" not in found or found["folder"] == _state_of_folder(self.settings)
+        return found.get("status") == "done" and same
 
 # %% ../../nbs/study/49_runs.ipynb #5a4eac09
 def _versions():
@@ -369,7 +372,7 @@ def run(
     again: bool = False,  # Run even if it is done
     **given,  # The study's settings, as text or not; None: as the preset says
 ) -> Run:
-    """Execute a study with papermill; one that is done, where the music in its folder has changed since, or `again`.
+    """Execute a study with papermill, if it is not done or where it is wanted again.
 
     Raises `ParamsError` and `CorpusError` before anything starts, `RunError` with the notebook's own error, and
     `OSError` where a folder cannot be written.
@@ -378,10 +381,11 @@ def run(
     check_root(settings)
     notebook = notebooks_folder(study) / f"{study}.ipynb"
     parameter_cell(notebook)  # fails now where papermill would put the parameters behind everything else
-    this, folder = open_run(study, settings), _state_of_folder(settings)
-    if this.done and not again and this.manifest.get("folder", folder) == folder:
+    this = open_run(study, settings)
+    if this.done and not again:
         return this
     with _noting(this):
+        folder = _state_of_folder(settings)
         this._note(status="running", **({"folder": folder} if folder else {}))
         this._try_to_write()
         started = time.time()
@@ -566,8 +570,4 @@ def main(
     argv=None,  # Arguments; the command line's by default
 ) -> int:  # Exit status: 0; 2 for an error that the message explains; 130 where it was interrupted
     "Command line of `run`."
-    try:
-        _main(sys.argv[1:] if argv is None else argv)
-    except SystemExit as stop:
-        return stop.code
-    return 0
+    return status_of(_main, sys.argv[1:] if argv is None else argv)

@@ -14,8 +14,8 @@ from pathlib import Path
 import pandas as pd, torch
 from torch import Tensor, nn
 from ...audio import LengthWarning, SilenceWarning
-from ...core import AudioError, ParamsError, RunError, atomic, exit_status, locked, progress, replaceable
-from ...core import stable_hash
+from ...core import AudioError, ParamsError, atomic, exit_status, locked, progress, replaceable
+from ...core import stable_hash, status_of
 from ...folder import Listing, listing, printable
 from .tagger import Tagger
 
@@ -103,7 +103,9 @@ def _journal(file: Path, question: str) -> dict:  # File -> (stamp, row)
             entries.append(json.loads(line))
         except ValueError:
             break
-    if not entries or list(entries[0]) != ["question"]:  # not of this command, or cut off at once
+    if (
+        not entries or not isinstance(entries[0], dict) or "question" not in entries[0]
+    ):  # not of this command, or cut off at once
         return {}
     if entries[0]["question"] != question:
         asked = "--weights, --classes, --hop and --embeddings"
@@ -181,22 +183,32 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+_MOST_NAMES = 1_000  # A file with more lines is something else, and is not repeated in a message
+
+
+def _names(file: str | None) -> list[str] | None:
+    "Names of tags, one a line; None where no file is given."
+    if file is None:
+        return None
+    expected = f"{file}: expected names of tags, one a line"
+    try:
+        lines = Path(file).read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ParamsError(f"{expected}, found no text") from error
+    if len(lines) > _MOST_NAMES:
+        raise ParamsError(f"{expected}, found {len(lines)} lines")
+    return [name.strip() for name in lines if name.strip()]
+
+
 def _asked(args: argparse.Namespace) -> Tagger:
     "The tagger of a command line."
     weights = {} if args.weights is None else {"path": args.weights}
     try:
-        text = Path(args.classes).read_text(encoding="utf-8") if args.classes else ""
-        classes = [name.strip() for name in text.split("\n") if name.strip()]
-        if len(classes) > 1_000:
-            raise ParamsError(f"{args.classes}: expected names of tags, one a line, found {len(classes)} lines")
-        return Tagger.load(**weights, classes=classes or None, device=args.device)
-    except UnicodeDecodeError as error:
-        raise ParamsError(f"{args.classes}: expected names of tags, one a line, found no text") from error
-    except RunError:
-        raise
-    except (AssertionError, RuntimeError) as error:  # of torch
+        torch.empty(0, device=args.device)
+    except (AssertionError, RuntimeError) as error:
         why = str(error).split("\n")[0]
         raise ParamsError(f"--device {args.device}: expected a device that torch has here ({why})") from error
+    return Tagger.load(**weights, classes=_names(args.classes), device=args.device)
 
 # %% ../../../nbs/papers/tagging/library.ipynb #2fa0c47e
 def _main(argv: list[str] | None) -> None:
@@ -216,8 +228,4 @@ def main(
     argv: list[str] | None = None,  # Arguments; the command line's by default
 ) -> int:  # Exit status: 0; 2 for an error that the message explains; 130 where it was interrupted
     "Command line of `tag_library`."
-    try:
-        _main(argv)
-    except SystemExit as stop:
-        return stop.code
-    return 0
+    return status_of(_main, argv)
