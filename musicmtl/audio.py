@@ -1396,6 +1396,8 @@ def windows(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from musicmtl.audio import windows
     >>> windows(np.arange(6), length=3, hop=2).tolist()
     [[0, 1, 2], [2, 3, 4]]
     """
@@ -1416,6 +1418,8 @@ def snippets(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from musicmtl.audio import snippets
     >>> snippets(np.arange(7), 3).tolist()
     [[0, 1], [2, 3], [4, 5]]
     """

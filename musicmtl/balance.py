@@ -318,6 +318,7 @@ class GradNorm(Balancer):
     --------
     What decides is what a task's loss is compared with, L(0). Uses of a balancer: see `backward`.
 
+    >>> from musicmtl.balance import GradNorm
     >>> GradNorm(3)  # each epoch's first batch: say new_epoch=True to `backward` there
     GradNorm(3, alpha=0.5, lr=0.001, initial='epoch')
     >>> GradNorm(3, initial="ema", decay=0.95)
@@ -646,6 +647,7 @@ def make_balancer(
 
     Examples
     --------
+    >>> from musicmtl.balance import make_balancer
     >>> make_balancer("gradnorm_ema", 3, alpha=1.5)
     GradNorm(3, alpha=1.5, lr=0.001, initial='ema')
     >>> make_balancer("static", 2, weights=[1, 0.5]).weights.tolist()
@@ -679,9 +681,11 @@ def _row(
     parts = [None] * len(W)
     if gradient is not None:
         parts = torch.autograd.grad(h, W, gradient, retain_graph=True, allow_unused=True)
-        if all(part is None for part in parts):
+        if any(part is None for part in parts):
             raise ParamsError(
-                "W: expected a weight of the shared layer, found one that fan_out's h does not depend on (a head's?)"
+                "W: expected weights of the shared layer, found one "
+                f"{next(list(weight.shape) for weight, part in zip(W, parts, strict=True) if part is None)} "
+                "that fan_out's h does not depend on (a head's?)"
             )
     filled = (torch.zeros_like(weight) if part is None else part for part, weight in zip(parts, W, strict=True))
     return torch.cat([part.flatten() for part in filled])
@@ -812,6 +816,8 @@ def _shared_tensors(
     tensors = (W,) if isinstance(W, Tensor) else tuple(W)
     if not tensors:
         raise ParamsError("W: expected at least one tensor, found none")
+    if len(set(map(id, tensors))) < len(tensors):
+        raise ParamsError("W: expected each tensor once, found one twice, which would count double")
     for weight in tensors:
         if not isinstance(weight, Tensor):
             raise ParamsError(f"W: expected tensors, found a {type(weight).__name__} among them")
@@ -991,10 +997,31 @@ def _sent_to(
         return weights.to(like)
     return weights.to(like.dtype).pin_memory().to(like.device, non_blocking=True)
 
+# %% ../nbs/24_balance.ipynb #fedb8b38
+def _fault(losses: object, fan: object, balancer: object) -> str:
+    "What is wrong with arguments of `backward` before anything is computed; nothing where nothing is."
+    if not isinstance(fan, FanOut):
+        return f"fan: expected what fan_out gave, found a {type(fan).__name__}"
+    if not isinstance(balancer, Balancer):
+        return f"balancer: expected one, as make_balancer('equal', {len(fan)}), found {balancer!r}"
+    if balancer.needs != "none" and fan._tap is not None and fan._tap.h is None:
+        return f"fan: expected a new one in each step, as fan_out(h, {len(fan)}), found one whose gradients are through"
+    if isinstance(losses, Tensor):
+        return ""
+    if not isinstance(losses, list | tuple):
+        return f"losses: expected a list in the order of the fan's views, found a {type(losses).__name__}"
+    for i, loss in enumerate(losses):
+        if not isinstance(loss, Tensor):
+            return f"losses: expected tensors, found a {type(loss).__name__} (task {i})"
+        if loss.ndim:
+            return f"losses: expected scalars, found {list(loss.shape)} (task {i}; its mean?)"
+    return ""
+
 # %% ../nbs/24_balance.ipynb #8133049d
 def backward(
-    losses: Sequence[Tensor] | Tensor,  # Unweighted scalar losses, one per task; exactly 0: no labels in this step
-    fan: FanOut,  # Whose views the heads were given
+    losses: Sequence[Tensor]
+    | Tensor,  # Unweighted scalar losses, the i-th of fan[i]; exactly 0: no labels in this step
+    fan: FanOut,  # Of `fan_out`, new in each step; head i is given fan[i]
     balancer: Balancer,  # Is updated
     W: Tensor | Sequence[Tensor] | None = None,  # Shared layer's weight (or weights), if the balancer needs gradients
     new_epoch: bool = False,  # Is this the first batch of an epoch?
@@ -1002,13 +1029,15 @@ def backward(
 ) -> dict:  # losses [K], weights [K] of this step, total Σ wᵢLᵢ, gramian [K, K] if needed, all detached; finite
     """Gradients of the balanced loss for all parameters in one backward pass, then the balancer's update.
 
-    Raises `ParamsError` for losses or a balancer of another number of tasks, for a missing or wrong W, for heads that
-    were not given the fan's views, and for numbers that are not finite, unless a scaler may be the cause: then the
-    update is skipped, and `finite` is False. On a GPU it is a tensor, and the update is made (and raises) when the
-    weights are next asked for.
+    Raises `ParamsError` for what is no scalar loss, no fan or no balancer, for another number of tasks, for a missing
+    or wrong W, for heads that were not given the fan's views, for a fan of a step before, and for numbers that are
+    not finite, unless a scaler may be the cause: then the update is skipped, and `finite` is False. On a GPU it is a
+    tensor, and the update is made (and raises) when the weights are next asked for.
 
     Examples
     --------
+    >>> import torch
+    >>> from musicmtl.balance import GradNorm, backward, fan_out
     >>> shared, heads = torch.nn.Linear(8, 4), [torch.nn.Linear(4, 1), torch.nn.Linear(4, 1)]
     >>> optimizer = torch.optim.Adam([*shared.parameters(), *heads[0].parameters(), *heads[1].parameters()])
     >>> balancer = GradNorm(2)
@@ -1024,6 +1053,8 @@ def backward(
     >>> round(float(balancer.weights.sum()), 6)
     2.0
     """
+    if _fault(losses, fan, balancer):
+        raise ParamsError(_fault(losses, fan, balancer))
     losses = torch.stack(list(losses)) if not isinstance(losses, Tensor) else losses
     losses = losses.float() if losses.dtype in (torch.float16, torch.bfloat16) else losses
     if losses.shape != (len(fan),):
@@ -1032,6 +1063,8 @@ def backward(
         raise ParamsError(f"balancer: expected {len(fan)} tasks, found {balancer!r}")
     if balancer.needs != "none" and W is None:
         raise ParamsError("W: expected the shared layer's weight, found None")
+    if not losses.requires_grad:
+        raise ParamsError("losses: expected some that know their gradients, found none that does (torch.no_grad?)")
     seen, scaled = averaged(losses.detach().clone()), run is not Tensor.backward
     if balancer.needs == "gramian":
         return _backward_gramian(losses, seen, fan, balancer, W, new_epoch, run)

@@ -365,6 +365,8 @@ class FeatureBank(nn.Module):
 
     Examples
     --------
+    >>> import torch
+    >>> from musicmtl.features import FeatureBank
     >>> bank = FeatureBank(22050, 2048, 512, ["mel", "mfcc", "chroma"], power=2)
     >>> clips = torch.randn(2, 22050)  # one second each
     >>> {name: list(values.shape) for name, values in bank(clips).items()}

@@ -1049,7 +1049,10 @@ def fit(
     Examples
     --------
     >>> import tempfile
+    >>> import torch
+    >>> import torch.nn as nn
     >>> from musicmtl.tasks import classification
+    >>> from musicmtl.learn import Items, MultiTask, fit
     >>> items = Items(torch.randn(32, 8), [torch.arange(32) % 2])
     >>> module = MultiTask(nn.Sequential(nn.Linear(8, 2)), [classification("parity", 2)], lr=0.01)
     >>> with tempfile.TemporaryDirectory() as folder:  # where a stopped training goes on

@@ -82,7 +82,7 @@ def load_corpus(
         raise ParamsError(f"root: expected a folder, found {root!r}")
     root = Path(root).expanduser().absolute()
     if needs_root and not root.is_dir():
-        raise CorpusError(f"corpus {name!r}: the folder {root} does not exist")
+        raise CorpusError(f"corpus {name!r}: {root} {'is no folder' if root.exists() else 'does not exist'}")
     return LOADERS[name](root, **options)
 
 # %% ../nbs/20_loaders.ipynb #ca030f7f

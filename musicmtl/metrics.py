@@ -317,6 +317,7 @@ def recalls_at(
 
     Examples
     --------
+    >>> from musicmtl.metrics import recalls_at
     >>> Y = [[1, 0], [1, 1], [0, 1]]
     >>> similarity = [[0, 2, 1], [2, 0, 1], [1, 2, 0]]
     >>> {k: found.tolist() for k, found in recalls_at(Y, similarity, (1, 2)).items()}
@@ -541,6 +542,7 @@ def bootstrap_interval(
 
     Examples
     --------
+    >>> from musicmtl.metrics import accuracy, bootstrap_interval
     >>> y, predicted, track = [0, 0, 1, 1], [0, 0, 1, 0], [0, 0, 1, 1]
     >>> found = bootstrap_interval(accuracy, y, predicted, groups=track)
     >>> found.value, found.low <= found.value <= found.high

@@ -271,6 +271,8 @@ class Musicnn(MusicnnTrunk, TagNet):
 
     Examples
     --------
+    >>> import torch
+    >>> from musicmtl.musicnn import Musicnn, WINDOW
     >>> net = Musicnn().eval()
     >>> sum(weight.numel() for weight in net.parameters())
     784300

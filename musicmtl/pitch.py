@@ -312,6 +312,8 @@ def pyin(
 
     Examples
     --------
+    >>> import torch
+    >>> from musicmtl.pitch import pyin
     >>> tone = torch.sin(2 * torch.pi * 440 * torch.arange(16_000) / 16_000)
     >>> f0, voiced, probability = pyin(tone[None])
     >>> list(f0.shape), round(float(f0[0, 50]))

@@ -177,6 +177,8 @@ def classification(
 
     Examples
     --------
+    >>> import torch
+    >>> from musicmtl.tasks import classification
     >>> genre = classification("genre", 3)
     >>> logits, target = torch.zeros(4, 3), torch.tensor([0, 2, 1, -1])  # -1: unknown, does not count
     >>> round(float(genre.loss(logits, target)), 4)  # ln 3

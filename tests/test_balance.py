@@ -4,6 +4,7 @@ import copy
 import gc
 import math
 import weakref
+from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
 
@@ -907,6 +908,8 @@ WRONG = {
     "a generator": (lambda shared, heads: shared.parameters(), r"list\(layer.parameters\(\)\), found a generator"),
     "a name": (lambda shared, heads: "shared.weight", "found a str"),
     "names": (lambda shared, heads: ["shared.weight"], "found a str among them"),
+    "a head's weight among others": (lambda shared, heads: [shared.weight, heads[0].weight], r"one \[1, 6\] that"),
+    "one twice": (lambda shared, heads: [shared.weight, shared.bias, shared.weight], "each tensor once"),
     "nothing": (lambda shared, heads: [], "at least one tensor, found none"),
     "a detached weight": (lambda shared, heads: shared.weight.detach(), r"\[6, 4\] without requires_grad"),
 }
@@ -932,6 +935,41 @@ def test_a_head_that_was_not_given_its_view_is_named(without, balancer):
     losses = [head(h if k in without else fan[k]).square().mean() for k, head in enumerate(heads)]
     with pytest.raises(ParamsError, match=rf"head {without[0]} to be given its view fan\[{without[0]}\]"):
         backward(losses, fan, make_balancer(balancer, 2), shared.weight)
+
+
+UNFIT = {
+    "a fan that is a list": (lambda losses, h, fan: (losses, [h, h], Equal(2)), "what fan_out gave, found a list"),
+    "a balancer's name": (
+        lambda losses, h, fan: (losses, fan, "upgrad"),
+        r"make_balancer\('equal', 2\), found 'upgrad'",
+    ),
+    "losses by name": (lambda losses, h, fan: ({"a": losses[0]}, fan, Equal(2)), "a list .*found a dict"),
+    "numbers": (lambda losses, h, fan: ([losses[0], 1.0], fan, Equal(2)), r"tensors, found a float \(task 1\)"),
+    "a loss per row": (lambda losses, h, fan: ([losses[0].expand(3), losses[1]], fan, Equal(2)), r"\[3\] \(task 0"),
+    "detached losses": (lambda losses, h, fan: ([loss.detach() for loss in losses], fan, Equal(2)), "no_grad"),
+}
+
+
+@pytest.mark.parametrize("unfit", UNFIT)
+def test_what_backward_cannot_take_is_named_and_changes_nothing(unfit):
+    arguments, words = UNFIT[unfit]
+    shared, heads = torch.nn.Linear(4, 6), torch.nn.ModuleList(torch.nn.Linear(6, 1) for _ in range(2))
+    h = shared(torch.ones(3, 4))
+    fan = fan_out(h, 2)
+    losses = [head(view).square().mean() for head, view in zip(heads, fan, strict=True)]
+    with pytest.raises(ParamsError, match=words):
+        backward(*arguments(losses, h, fan))
+    assert all(weight.grad is None for weight in [*shared.parameters(), *heads.parameters()])
+
+
+@pytest.mark.parametrize("balancer", ["gradnorm_epoch", "mgda"])
+def test_a_fan_of_a_step_before_is_named(balancer):
+    shared, heads = torch.nn.Linear(4, 6), torch.nn.ModuleList(torch.nn.Linear(6, 1) for _ in range(2))
+    fan, balancer = fan_out(shared(torch.ones(3, 4)), 2), make_balancer(balancer, 2)
+    for again in (False, True):
+        losses = [head(view).square().mean() for head, view in zip(heads, fan, strict=True)]
+        with pytest.raises(ParamsError, match="a new one in each step") if again else nullcontext():
+            backward(losses, fan, balancer, shared.weight)
 
 
 def test_a_head_without_labels_may_ignore_its_view():

@@ -21,8 +21,21 @@ _SCOPE = "musicmtl"  # Other packages have versions, which a run's manifest keep
 _PURE = ("patch", "dataclass", "lru_cache", "cache", "contextmanager", "wraps", "total_ordering", "cached_property")
 
 # %% ../../nbs/study/39_provenance.ipynb #66753781
+def _is_check(node: ast.If) -> bool:
+    "Whether it does nothing but raise `ParamsError`. A name that its condition sets may be used later."
+    if node.orelse or len(node.body) != 1 or any(isinstance(part, ast.NamedExpr) for part in ast.walk(node.test)):
+        return False
+    exception = getattr(node.body[0], "exc", None)
+    return isinstance(exception, ast.Name) and exception.id == "ParamsError"
+
+
 class _Bare(ast.NodeTransformer):
-    "Removes what changes no number: docstrings, words of errors, fields of settings, whose values a run's name holds."
+    """Removes what changes no number: docstrings, words of errors, checks of what a caller gives (where one raises,
+    there is no number; a `CorpusError` may leave out a song), fields of settings, whose values a run's name holds."""
+
+    def visit_If(self, node):
+        self.generic_visit(node)
+        return None if _is_check(node) else node
 
     def visit_Raise(self, node):
         self.generic_visit(node)
@@ -42,10 +55,11 @@ class _Bare(ast.NodeTransformer):
 
     def generic_visit(self, node):
         super().generic_visit(node)
-        body = getattr(node, "body", None)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            if isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
-                node.body = body[1:] or [ast.Pass()]
+            if node.body and isinstance(node.body[0], ast.Expr) and isinstance(node.body[0].value, ast.Constant):
+                node.body = node.body[1:]
+        if getattr(node, "body", None) == []:  # nothing but words or checks
+            node.body = [ast.Pass()]
         if isinstance(node, ast.ClassDef) and node.name.endswith("Settings"):
             node.body = [part for part in node.body if not isinstance(part, ast.AnnAssign)] or [ast.Pass()]
         return node

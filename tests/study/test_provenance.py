@@ -51,8 +51,10 @@ def test_what_a_training_can_reach_is_followed_through_classes_and_imports(proje
     [
         "A = 3  # three\ndef used(x):\n    'Doc.'\n    return x * A\ndef other(x):\n    return x\n",
         "A = 3\ndef used(x):\n    return x * A\ndef other(x):\n    return x + 1\n",
+        "A = 3\ndef used(x):\n    if x < 1:\n        raise ParamsError('x')\n    return x * A\n"
+        "def other(x):\n    return x\n",
     ],
-    ids=["comments and docstrings", "what nobody calls"],
+    ids=["comments and docstrings", "what nobody calls", "checks of what a caller gives"],
 )
 def test_what_changes_no_number_changes_no_hash(project, text):
     write, hashed = project
@@ -67,8 +69,13 @@ def test_what_changes_no_number_changes_no_hash(project, text):
         "A = 4\ndef used(x):\n    return x * A\n",
         "A = 3\ndef used(x):\n    return x * A + 1\n",
         "A = 3\ndef used(x):\n    return x * A\nprint('effect')\n",
+        "A = 3\ndef used(x):\n    if x < 1:\n        raise CorpusError('x')\n    return x * A\n",
+        "A = 3\ndef used(x):\n    if x < 1:\n        x = 1\n        raise ParamsError('x')\n    return x * A\n",
+        "A = 3\ndef used(x):\n    if (x := x + 1) < 1:\n        raise ParamsError('x')\n    return x * A\n",
+        "A = 3\ndef used(x):\n    if x < 1:\n        raise ParamsError('x')\n    else:\n        x = 1\n"
+        "    return x * A\n",
     ],
-    ids=["a constant", "a function", "an effect of the module"],
+    ids=["a constant", "a function", "an effect", "a song left out", "more than a check", "a check's name", "or else"],
 )
 def test_what_can_change_a_number_changes_the_hash(project, text):
     write, hashed = project

@@ -119,11 +119,19 @@ class Settings(CommonSettings):
         _check_names(self)
 
 # %% ../../../nbs/papers/agf/experiment.ipynb #7636a031
+def _holder(settings: Settings, name: str) -> str:
+    "The setting that holds a name, and how many it may hold, for a message."
+    if settings.balancer == name:
+        return "balancer: expected one of"
+    several = ("variants", "published_variants", "balancers")
+    return next(f"{setting}: expected some of" for setting in several if name in getattr(settings, setting))
+
+
 def _check_names(settings: Settings):
     "Raise `ParamsError` for a variant or a switch that there is not."
     for name in (*settings.variants, *settings.published_variants, *settings.balancers, settings.balancer):
         if name not in KNOWN:
-            raise ParamsError(f"variants: expected some of {', '.join(KNOWN)}, found {name!r}")
+            raise ParamsError(f"{_holder(settings, name)} {', '.join(KNOWN)}, found {name!r}")
     for name in settings.side_variants:
         if not re.fullmatch(f"({'|'.join(KNOWN)}){_SIDE}", name):
             some = f"{', '.join(KNOWN)}, perhaps with _windows_ and a number or _by_ and a column behind it"

@@ -79,6 +79,7 @@ class ArtistGroupFactors:
     Examples
     --------
     >>> import numpy as np
+    >>> from musicmtl.papers.agf.model import ArtistGroupFactors
     >>> rng = np.random.default_rng(0)
     >>> artist = [0, 1, 0, 1]  # number of each track's artist
     >>> tracks = [rng.normal(5 * a, size=(50, 4)) for a in artist]  # frames [F, C] of each track
@@ -194,6 +195,18 @@ def words(
 _AT_ONCE_FRAMES = 2**16  # Two or more values each: enough for the fast kernel of faiss
 
 
+def _fault_of(artist, tracks, n_artists=None) -> str:
+    "What is wrong with the numbers of the tracks' artists; nothing where nothing is."
+    numbers = np.asarray(artist)
+    if numbers.shape != (len(tracks),):
+        return f"expected a number for each of {len(tracks)} tracks, found {list(numbers.shape)}"
+    if numbers.size and numbers.dtype.kind not in "iu":
+        return f"expected whole numbers, as pandas.factorize(names)[0], found {numbers.dtype.name} ({numbers[0]!s}, …)"
+    if n_artists is not None and numbers.max(initial=-1) >= n_artists:
+        return f"expected numbers below {n_artists}, the number of artists, found {numbers.max()}"
+    return ""
+
+
 @patch
 def _counted(self: ArtistGroupFactors, counts, some):
     "Add the words of some tracks, given as pairs of artist and frames, to the counts."
@@ -209,7 +222,11 @@ def bags(
     artist,  # Number of each track's artist [N], -1 where unknown
     n_artists: int | None = None,  # Rows of the result; the largest number and one by default
 ) -> np.ndarray:  # Counts [A, n_clusters], int64
-    "Bag of words of each artist: raw counts over all frames of all given tracks."
+    """Bag of words of each artist: raw counts over all frames of all given tracks.
+
+    Raises `ParamsError` where `artist` has no number for each track, or one beyond `n_artists`."""
+    if _fault_of(artist, tracks, n_artists):
+        raise ParamsError(f"artist: {_fault_of(artist, tracks, n_artists)}")
     artist = np.asarray(artist)
     counts = np.zeros((n_artists or int(artist.max(initial=-1)) + 1, self.n_clusters), np.int64)
     some, n = [], 0
@@ -329,7 +346,9 @@ def fit(
     tracks,  # Sequence of [F, C] arrays: the tracks that may be looked at, and no others
     artist,  # Number of each track's artist [N], -1 where unknown
 ) -> ArtistGroupFactors:  # Itself
-    "Words from the frames, topics from the artists."
+    "Words from the frames, topics from the artists. Raises `ParamsError` as `bags` does, before anything is fitted."
+    if _fault_of(artist, tracks):
+        raise ParamsError(f"artist: {_fault_of(artist, tracks)}")
     return self.fit_words(tracks).fit_topics(self.bags(tracks, artist))
 
 # %% ../../../nbs/papers/agf/model.ipynb #6bf01827
@@ -879,6 +898,8 @@ class _Branched(nn.Module):
 
     def __init__(self, n_branches, width_divisor, coarse):
         super().__init__()
+        if n_branches < 1:
+            raise ParamsError("n_classes: expected the outputs of each task, as (16, 40), found none")
         if width_divisor not in (1, 2, 4, 8, 16):
             raise ParamsError(f"width_divisor: expected 1, 2, 4, 8 or 16, found {width_divisor!r}")
         self.stacked = True  # the faster arrangement; set to False for the plain one
@@ -894,6 +915,8 @@ class _Branched(nn.Module):
         self,
         x: Tensor,  # Log-mel windows [B, 1, 128, F], dB
     ) -> Tensor:  # [B, 16, 64, F]
+        if x.ndim != 4 or x.shape[1] != 1 or x.shape[3] < 1:
+            raise ParamsError(f"x: expected log-mel windows [B, 1, bands, F], found {list(x.shape)}")
         x = x if self.coarse == (1, 1) else F.avg_pool2d(x, self.coarse)
         if self._fast(x):
             return _SharedLayer.apply(x, self.conv1.weight, self.conv1.bias)
@@ -937,6 +960,7 @@ class SharedLayerNet(_Branched):
     Examples
     --------
     >>> import torch
+    >>> from musicmtl.papers.agf.model import SharedLayerNet
     >>> net = SharedLayerNet((16, 40, 40), width_divisor=8)  # genre and two artist group factors
     >>> genre, first, second = net(torch.zeros(2, 1, 128, 64))
     >>> genre.shape, first.shape
@@ -949,6 +973,8 @@ class SharedLayerNet(_Branched):
         width_divisor: int = 1,  # All widths are divided by it, as `width` says
         coarse=(1, 1),  # So many bands and frames of the input are averaged to one
     ):
+        if not isinstance(n_classes, list | tuple) or not all(isinstance(n, int) and n > 0 for n in n_classes):
+            raise ParamsError(f"n_classes: expected the outputs of each task, as (16, 40), found {n_classes!r}")
         super().__init__(len(n_classes), width_divisor, coarse)
         self.tops = nn.ModuleList(_top(width(256, width_divisor), n) for n in n_classes)
 

@@ -99,6 +99,7 @@ class FiveBlockCNN(nn.Module):
     Examples
     --------
     >>> import torch
+    >>> from musicmtl.papers.artist_language.model import FiveBlockCNN
     >>> net = FiveBlockCNN((68, 17), width_divisor=8)  # artists, languages
     >>> artist, language = net(torch.zeros(2, *net.input_shape))
     >>> artist.shape, language.shape
@@ -209,6 +210,7 @@ def segment_starts(
 
     Examples
     --------
+    >>> from musicmtl.papers.artist_language.model import segment_starts
     >>> segment_starts(2000, per_piece=3).tolist()
     [0, 374, 748, 1000, 1374, 1748]
     """

@@ -85,6 +85,7 @@ class SegmentLSTM(nn.Module):
     Examples
     --------
     >>> import torch
+    >>> from musicmtl.papers.lstm_ensemble.model import SegmentLSTM
     >>> SegmentLSTM(10, hidden=8)(torch.zeros(2, 120, 25)).shape
     torch.Size([2, 10])
     """
@@ -165,6 +166,7 @@ def activation_stabilization(
     Examples
     --------
     >>> import torch
+    >>> from musicmtl.papers.lstm_ensemble.model import activation_stabilization
     >>> h = torch.tensor([[[1.0, 0.0], [0.0, 3.0]]])  # its norm goes from 1 to 3
     >>> float(activation_stabilization(h, beta=1.0))
     2.0
@@ -224,6 +226,7 @@ class SnippetEnsemble(nn.Module):
     Examples
     --------
     >>> import torch
+    >>> from musicmtl.papers.lstm_ensemble.model import SnippetEnsemble, combine
     >>> logits = SnippetEnsemble(10, hidden=8, snippets=4)(torch.zeros(2, 120, 25))
     >>> logits.shape, combine(logits, "m1").shape
     (torch.Size([2, 4, 10]), torch.Size([2, 10]))
@@ -253,7 +256,9 @@ class SnippetEnsemble(nn.Module):
         self,
         x: Tensor,  # Songs [B, T, 25], T a multiple of M
     ) -> Tensor:  # Logits of each snippet's network [B, M, C]
-        "What each network says of its snippet. Raises `ParamsError` where the song has no equal parts."
+        "What each network says of its snippet. Raises `ParamsError` where it has another shape or no equal parts."
+        if x.ndim != 3 or x.shape[-1] != SEGMENT_FEATURES:
+            raise ParamsError(f"x: expected songs [B, T, {SEGMENT_FEATURES}], found {list(x.shape)}")
         M = len(self.nets)
         if x.shape[1] % M and not self.whole:
             raise ParamsError(f"x: expected a multiple of {M} segments, found {x.shape[1]}")
@@ -270,6 +275,7 @@ def matched_width(
 
     Examples
     --------
+    >>> from musicmtl.papers.lstm_ensemble.model import matched_width
     >>> matched_width(n_classes=10, hidden=100, networks=2)
     146
     """
@@ -308,6 +314,7 @@ def combine(
     Examples
     --------
     >>> import torch
+    >>> from musicmtl.papers.lstm_ensemble.model import METHODS, combine
     >>> logits = torch.tensor([[2.0, 0.0], [1.0, 0.0]])  # two networks, two classes
     >>> for method in METHODS:
     ...     print(method, [round(p, 3) for p in combine(logits, method).exp().tolist()])

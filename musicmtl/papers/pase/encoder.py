@@ -23,6 +23,8 @@ def small_encoder() -> nn.Module:  # [B, T] -> [B, 128, T/160], in evaluation mo
 
     Examples
     --------
+    >>> import torch
+    >>> from musicmtl.papers.pase.encoder import small_encoder
     >>> small_encoder()(torch.zeros(1, 16000)).shape
     torch.Size([1, 128, 100])
     """

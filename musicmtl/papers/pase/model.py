@@ -50,6 +50,7 @@ class SincConv(nn.Module):
     Examples
     --------
     >>> import torch
+    >>> from musicmtl.papers.pase.model import SincConv
     >>> SincConv(16)(torch.zeros(1, 1600)).shape  # at the rate of the sound
     torch.Size([1, 16, 1600])
     """
@@ -557,6 +558,7 @@ class PASE(_Encoder):
     Examples
     --------
     >>> import torch
+    >>> from musicmtl.papers.pase.model import PASE
     >>> encoder = PASE(emb_dim=100, width_divisor=8).eval()  # random weights
     >>> encoder(torch.zeros(1, 16000)).shape  # a hundred frames of a second
     torch.Size([1, 100, 100])
@@ -686,6 +688,7 @@ class PASEPlus(_Encoder):
     Examples
     --------
     >>> import torch
+    >>> from musicmtl.papers.pase.model import PASEPlus
     >>> encoder = PASEPlus(emb_dim=256, width_divisor=8).eval()  # random weights
     >>> encoder(torch.zeros(1, 16000)).shape
     torch.Size([1, 256, 100])
@@ -776,6 +779,7 @@ def worker_set(
 
     Examples
     --------
+    >>> from musicmtl.papers.pase.model import worker_set
     >>> worker_set("WLP+MT")
     ('waveform', 'lps', 'prosody', 'mfcc', 'tempogram')
     """

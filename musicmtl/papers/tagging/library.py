@@ -183,9 +183,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-_MOST_NAMES = 1_000  # A file with more lines is something else, and is not repeated in a message
-
-
 def _names(file: str | None) -> list[str] | None:
     "Names of tags, one a line; None where no file is given."
     if file is None:
@@ -195,8 +192,6 @@ def _names(file: str | None) -> list[str] | None:
         lines = Path(file).read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise ParamsError(f"{expected}, found no text") from error
-    if len(lines) > _MOST_NAMES:
-        raise ParamsError(f"{expected}, found {len(lines)} lines")
     return [name.strip() for name in lines if name.strip()]
 
 

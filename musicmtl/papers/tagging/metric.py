@@ -245,6 +245,7 @@ def disentangled_triplet_loss(
     Examples
     --------
     >>> import torch
+    >>> from musicmtl.papers.tagging.metric import disentangled_triplet_loss
     >>> a = torch.eye(8)[:1]  # all of the vector lies in the first block, that of genre
     >>> near = disentangled_triplet_loss(a, a, -a, [0])  # the positive is where it should be
     >>> far = disentangled_triplet_loss(a, -a, a, [0])
@@ -412,6 +413,7 @@ def neighbours(
     Examples
     --------
     >>> import numpy as np
+    >>> from musicmtl.papers.tagging.metric import neighbours
     >>> neighbours(np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0.9, 0.1, 0, 0]]), query=0, n=2).tolist()
     [2, 1]
     """

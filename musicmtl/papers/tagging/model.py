@@ -234,6 +234,8 @@ class CNNEmbedding(MelNet):
 
     Examples
     --------
+    >>> import torch
+    >>> from musicmtl.papers.tagging.model import CNNEmbedding
     >>> CNNEmbedding(width_divisor=8)(torch.zeros(2, 48000)).shape  # three seconds at 16 kHz
     torch.Size([2, 256])
     """

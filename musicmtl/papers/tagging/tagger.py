@@ -203,6 +203,15 @@ def _n_classes(net: nn.Module) -> int | None:
     return net.config["tagger"]["config"]["n_classes"] if isinstance(net, TagAndEmbed) else net.config.get("n_classes")
 
 
+def _found(classes: str | tuple, n: int) -> str:
+    "What there is in place of n names, for a message; many are not repeated."
+    if isinstance(classes, str):
+        return f"the text {classes[:40]!r}"
+    if len(classes) != n:
+        return f"{len(classes)} names"
+    return f"{next(name for name in classes if not isinstance(name, str))!r} among them"
+
+
 def _check_classes(net: nn.Module, classes: Iterable[str] | None) -> tuple | None:
     "Names of a network's outputs; None where nobody has said them, and for an embedding. Raises `ParamsError`."
     n = _n_classes(net)
@@ -210,7 +219,7 @@ def _check_classes(net: nn.Module, classes: Iterable[str] | None) -> tuple | Non
         return None
     classes = classes if isinstance(classes, str) else tuple(classes)
     if isinstance(classes, str) or len(classes) != n or not all(isinstance(name, str) for name in classes):
-        raise ParamsError(f"classes: expected the names of the network's {n} outputs, found {classes!r}")
+        raise ParamsError(f"classes: expected the names of the network's {n} outputs, found {_found(classes, n)}")
     if len(set(classes)) != n:
         twice = next(name for name in classes if classes.count(name) > 1)
         raise ParamsError(f"classes: expected {n} different names, found {twice!r} twice")
@@ -300,6 +309,7 @@ class Tagger:
 
     Examples
     --------
+    >>> from musicmtl.papers.tagging.tagger import Tagger
     >>> tagger = Tagger.load()  # the small one of the package
     >>> tagger
     Tagger(Musicnn, 50 tags)

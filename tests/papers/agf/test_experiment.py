@@ -67,6 +67,7 @@ def demo():
     [
         (dict(corpus="folder"), "needs the folder that holds it"),
         (dict(corpus="folder", root="/does/not/exist"), "does not exist"),
+        (dict(corpus="folder", root=__file__), "is no folder"),
         (dict(corpus="folder", target="genre"), "no track has a value in column 'genre'"),
     ],
 )
@@ -150,9 +151,14 @@ def test_further_variants_say_what_is_not_the_default(demo):
     assert [(job.windows, job.by) for job in jobs[-4:]] == [(None, None), (1, None), (None, "track"), (None, None)]
 
 
-@pytest.mark.parametrize("given", [{"variants": "nobody"}, {"balancers": "fast"}, {"side_variants": "equal_by_mood"}])
+@pytest.mark.parametrize(
+    "given", [{"variants": "nobody"}, {"published_variants": "fast"}, {"side_variants": "equal_by_mood"},
+              {"balancers": "fast"}, {"balancer": "upgard"}]
+)  # fmt: skip
 def test_unknown_variants_are_named(given):
-    with pytest.raises(ParamsError, match="variants: expected some of"):
+    ((setting, name),) = given.items()
+    how_many = "one" if setting == "balancer" else "some"
+    with pytest.raises(ParamsError, match=f"^{setting}: expected {how_many} of .*found {name!r}$"):
         settings_of(**given)
 
 

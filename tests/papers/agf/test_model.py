@@ -281,6 +281,11 @@ def test_wrong_widths_and_views():
     net = SharedLayerNet(**SMALL)
     with pytest.raises(ParamsError, match="expected 5"):
         net.heads([net.shared(windows())] * 4)
+    with pytest.raises(ParamsError, match=r"windows \[B, 1, bands, F\], found \[3, 128, 64\]"):
+        net(windows()[:, 0])
+    for wrong in ((), 16, (16, 0), (16, "four")):
+        with pytest.raises(ParamsError, match="n_classes: expected the outputs of each task"):
+            SharedLayerNet(wrong)
 
 
 # Switches
@@ -456,6 +461,24 @@ def test_errors_say_what_was_found():
     for unusable in (np.nan, np.inf, 1e30):
         with pytest.raises(CorpusError, match="words: expected"):
             fitted.words(np.full_like(x[0], unusable))
+
+
+def test_no_track_is_left_out_without_a_word():
+    x, artist = two_groups(6, 1, 10)
+    fitted = ArtistGroupFactors(8, 2).fit(x, artist)
+    names = [f"artist {number}" for number in artist]
+    wrong = [
+        (artist[:-1], r"a number for each of 6 tracks, found \[5\]"),
+        ([*artist, 0], r"a number for each of 6 tracks, found \[7\]"),
+        (names, r"whole numbers, as pandas.factorize\(names\)\[0\], found str.* \(artist 0, "),
+        (np.asarray(artist) * 1.0, "whole numbers, .*found float64"),
+    ]
+    for numbers, message in wrong:
+        for call in (ArtistGroupFactors(8, 2).fit, fitted.bags, fitted.transform):
+            with pytest.raises(ParamsError, match=f"artist: expected {message}"):
+                call(x, numbers)
+    with pytest.raises(ParamsError, match="numbers below 3, the number of artists, found 5"):
+        fitted.bags(x, artist, n_artists=3)
 
 
 def test_equal_frames_make_words_without_nan():

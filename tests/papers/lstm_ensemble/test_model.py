@@ -282,6 +282,13 @@ def test_combinations_are_probabilities_in_the_order_of_sum_and_product(m, c, se
     assert torch.equal(mean.argmax(-1), published_pool(p.log(), "m0").argmax(-1))
 
 
+def test_songs_of_another_shape_are_named():
+    for x in (torch.zeros(120, 25), torch.zeros(2, 120, 24)):
+        for whole in (False, True):
+            with pytest.raises(ParamsError, match=r"songs \[B, T, 25\], found"):
+                SnippetEnsemble(3, hidden=4, whole=whole)(x)
+
+
 def test_product_of_tiny_probabilities():
     p = torch.full((1, 4, 3), 1e-30)
     p[..., 1] = 2e-30

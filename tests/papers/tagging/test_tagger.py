@@ -94,10 +94,10 @@ def test_broken_network_files_are_refused_in_one_sentence(tmp_path):
     with pytest.raises(ParamsError, match="expected a configuration"):
         make_net("CNN3D", {})
     for classes, message in (
-        ("abc", "found 'abc'"),
-        (["a", "b"], "found"),
+        ("abc", "found the text 'abc'"),
+        (["a", "b"], "found 2 names"),
         (["a", "b", "a"], "'a' twice"),
-        ([1, 2, 3], ""),
+        ([1, 2, 3], "found 1 among them"),
     ):
         with pytest.raises(ParamsError, match=f"classes: expected .*{message}"):
             Tagger(CNN1D(3), classes)
@@ -256,8 +256,10 @@ def test_names_of_tags_come_from_the_caller_or_the_file_and_are_never_guessed(tm
     np.testing.assert_array_equal(named.tag(path).windows, tags.windows)
     save_net(net, tmp_path / "own.pt", mine)
     assert Tagger.load(tmp_path / "own.pt").classes == mine and Tagger.load(tmp_path / "own.pt", TAGS).classes == TAGS
-    with pytest.raises(ParamsError, match="names of the network's 50 outputs"):
-        Tagger.load(tmp_path / "own.pt", ("a", "b", "c"))
+    wrong = [(("a", "b", "c"), "3 names"), ("rock", "the text 'rock'"), ([*mine[:49], 7], "7 among them")]
+    for names, found in wrong:
+        with pytest.raises(ParamsError, match=f"names of the network's 50 outputs, found {found}$"):
+            Tagger.load(tmp_path / "own.pt", names)
 
 
 def test_recordings_can_be_tagged(data):
