@@ -898,8 +898,6 @@ class _Branched(nn.Module):
 
     def __init__(self, n_branches, width_divisor, coarse):
         super().__init__()
-        if n_branches < 1:
-            raise ParamsError("n_classes: expected the outputs of each task, as (16, 40), found none")
         if width_divisor not in (1, 2, 4, 8, 16):
             raise ParamsError(f"width_divisor: expected 1, 2, 4, 8 or 16, found {width_divisor!r}")
         self.stacked = True  # the faster arrangement; set to False for the plain one
@@ -927,10 +925,7 @@ class _Branched(nn.Module):
         on_cpu = x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
         return self.stacked and (on_cpu or _on_gpu(x))
 
-    def pooled(
-        self,
-        views,  # As many equal views of h as there are branches
-    ) -> list:  # Vectors after global average pooling, one per branch [B, 256]
+    def pooled(self, views) -> list:  # A view of h per branch -> its vector after global average pooling [B, 256]
         views = list(views)
         if len(views) != len(self.branches):
             raise ParamsError(f"views: expected {len(self.branches)}, one per branch, found {len(views)}")
@@ -973,7 +968,7 @@ class SharedLayerNet(_Branched):
         width_divisor: int = 1,  # All widths are divided by it, as `width` says
         coarse=(1, 1),  # So many bands and frames of the input are averaged to one
     ):
-        if not isinstance(n_classes, list | tuple) or not all(isinstance(n, int) and n > 0 for n in n_classes):
+        if not isinstance(n_classes, list | tuple) or not all(isinstance(n, int) and n > 0 for n in n_classes or [0]):
             raise ParamsError(f"n_classes: expected the outputs of each task, as (16, 40), found {n_classes!r}")
         super().__init__(len(n_classes), width_divisor, coarse)
         self.tops = nn.ModuleList(_top(width(256, width_divisor), n) for n in n_classes)
