@@ -116,7 +116,7 @@ def test_no_file_but_an_earlier_table_is_replaced(library, tmp_path, capsys):
     [
         (("--device", "toaster"), "--device toaster: expected a device that torch has here"),
         (("--classes", "three.flac"), "three.flac: expected names of tags, one a line, found no text"),
-        (("--classes", "many.txt"), "expected the names of the network's 25 outputs, found 1001 names"),
+        (("--classes", "many.txt"), "expected the names of the network's 50 outputs, found 1001 names"),
         (("--hop", "nan"), "hop_s: expected seconds above 0 and up to 3, found nan"),
     ],
 )
