@@ -897,7 +897,8 @@ def write_report(
     "Write the report from the tables in `data` and the pictures in the folders beside it. Raises `ParamsError`."
     data = Path(data) if data else figures_folder() / "data"
     if not data.is_dir():
-        raise ParamsError(f"report: no folder {data}")
+        hint = "; a run's own tables: --data runs/STUDY/RUN/figures/data, or $MUSICMTL_FIGURES"
+        raise ParamsError(f"report: no folder {data}{hint}")
     out = Path(out) if out else data.parent / "report.html"
     if not out.suffix:
         raise ParamsError(f"report: expected a page such as report.html, found {out}")
