@@ -100,7 +100,9 @@ def _row(file: Path) -> dict:
     code = manifest.get("code") or next((row["code"] for row in rows if row.get("code")), "")
     stale = "unknown" if not code else "no" if code.partition("-")[0] == _code_now(row["study"]) else "yes"
     row |= {"preset": parameters.get("preset", ""), "corpus": manifest.get("name") or parameters.get("corpus", "")}
-    what = manifest.get("reason", "") if state.startswith("failed") else _result(manifest, rows)
+    what = manifest.get("reason", "") if state.startswith("failed") else ""
+    if state == "done":  # a table may hold rows of an earlier run of the same name
+        what = _result(manifest, rows)
     return row | {"state": state, "stale": stale if state == "done" else "", "result": what}
 
 
