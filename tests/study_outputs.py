@@ -39,7 +39,8 @@ def smaller(
     image = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
     image = image.resize([max(1, round(scale * side)) for side in image.size], Image.Resampling.HAMMING)
     file = io.BytesIO()
-    few = image.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    how = dict(method=Image.Quantize.MAXCOVERAGE, kmeans=3)  # without k-means, text takes a colour of the points
+    few = image.quantize(colours, dither=Image.Dither.NONE, **how)
     few.save(file, "png", optimize=True)
     return base64.b64encode(file.getvalue()).decode()
 
