@@ -1019,8 +1019,7 @@ def _fault(losses: object, fan: object, balancer: object) -> str:
 
 # %% ../nbs/24_balance.ipynb #8133049d
 def backward(
-    losses: Sequence[Tensor]
-    | Tensor,  # Unweighted scalar losses, the i-th of fan[i]; exactly 0: no labels in this step
+    losses: Sequence[Tensor] | Tensor,  # Unweighted scalars, the i-th from fan[i]; exactly 0: no labels in this step
     fan: FanOut,  # Of `fan_out`, new in each step; head i is given fan[i]
     balancer: Balancer,  # Is updated
     W: Tensor | Sequence[Tensor] | None = None,  # Shared layer's weight (or weights), if the balancer needs gradients

@@ -968,7 +968,9 @@ class SharedLayerNet(_Branched):
         width_divisor: int = 1,  # All widths are divided by it, as `width` says
         coarse=(1, 1),  # So many bands and frames of the input are averaged to one
     ):
-        if not isinstance(n_classes, list | tuple) or not all(isinstance(n, int) and n > 0 for n in n_classes or [0]):
+        if not (
+            isinstance(n_classes, list | tuple) and n_classes and all(isinstance(n, int) and n > 0 for n in n_classes)
+        ):
             raise ParamsError(f"n_classes: expected the outputs of each task, as (16, 40), found {n_classes!r}")
         super().__init__(len(n_classes), width_divisor, coarse)
         self.tops = nn.ModuleList(_top(width(256, width_divisor), n) for n in n_classes)
